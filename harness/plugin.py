@@ -1,2 +1,157 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Fixtures of the cases."""
+"""Give cases their fixtures, and compile the programs on the host before any kernel needs them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.delivery import Delivery
+    from harness.group import ReuseportGroup
+    from harness.packets import Packet
+    from harness.wire import Wire
+
+_OBJECTS = pytest.StashKey[dict[str, Path]]()
+
+
+def shapes() -> list[Shape]:
+    """Return every shape that a group of the reference scenario has."""
+    return [
+        Shape(protocol=protocol, family=family, bind=bind, inner_map=inner_map)
+        for protocol, family, bind, inner_map in itertools.product(Protocol, Family, Bind, InnerMap)
+    ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `tox -e host` needs."""
+    parser.getgroup("reuseport").addoption(
+        "--where-possible",
+        action="store_true",
+        help="run the cases if this process may load BPF programs; if not, say why and exit 0",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Describe the markers."""
+    config.addinivalue_line("markers", "shapes(**fields): the shapes of group that a case is for")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand the compiled programs to a worker: inside a VM there is no clang to run."""
+    node.workerinput["objects"] = {name: str(path) for name, path in _objects(node.config).items()}
+
+
+def _objects(config: pytest.Config) -> dict[str, Path]:
+    """Return the compiled programs, by name; compile them at the first call, where no controller did."""
+    if _OBJECTS not in config.stash:
+        given = getattr(config, "workerinput", {}).get("objects")
+        if given is None:
+            # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
+            from harness.objects import CompileError, compile_program, sources  # noqa: PLC0415
+
+            try:
+                found = {name: compile_program(source) for name, source in sources().items()}
+            except CompileError as error:
+                raise pytest.UsageError(str(error)) from error
+            config.stash[_OBJECTS] = found
+        else:
+            config.stash[_OBJECTS] = {name: Path(path) for name, path in given.items()}
+    return config.stash[_OBJECTS]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Generate a case for each shape that its `shapes` marks admit."""
+    if "shape" not in metafunc.fixturenames:
+        return
+    wanted = shapes()
+    for mark in metafunc.definition.iter_markers("shapes"):
+        for name, value in mark.kwargs.items():
+            wanted = [shape for shape in wanted if getattr(shape, name) == value]
+    metafunc.parametrize("shape", wanted, ids=str, scope="session", indirect=True)
+
+
+@pytest.fixture(scope="session")
+def shape(request: pytest.FixtureRequest) -> Shape:
+    """Return what the group is made of."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def objects(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """Return the compiled programs by name."""
+    return _objects(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def wire() -> Iterator[Wire]:
+    """Return the veth pair; the session's process moves to the server's end of it."""
+    from harness.wire import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
+
+    if os.geteuid() != 0:
+        pytest.exit("cases need root: sudo ./bootstrap tox -e host, or ./bootstrap tox -e vm, which does not", 4)
+    _raise_memory_lock_limit()
+    made = Wire()
+    yield made
+    made.close()
+
+
+def _raise_memory_lock_limit() -> None:
+    """Lift RLIMIT_MEMLOCK, which BPF maps are charged to until 5.11: 64 KiB even for root."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except ValueError:
+        # A container without CAP_SYS_RESOURCE: its kernel is newer, or the maps' creation will say EPERM.
+        _, highest = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (highest, highest))
+
+
+@pytest.fixture(scope="session")
+def kept_group(shape: Shape, wire: Wire, objects: dict[str, Path]) -> Iterator[ReuseportGroup]:
+    """Return the group of the shape, which lives as long as the cases that use it; cases take `group`."""
+    from harness.group import ReuseportGroup  # noqa: PLC0415
+    from harness.program import Program  # noqa: PLC0415
+
+    with Program(objects["reference"], inner_map=shape.inner_map, size=GROUP_SIZE) as program:
+        made = ReuseportGroup(shape, program, size=GROUP_SIZE)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def group(kept_group: ReuseportGroup) -> Iterator[ReuseportGroup]:
+    """Return a group of 32 members, member N in slot N; what a case changes is put back after it."""
+    yield kept_group
+    kept_group.restore()
+
+
+@pytest.fixture
+def deliver(group: ReuseportGroup, wire: Wire, record_property: Callable[[str, object], None]) -> Iterator[Delivery]:
+    """Return the function that sends a packet and checks all that came of it."""
+    from harness.delivery import Delivery  # noqa: PLC0415
+
+    made = Delivery(wire, group)
+    yield made
+    made.finish()
+    record_property("observed", made.observed)
+
+
+@pytest.fixture
+def command(deliver: Delivery) -> Callable[..., Packet]:
+    """Return the function that makes a packet whose payload asks for a member."""
+    from harness.abi import pack_command  # noqa: PLC0415
+
+    def make(index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
+        return deliver.packet(pack_command(index, pass_on_failure=pass_on_failure), **changes)
+
+    return make

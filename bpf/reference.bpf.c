@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The reference behaviour: the payload names the member, by its index in the one inner map. */
+#include "select.h"
+
+static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
+{
+	struct decision decision;
+	void *inner_map;
+	struct cmd cmd;
+
+	if (packet->fin) /* carries no command */
+		return UNDECIDED;
+	decision = read_cmd(ctx, packet, &cmd);
+	if (decision.result != NR_RESULTS)
+		return decision;
+	inner_map = bpf_map_lookup_elem(&outer_map, &only);
+	if (!inner_map)
+		return DECIDE(DROP_ERR_INNER_MAP);
+	decision = override_index(&cmd.reuseport_index);
+	if (decision.result != NR_RESULTS)
+		return decision;
+	return select_from(ctx, inner_map, cmd.reuseport_index, cmd.pass_on_failure);
+}
+
+SELECT_PROGRAM(choose);

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Send a packet to a group, look at everything that can be seen afterwards, and hold it against the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from scapy.layers.l2 import Ether
+from scapy.utils import hexdump
+
+from harness import frames
+from harness.layout import GROUP_SIZE, Protocol
+from harness.model import SYN_SEQUENCE, expect
+from harness.packets import Packet
+from harness.verdict import Delivered, Outcome, Reply, ReplyKind, Verdict, difference, verdict_of
+
+if TYPE_CHECKING:
+    from harness.group import ReuseportGroup
+    from harness.wire import Wire
+
+_FIRST_PORT, _LAST_PORT = 20000, 59999
+
+
+class Delivery:
+    """Deliver packets to one group; calling it is sending one packet and checking all that came of it."""
+
+    def __init__(self, wire: Wire, group: ReuseportGroup) -> None:
+        self._wire, self._group = wire, group
+        self._ports = count()
+        self._unfinished: list[Packet] = []
+        self.observed: list[str] = []
+        """What each packet came to, in words that are the same on every boot."""
+
+    def packet(self, payload: bytes = b"", **changes: object) -> Packet:
+        """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
+        shape = self._group.shape
+        port = _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1)
+        packet = Packet(protocol=shape.protocol, family=shape.family, source_port=port, payload=payload)
+        return replace(packet, **changes)  # type: ignore[arg-type]  # replace() checks the names itself
+
+    def __call__(self, packet: Packet, *, hash_: int | None = None) -> Verdict:
+        """Send the packet and return its verdict, once all that was seen is what the model says.
+
+        `hash_` is the four-tuple's hash where no program is there to report it. Raises AssertionError with the
+        packet, both outcomes and where they part.
+        """
+        layout = self._group.layout
+        observed, seen_hash = self._observe(packet)
+        hash_ = hash_ if seen_hash is None else seen_hash
+        expected = expect(layout, packet, hash_=hash_)
+        verdict = verdict_of(expected, hash_=hash_)
+        if observed != expected:
+            self.observed.append("differs from the model")
+            raise AssertionError(self._report(packet, expected, observed))
+        self.observed.append(_in_words(verdict))
+        return verdict
+
+    def finish(self) -> None:
+        """Reset every connection that packets opened and read away what that sends."""
+        self._group.disconnect()
+        resets = [frame for packet in self._unfinished for frame in frames.reset(packet, sequence=SYN_SEQUENCE + 1)]
+        self._unfinished.clear()
+        self._wire.send(resets)
+
+    def _observe(self, packet: Packet) -> tuple[Outcome, int | None]:
+        program = self._group.program
+        program.forget_select_error()
+        if packet.protocol is Protocol.UDP:
+            replies = self._wire.send(frames.datagram(packet))
+        else:
+            replies = self._connect(packet)
+        results = program.new_results()
+        context, hash_ = program.context() if results else (None, None)
+        outcome = Outcome(
+            holdings=self._group.collect(),
+            results=results,
+            context=context,
+            select_errors=program.select_errors(),
+            override=program.override,
+            replies=tuple(replies),
+        )
+        return outcome, hash_
+
+    def _connect(self, packet: Packet) -> list[Reply]:
+        replies = self._wire.send(frames.syn(packet))
+        syn_ack = next((reply for reply in replies if reply.kind is ReplyKind.SYN_ACK), None)
+        if syn_ack is None or syn_ack.ack is None:
+            return replies
+        if packet.ack_payload is None:
+            self._unfinished.append(packet)
+            return replies
+        acknowledge = (syn_ack.sequence + 1) & 0xFFFFFFFF
+        completing = frames.ack(packet, sequence=syn_ack.ack, acknowledge=acknowledge, payload=packet.ack_payload)
+        return replies + self._wire.send(completing)
+
+    def _report(self, packet: Packet, expected: Outcome, observed: Outcome) -> str:
+        lines = [
+            str(packet),
+            difference(expected, observed),
+            f"  decided at line {self._group.program.deciding_line()} (linum_map)" if observed.results else "",
+        ]
+        sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
+        for frame in sent:
+            lines += ["", f"sent: {Ether(frame).summary()}", hexdump(frame, dump=True)]
+        return "\n".join(line for line in lines)
+
+
+def _in_words(verdict: Verdict) -> str:
+    result = verdict.result.name if verdict.result is not None else "no program"
+    if not isinstance(verdict, Delivered):
+        return f"dropped, {result}"
+    by_hash = verdict.result is None or verdict.result.name.startswith("PASS_ERR")
+    return f"member {'by hash' if by_hash else verdict.member}, {result}"
+
+
+__all__ = ["GROUP_SIZE", "Delivery"]

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Make a reuseport group on the kernel under test, change it as cases need, and look at what it holds."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness.abi import NO_OVERRIDE
+from harness.layout import GROUP_PORT, Layout, Protocol, Shape
+from harness.libbpf import BPF_NOEXIST
+from harness.namespace import write_sysctl
+
+if TYPE_CHECKING:
+    from harness.program import Program
+
+SO_ATTACH_REUSEPORT_EBPF = 52
+SO_DETACH_REUSEPORT_BPF = 68
+
+_SOCKET_COOKIE = 57
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_FAST_OPEN_QUEUE = 128
+_FAST_OPEN_SERVER_WITHOUT_COOKIE = 0x202  # TFO_SERVER_ENABLE | TFO_SERVER_COOKIE_NOT_REQD (include/net/tcp.h)
+
+
+class ReuseportGroup:
+    """Own the members, named 0, 1, … in the order they joined, and what decides between them.
+
+    Lives in the calling thread's network namespace. Cases change it through the methods below and `restore` puts it
+    back; `layout` always says how it stands.
+    """
+
+    def __init__(self, shape: Shape, program: Program, *, size: int) -> None:
+        self.shape, self.program, self.size = shape, program, size
+        self._sockets: dict[int, socket.socket] = {}
+        self._connections: list[socket.socket] = []
+        self._poll = select.epoll()
+        self._slots: dict[int, int] = {}
+        self._attached = False
+        self._inner_present = True
+        self._sysctls = {"net/ipv4/tcp_syncookies": 1, "net/ipv4/tcp_fastopen": 1}
+        try:
+            for name in self._sysctls:
+                self._set(name, 0)
+            for member in range(size):
+                self._join(member)
+            self.attach()
+            self.restore()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def layout(self) -> Layout:
+        """Return how the group stands now."""
+        return Layout(
+            shape=self.shape,
+            members=tuple(self._sockets),
+            slots=MappingProxyType(dict(self._slots)),
+            program="reference" if self._attached else None,
+            inner_present=self._inner_present,
+            index_override=self.program.override,
+            fast_open=self._sysctls["net/ipv4/tcp_fastopen"] == _FAST_OPEN_SERVER_WITHOUT_COOKIE,
+            syncookies=self._sysctls["net/ipv4/tcp_syncookies"] == 2,
+        )
+
+    def close(self) -> None:
+        """Close every socket; the group is gone with its last member."""
+        self.disconnect()
+        for member in self._sockets.values():
+            member.close()
+        self._sockets.clear()
+        self._poll.close()
+
+    def attach(self) -> None:
+        """Attach the program to the group, through its first member."""
+        self._any_member().setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.program.fd)
+        self._attached = True
+
+    def detach(self) -> None:
+        """Detach the program from the group; OSError (ENOENT) if there is none."""
+        self._any_member().setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+        self._attached = False
+
+    def vacate(self, index: int) -> None:
+        """Empty one slot of the inner map; the member stays in the group."""
+        self.program.inner.delete(struct.pack("=I", index))
+        del self._slots[index]
+
+    def occupy(self, index: int, member: int) -> None:
+        """Put a member into an empty slot of the inner map."""
+        value = struct.pack("=Q", self._sockets[member].fileno())
+        self.program.inner.update(struct.pack("=I", index), value, flags=BPF_NOEXIST)
+        self._slots[index] = member
+
+    def withdraw_inner_map(self) -> None:
+        """Leave the outer map without the inner one."""
+        self.program.withdraw_inner()
+        self._inner_present = False
+
+    def override_index(self, index: int) -> None:
+        """Set an index aside for the next packet, whatever its payload says."""
+        self.program.override = index
+
+    def allow_fast_open(self) -> None:
+        """TCP: take data in a SYN without a cookie (ip-sysctl: tcp_fastopen 0x202)."""
+        self._set("net/ipv4/tcp_fastopen", _FAST_OPEN_SERVER_WITHOUT_COOKIE)
+
+    def send_syncookies(self) -> None:
+        """TCP: answer every SYN with a cookie (ip-sysctl: tcp_syncookies 2)."""
+        self._set("net/ipv4/tcp_syncookies", 2)
+
+    def cookie(self, member: int) -> int:
+        """Return the member's socket cookie, which the inner map's lookup returns too."""
+        value = self._sockets[member].getsockopt(socket.SOL_SOCKET, _SOCKET_COOKIE, 8)
+        return int.from_bytes(value, "little")
+
+    def inner_map_cookies(self) -> dict[int, int]:
+        """Return what the kernel says the inner map holds: index to socket cookie."""
+        keys = {index: struct.pack("=I", index) for index in range(self.size)}
+        values = {index: self.program.inner.lookup(key) for index, key in keys.items()}
+        return {index: struct.unpack("=Q", value)[0] for index, value in values.items() if value is not None}
+
+    def collect(self) -> dict[int, tuple[bytes, ...]]:
+        """Take what the members hold: datagrams, or for each new connection the bytes that came with it.
+
+        A member that is not in the answer was asked and holds nothing. Connections stay open until `disconnect`.
+        """
+        ready = {member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None}
+        return {member: tuple(self._take(self._sockets[member])) for member in sorted(ready)}
+
+    def disconnect(self) -> None:
+        """Reset every connection that `collect` accepted."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    def restore(self) -> None:
+        """Undo what a case changed: member N in slot N, program attached, inner map there, settings off.
+
+        Raises RuntimeError if the kernel's inner map does not hold what it should then.
+        """
+        self.disconnect()
+        self.collect()
+        self.disconnect()
+        for name in self._sysctls:
+            self._set(name, 0)
+        if not self._inner_present:
+            self.program.present_inner()
+            self._inner_present = True
+        self.program.override = NO_OVERRIDE
+        for index, member in list(self._slots.items()):
+            if index != member:
+                self.vacate(index)
+        for member in self._sockets:
+            if member not in self._slots:
+                self.occupy(member, member)
+        if not self._attached:
+            self.attach()
+        expected = {member: self.cookie(member) for member in self._sockets}
+        if (found := self.inner_map_cookies()) != expected:
+            raise RuntimeError(f"the inner map holds cookies {found} where it should hold {expected}")
+
+    def _join(self, member: int) -> None:
+        """Create a member; UDP joins the group as it binds, TCP as it listens."""
+        shape = self.shape
+        made = socket.socket(shape.family.address_family, shape.protocol.socket_type)
+        self._sockets[member] = made
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.setblocking(False)
+        made.bind((shape.address, GROUP_PORT))
+        if shape.protocol is Protocol.TCP:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
+            made.listen(128)
+        self._poll.register(made.fileno(), select.EPOLLIN)
+
+    @property
+    def _member_of(self) -> dict[int, int]:
+        return {made.fileno(): member for member, made in self._sockets.items()}
+
+    def _take(self, member: socket.socket) -> list[bytes]:
+        held: list[bytes] = []
+        try:
+            while True:
+                if self.shape.protocol is Protocol.UDP:
+                    held.append(member.recv(65535))
+                    continue
+                connection, _ = member.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                connection.setblocking(False)
+                self._connections.append(connection)
+                held.append(_read_now(connection))
+        except BlockingIOError:
+            return held
+
+    def _any_member(self) -> socket.socket:
+        return next(iter(self._sockets.values()))
+
+    def _set(self, name: str, value: int) -> None:
+        if self._sysctls[name] != value:
+            write_sysctl(name, value)
+            self._sysctls[name] = value
+
+
+def _read_now(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65535)
+    except BlockingIOError:
+        return b""

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Bind the few calls of libbpf that a harness needs, with libbpf's own log kept for the error message."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from contextlib import contextmanager
+from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+
+MAP_TYPE = {
+    "hash": 1,
+    "array": 2,
+    "array_of_maps": 12,
+    "hash_of_maps": 13,
+    "sockmap": 15,
+    "sockhash": 18,
+    "sockarray": 20,
+}
+"""enum bpf_map_type (include/uapi/linux/bpf.h); sockarray is BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
+
+ENOTSUPP = 524
+"""The kernel's own errno, which has no name in user space."""
+
+
+class BpfError(OSError):
+    """Report what libbpf or the kernel refused; `log` holds libbpf's words, the verifier's included."""
+
+    def __init__(self, number: int, what: str, log: str = "") -> None:
+        name = errno.errorcode.get(number, "ENOTSUPP" if number == ENOTSUPP else str(number))
+        text = os.strerror(number) if number != ENOTSUPP else "Operation is not supported"
+        super().__init__(number, f"{what}: {text} ({name})" + (f"\n{log}" if log else ""))
+        self.log = log
+
+
+class LibbpfMissingError(RuntimeError):
+    """Report that no libbpf 1.x is installed."""
+
+
+_PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+_log: list[str] = []
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@_PRINT
+def _keep(level: int, template: bytes, arguments: int) -> int:
+    buffer = ctypes.create_string_buffer(1 << 20)
+    _libc.vsnprintf(buffer, c_size_t(len(buffer)), template, c_void_p(arguments))
+    if level < 2:  # LIBBPF_DEBUG is the whole life story of every object
+        _log.append(buffer.value.decode(errors="replace"))
+    return 0
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "bpf_object__open_file": (c_void_p, [c_char_p, c_void_p]),
+    "bpf_object__load": (c_int, [c_void_p]),
+    "bpf_object__close": (None, [c_void_p]),
+    "bpf_object__find_map_by_name": (c_void_p, [c_void_p, c_char_p]),
+    "bpf_object__next_map": (c_void_p, [c_void_p, c_void_p]),
+    "bpf_object__next_program": (c_void_p, [c_void_p, c_void_p]),
+    "bpf_map__name": (c_char_p, [c_void_p]),
+    "bpf_map__fd": (c_int, [c_void_p]),
+    "bpf_map__key_size": (c_uint32, [c_void_p]),
+    "bpf_map__value_size": (c_uint32, [c_void_p]),
+    "bpf_map__set_inner_map_fd": (c_int, [c_void_p, c_int]),
+    "bpf_map__set_type": (c_int, [c_void_p, c_int]),
+    "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
+    "bpf_program__name": (c_char_p, [c_void_p]),
+    "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_program__set_expected_attach_type": (c_int, [c_void_p, c_int]),
+    "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p]),
+    "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
+    "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
+    "bpf_map_delete_elem": (c_int, [c_int, c_char_p]),
+    "bpf_map_get_next_key": (c_int, [c_int, c_char_p, c_void_p]),
+}
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError:
+        raise LibbpfMissingError("libbpf 1.x is not installed: run ./bootstrap (Debian: libbpf1)") from None
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.libbpf_set_print(_keep)
+    return library
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    _log.clear()
+    yield _log
+
+
+def _check(result: int, what: str) -> int:
+    """Return a non-negative result; raise BpfError for one of libbpf 1.x's negative errnos."""
+    if result < 0:
+        raise BpfError(-result, what, "".join(_log))
+    return result
+
+
+class Map:
+    """Reach a BPF map by its file descriptor; keys and values are bytes of the map's own sizes."""
+
+    def __init__(self, fd: int, *, name: str, key_size: int, value_size: int, owned: bool = False) -> None:
+        self.fd, self.name, self.key_size, self.value_size = fd, name, key_size, value_size
+        self._owned = owned
+        self._value = ctypes.create_string_buffer(max(value_size, 8))
+        self._key = ctypes.create_string_buffer(max(key_size, 8))
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """Return the value, or None if there is none; BpfError for any other refusal."""
+        result = _library().bpf_map_lookup_elem(self.fd, key, self._value)
+        if result == -errno.ENOENT:
+            return None
+        self._check(result, "lookup")
+        return self._value.raw[: self.value_size]
+
+    def update(self, key: bytes, value: bytes, *, flags: int = BPF_ANY) -> None:
+        """Store the value; BpfError carries the kernel's errno."""
+        self._check(_library().bpf_map_update_elem(self.fd, key, value, flags), "update")
+
+    def delete(self, key: bytes) -> None:
+        """Remove the key; BpfError carries the kernel's errno."""
+        self._check(_library().bpf_map_delete_elem(self.fd, key), "delete")
+
+    def next_key(self, key: bytes | None) -> bytes | None:
+        """Return the key that follows (the first for None), or None after the last."""
+        result = _library().bpf_map_get_next_key(self.fd, key, self._key)
+        if result == -errno.ENOENT:
+            return None
+        self._check(result, "next key")
+        return self._key.raw[: self.key_size]
+
+    def close(self) -> None:
+        """Close the file descriptor if this object opened it."""
+        if self._owned:
+            os.close(self.fd)
+            self._owned = False
+
+    def _check(self, result: int, action: str) -> None:
+        if result < 0:
+            raise BpfError(-result, f"{action} in map {self.name}")
+
+
+def create_map(kind: str, *, key_size: int = 4, value_size: int = 8, max_entries: int, name: str | None = None) -> Map:
+    """Create a map of a `MAP_TYPE` and own its file descriptor; BpfError carries the kernel's errno."""
+    name = name or kind
+    fd = _library().bpf_map_create(MAP_TYPE[kind], name.encode(), key_size, value_size, max_entries, None)
+    if fd < 0:
+        raise BpfError(-fd, f"create map {name} ({kind})")
+    return Map(fd, name=name, key_size=key_size, value_size=value_size, owned=True)
+
+
+class Object:
+    """Open, load and hold one compiled BPF object; a context manager that closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _logged() as log:
+            ctypes.set_errno(0)
+            self._object = _library().bpf_object__open_file(os.fsencode(path), None)
+            if not self._object:
+                raise BpfError(ctypes.get_errno(), f"open {path.name}", "".join(log))
+
+    def __enter__(self) -> Object:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def set_inner_map(self, outer: str, inner: Map) -> None:
+        """Give an outer map its template, before `load`."""
+        _check(_library().bpf_map__set_inner_map_fd(self._map(outer), inner.fd), f"inner map of {outer}")
+
+    def set_expected_attach_type(self, attach_type: int) -> None:
+        """Set the attach type of every program, before `load`."""
+        for program in self._programs():
+            _check(_library().bpf_program__set_expected_attach_type(program, attach_type), "attach type")
+
+    def load(self) -> None:
+        """Create the maps and load the programs; BpfError holds the verifier's whole log."""
+        with _logged():
+            _check(_library().bpf_object__load(self._object), f"load {self.path.name}")
+
+    def maps(self) -> dict[str, Map]:
+        """Return the loaded object's maps by name."""
+        library, found, current = _library(), {}, None
+        while current := library.bpf_object__next_map(self._object, current):
+            name = library.bpf_map__name(current).decode()
+            found[name] = Map(
+                library.bpf_map__fd(current),
+                name=name,
+                key_size=library.bpf_map__key_size(current),
+                value_size=library.bpf_map__value_size(current),
+            )
+        return found
+
+    def program_fds(self) -> dict[str, int]:
+        """Return the loaded programs' file descriptors by name."""
+        library = _library()
+        return {
+            library.bpf_program__name(program).decode(): library.bpf_program__fd(program)
+            for program in self._programs()
+        }
+
+    def close(self) -> None:
+        """Unload what nothing else holds and free the object; a second call does nothing."""
+        if self._object:
+            _library().bpf_object__close(self._object)
+            self._object = None
+
+    def _map(self, name: str) -> int:
+        found = _library().bpf_object__find_map_by_name(self._object, name.encode())
+        if not found:
+            raise BpfError(errno.ENOENT, f"map {name} of {self.path.name}")
+        return int(found)
+
+    def _programs(self) -> Iterator[int]:
+        current = None
+        while current := _library().bpf_object__next_program(self._object, current):
+            yield current

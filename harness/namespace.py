@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Enter nameless network namespaces, which vanish with the process that made them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """Hold a network namespace by a file descriptor of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def current(cls) -> Namespace:
+        """Return the calling thread's namespace."""
+        return cls(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    @classmethod
+    def create(cls) -> Namespace:
+        """Make a namespace and stay in the present one; OSError (EPERM) without CAP_SYS_ADMIN."""
+        before = cls.current()
+        try:
+            _check(_libc.unshare(_CLONE_NEWNET), "unshare a network namespace")
+            made = cls.current()
+        finally:
+            before.enter()
+            before.close()
+        return made
+
+    def enter(self) -> None:
+        """Move the calling thread into the namespace for good."""
+        _check(_libc.setns(self.fd, _CLONE_NEWNET), "enter a network namespace")
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Stay in the namespace for a while; sockets opened meanwhile belong to it for ever."""
+        before = Namespace.current()
+        try:
+            self.enter()
+            yield
+        finally:
+            before.enter()
+            before.close()
+
+    def close(self) -> None:
+        """Let go of the namespace; it lives on while sockets or threads are in it."""
+        os.close(self.fd)
+
+
+def write_sysctl(name: str, value: int) -> None:
+    """Set a sysctl of the current namespace, named with slashes, and read it back.
+
+    Raises OSError if the kernel has no such name or refuses the value, RuntimeError if it keeps another one.
+    """
+    path = Path("/proc/sys") / name
+    path.write_text(f"{value}\n")
+    if (kept := int(path.read_text())) != value:
+        raise RuntimeError(f"{name} is {kept} after {value} was written")
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot {what}: {os.strerror(number)}")

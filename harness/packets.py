@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What is sent to a group, as the model and the wire both see it. Pure: harness/frames.py turns it into bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.layout import GROUP_PORT, Family, Protocol
+
+TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
+"""Bytes before the payload; a crafted SYN carries one option, the 4 bytes of MSS."""
+
+ACK_HEADER = 20
+"""Bytes before the payload of every other TCP segment: no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packet:
+    """Describe one datagram, or one TCP connection from its SYN to the ACK that completes the handshake.
+
+    `payload` is the datagram's, or the SYN's. `fragments` are the offsets, in bytes from the transport header and
+    multiples of 8, where IP cuts the packet. `ack_payload` is what the completing ACK carries; None holds that ACK
+    back for good.
+    """
+
+    protocol: Protocol
+    family: Family
+    source_port: int
+    payload: bytes = b""
+    destination_port: int = GROUP_PORT
+    fragments: tuple[int, ...] = ()
+    ack_payload: bytes | None = b""
+
+    @property
+    def source(self) -> str:
+        """Return the address it comes from."""
+        return self.family.peer
+
+    @property
+    def destination(self) -> str:
+        """Return the address it goes to."""
+        return self.family.server
+
+    @property
+    def transport_length(self) -> int:
+        """Return the bytes from the transport header to the end, of the datagram or the SYN."""
+        return TRANSPORT_HEADER[self.protocol] + len(self.payload)
+
+    def __str__(self) -> str:
+        source, destination = (
+            f"[{address}]" if self.family is Family.IPV6 else address for address in (self.source, self.destination)
+        )
+        words = [
+            f"{self.protocol.upper()} {source}:{self.source_port} > {destination}:{self.destination_port}",
+            f"{len(self.payload)} bytes of payload" + (f": {self.payload[:16].hex(' ')}" if self.payload else ""),
+        ]
+        if self.fragments:
+            words.append(f"in fragments cut at {', '.join(map(str, self.fragments))}")
+        if self.protocol is Protocol.TCP:
+            words.append(
+                "no ACK follows"
+                if self.ack_payload is None
+                else f"then an ACK with {self.ack_payload.hex(' ') or 'no data'}"
+            )
+        return ", ".join(words)
