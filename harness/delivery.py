@@ -11,7 +11,7 @@ from scapy.layers.l2 import Ether
 from scapy.utils import hexdump
 
 from harness import frames
-from harness.layout import GROUP_SIZE, Protocol
+from harness.layout import Protocol
 from harness.model import SYN_SEQUENCE, expect
 from harness.packets import Packet
 from harness.verdict import Delivered, Outcome, Reply, ReplyKind, Verdict, difference, verdict_of
@@ -46,6 +46,7 @@ class Delivery:
         `hash_` is the four-tuple's hash where no program is there to report it. Raises AssertionError with the
         packet, both outcomes and where they part.
         """
+        __tracebackhide__ = True
         layout = self._group.layout
         observed, seen_hash = self._observe(packet)
         hash_ = hash_ if seen_hash is None else seen_hash
@@ -63,6 +64,8 @@ class Delivery:
         resets = [frame for packet in self._unfinished for frame in frames.reset(packet, sequence=SYN_SEQUENCE + 1)]
         self._unfinished.clear()
         self._wire.send(resets)
+        # A reset that no connection waits for runs the program too.
+        self._group.program.new_results()
 
     def _observe(self, packet: Packet) -> tuple[Outcome, int | None]:
         program = self._group.program
@@ -113,6 +116,3 @@ def _in_words(verdict: Verdict) -> str:
         return f"dropped, {result}"
     by_hash = verdict.result is None or verdict.result.name.startswith("PASS_ERR")
     return f"member {'by hash' if by_hash else verdict.member}, {result}"
-
-
-__all__ = ["GROUP_SIZE", "Delivery"]

@@ -51,13 +51,15 @@ _log: list[str] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@_PRINT
 def _keep(level: int, template: bytes, arguments: int) -> int:
     buffer = ctypes.create_string_buffer(1 << 20)
     _libc.vsnprintf(buffer, c_size_t(len(buffer)), template, c_void_p(arguments))
     if level < 2:  # LIBBPF_DEBUG is the whole life story of every object
         _log.append(buffer.value.decode(errors="replace"))
     return 0
+
+
+_KEEP = _PRINT(_keep)  # libbpf holds no reference of its own
 
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -94,7 +96,7 @@ def _library() -> ctypes.CDLL:
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    library.libbpf_set_print(_keep)
+    library.libbpf_set_print(_KEEP)
     return library
 
 

@@ -30,8 +30,6 @@ class Decision:
     index: int | None = None
 
 
-Rule = "Callable[[bytes, Layout], Decision]"
-
 SYN_SEQUENCE = 1000
 """The sequence number of every crafted SYN."""
 

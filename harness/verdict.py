@@ -88,7 +88,7 @@ def verdict_of(outcome: Outcome, *, hash_: int | None = None) -> Verdict:
 
     Raises ValueError if more than one member holds something, which no rule allows.
     """
-    result = next(reversed(outcome.results), None) if outcome.results else None
+    result = list(outcome.results)[-1] if outcome.results else None
     if not outcome.holdings:
         return Dropped(result, hash_)
     if len(outcome.holdings) > 1:
