@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +69,21 @@ def _objects(config: pytest.Config) -> dict[str, Path]:
     return config.stash[_OBJECTS]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """End the run with one line where no case could do anything but fail for want of rights."""
+    if session.config.option.collectonly or not any("wire" in _fixtures_of(item) for item in session.items):
+        return
+    from harness.able import why_not  # noqa: PLC0415
+
+    if reason := why_not():
+        pytest.exit(reason, returncode=0 if session.config.option.where_possible else pytest.ExitCode.USAGE_ERROR)
+
+
+def _fixtures_of(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Generate a case for each shape that its `shapes` marks admit."""
     if "shape" not in metafunc.fixturenames:
@@ -98,8 +112,6 @@ def wire() -> Iterator[Wire]:
     """Return the veth pair; the session's process moves to the server's end of it."""
     from harness.wire import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
 
-    if os.geteuid() != 0:
-        pytest.exit("cases need root: sudo ./bootstrap tox -e host, or ./bootstrap tox -e vm, which does not", 4)
     _raise_memory_lock_limit()
     made = Wire()
     yield made
