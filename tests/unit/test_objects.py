@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Programs are compiled once for each content; what clang has to say is shown whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import objects
+from harness.abi import CONTEXT_SIZE
+from harness.objects import CompileError, compile_program, sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = '#include "select.h"\nSEC("sk_reuseport") int f(void *ctx) { return ctx ? SK_PASS : SK_DROP; }\n'
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "good.bpf.c"
+    path.write_text(GOOD)
+    return path
+
+
+def test_same_content_is_compiled_once(source: Path, tmp_path: Path) -> None:
+    first = compile_program(source, cache_directory=tmp_path / "cache")
+    stamp = first.stat().st_mtime_ns
+    assert first.read_bytes().startswith(b"\x7fELF")
+    again = compile_program(source, cache_directory=tmp_path / "cache")
+    assert (again, again.stat().st_mtime_ns) == (first, stamp)
+
+
+def test_changed_content_is_another_object(source: Path, tmp_path: Path) -> None:
+    first = compile_program(source, cache_directory=tmp_path / "cache")
+    source.write_text(GOOD.replace("SK_PASS", "SK_DROP + 2"))
+    assert compile_program(source, cache_directory=tmp_path / "cache") != first
+
+
+def test_error_of_the_compiler_is_shown_whole_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    source.write_text(GOOD.replace("SK_PASS", "NO_SUCH_VERDICT"))
+    with pytest.raises(CompileError, match=r"(?s)good\.bpf\.c.*NO_SUCH_VERDICT.*1 error"):
+        compile_program(source, cache_directory=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_missing_compiler_names_the_remedy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    objects._clang_version.cache_clear()
+    with pytest.raises(CompileError, match=r"\./bootstrap"):
+        compile_program(source, cache_directory=tmp_path / "cache")
+    monkeypatch.undo()
+    objects._clang_version.cache_clear()
+
+
+def test_cache_that_cannot_be_written_names_the_way_out(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the directory should be")
+    with pytest.raises(CompileError, match="XDG_CACHE_HOME"):
+        compile_program(source, cache_directory=tmp_path / "cache")
+
+
+def test_every_variant_compiles(tmp_path: Path) -> None:
+    assert "reference" in sources()
+    for path in sources().values():
+        compile_program(path, cache_directory=tmp_path)
+
+
+def test_record_has_the_size_that_the_header_gives_it() -> None:
+    # struct data_check: 4 + 8*4 + 2*2 + 2 + 1 and a byte of padding + 4 + 4
+    assert CONTEXT_SIZE == 52

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A comparison says nothing of equal outcomes and names exactly what differs of others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.abi import Context, Result
+from harness.verdict import Delivered, Dropped, Outcome, Reply, ReplyKind, difference, verdict_of
+
+CONTEXT = Context(
+    ip_protocol=17,
+    eth_protocol=0x0800,
+    source="192.0.2.9",
+    source_port=40000,
+    destination="192.0.2.1",
+    destination_port=7000,
+    bind_inany=True,
+    length=16,
+)
+OUTCOME = Outcome(
+    holdings={3: (b"12345678",)}, results={Result.PASS: 1}, context=CONTEXT, select_errors=(0,), replies=()
+)
+RESET = Reply(kind=ReplyKind.RESET, address="192.0.2.9", port=40000, ack=1001)
+
+
+def test_equal_outcomes_have_no_difference() -> None:
+    assert difference(OUTCOME, replace(OUTCOME)) == ""
+
+
+def test_wrong_member_is_named_and_underlined() -> None:
+    text = difference(OUTCOME, replace(OUTCOME, holdings={4: (b"12345678",)}))
+    expected, observed, carets, meaning = text.splitlines()
+    assert "member 3" in expected
+    assert "member 4" in observed
+    assert carets.index("^") == expected.index("member 3")
+    assert carets.strip("^ ") == ""
+    assert meaning == "  - the packet reached member 4 instead of member 3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"holdings": {}}, "nothing arrived; member 3 should hold it"),
+        ({"holdings": {3: (b"12345678",), 4: (b"12345678",)}}, "member 3, 4 instead of member 3"),
+        ({"holdings": {3: (b"1234567",)}}, "member 3 holds other bytes"),
+        ({"holdings": {3: (b"12345678",) * 2}}, "another number of packets"),
+        ({"results": {Result.PASS: 2}}, "PASS +2"),
+        ({"context": replace(CONTEXT, length=15)}, "len 15"),
+        ({"context": replace(CONTEXT, bind_inany=False)}, "bind_inany False"),
+        ({"context": None}, "program not run"),
+        ({"select_errors": (-2,)}, "select -2"),
+        ({"override": 5}, "override 5"),
+        ({"replies": (RESET,)}, "RST to 192.0.2.9:40000, ack 1001"),
+    ],
+)
+def test_every_part_is_compared(changes: dict[str, object], words: str) -> None:
+    text = difference(OUTCOME, replace(OUTCOME, **changes))  # type: ignore[arg-type]
+    assert words in text
+    assert "^" in text
+
+
+def test_member_that_should_hold_nothing_is_said() -> None:
+    dropped = replace(OUTCOME, holdings={})
+    assert "member 3 received what should have been dropped" in difference(dropped, OUTCOME)
+
+
+def test_verdict_is_the_outcome_in_words_of_a_rule() -> None:
+    assert verdict_of(OUTCOME, hash_=7) == Delivered(3, Result.PASS)
+    assert verdict_of(replace(OUTCOME, holdings={}, results={Result.DROP_MISC: 1})) == Dropped(Result.DROP_MISC)
+    assert verdict_of(Outcome(holdings={1: (b"",)})) == Delivered(1, None)
+
+
+def test_verdict_of_two_holders_is_none() -> None:
+    with pytest.raises(ValueError, match="2 members"):
+        verdict_of(replace(OUTCOME, holdings={3: (b"",), 4: (b"",)}))
+
+
+def test_sequence_of_a_reply_is_not_compared() -> None:
+    assert replace(RESET, sequence=5) == RESET
+    assert replace(RESET, ack=1002) != RESET
