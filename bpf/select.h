@@ -2,7 +2,8 @@
 /*
  * What every program under test shares: the maps (the same names, types and layouts as the kernel's own
  * test_select_reuseport, so that either side can be exchanged), the command in the payload, the six results, and the
- * way from a context to a verdict. A program says where its key comes from; this header does the rest.
+ * way from a context to a verdict. A program says where its key comes from; this header does the rest. Two programs
+ * never differ by a copy: what they share is in a header, what varies is the choice of key or map.
  *
  * harness/abi.py is the Python side of this file.
  */
@@ -51,13 +52,27 @@ struct data_check {
 	__u32 hash;
 };
 
-/* The loader gives it the inner map's type: sockarray, sockmap or sockhash. */
+#ifdef DIRECT
+/* One level: the program names the map of sockets itself; the loader puts its own in this place. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
 	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} inner_map SEC(".maps");
+#else
+#ifndef OUTER_MAP_TYPE
+#define OUTER_MAP_TYPE BPF_MAP_TYPE_ARRAY_OF_MAPS
+#define OUTER_MAP_ENTRIES 1
+#endif
+/* Two levels. The loader gives the inner map its type: sockarray, sockmap or sockhash. */
+struct {
+	__uint(type, OUTER_MAP_TYPE);
+	__uint(max_entries, OUTER_MAP_ENTRIES);
 	__type(key, __u32);
 	__type(value, __u32);
 } outer_map SEC(".maps");
+#endif
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -209,6 +224,16 @@ static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, 
 		return DECIDE(PASS_ERR_SK_SELECT_REUSEPORT);
 	return DECIDE(DROP_ERR_SK_SELECT_REUSEPORT);
 }
+
+#ifdef DIRECT
+#define select_at(CTX, OUTER_KEY, INDEX) select_from(CTX, &inner_map, INDEX, 0)
+#else
+/* Select the socket at @index of the inner map that the outer one holds at @outer_key; a failure drops. */
+static __always_inline struct decision select_at(struct sk_reuseport_md *ctx, const __u32 *outer_key, __u32 index)
+{
+	return select_from(ctx, bpf_map_lookup_elem(&outer_map, outer_key), index, 0);
+}
+#endif
 
 /* Count the result, leave the record of what was seen, and turn the result into the verdict. */
 static __always_inline int conclude(const struct packet *packet, struct decision decision)

@@ -11,6 +11,7 @@ from scapy.layers.l2 import Ether
 from scapy.utils import hexdump
 
 from harness import frames
+from harness.abi import pack_command
 from harness.layout import Protocol
 from harness.model import SYN_SEQUENCE, expect
 from harness.packets import Packet
@@ -24,10 +25,13 @@ _FIRST_PORT, _LAST_PORT = 20000, 59999
 
 
 class Delivery:
-    """Deliver packets to one group; calling it is sending one packet and checking all that came of it."""
+    """Deliver packets to one group; calling it is sending one packet and checking all that came of it.
 
-    def __init__(self, wire: Wire, group: ReuseportGroup) -> None:
-        self._wire, self._group = wire, group
+    `bystanders` are other groups on the same wire, none of which may hold anything of a packet.
+    """
+
+    def __init__(self, wire: Wire, group: ReuseportGroup, *bystanders: ReuseportGroup) -> None:
+        self._wire, self._group, self._bystanders = wire, group, bystanders
         self._ports = count()
         self._unfinished: list[Packet] = []
         self.observed: list[str] = []
@@ -37,8 +41,18 @@ class Delivery:
         """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
         shape = self._group.shape
         port = _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1)
-        packet = Packet(protocol=shape.protocol, family=shape.family, source_port=port, payload=payload)
+        packet = Packet(
+            protocol=shape.protocol,
+            family=shape.family,
+            source_port=port,
+            destination_port=self._group.port,
+            payload=payload,
+        )
         return replace(packet, **changes)  # type: ignore[arg-type]  # replace() checks the names itself
+
+    def command(self, index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
+        """Return a packet whose payload asks for a member by its index."""
+        return self.packet(pack_command(index, pass_on_failure=pass_on_failure), **changes)
 
     def __call__(self, packet: Packet, *, hash_: int | None = None) -> Verdict:
         """Send the packet and return its verdict, once all that was seen is what the model says.
@@ -55,6 +69,8 @@ class Delivery:
         if observed != expected:
             self.observed.append("differs from the model")
             raise AssertionError(self._report(packet, expected, observed))
+        for other in self._bystanders:
+            assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
         self.observed.append(_in_words(verdict))
         return verdict
 
@@ -82,6 +98,7 @@ class Delivery:
             context=context,
             select_errors=program.select_errors(),
             override=program.override,
+            state=program.state,
             replies=tuple(replies),
         )
         return outcome, hash_

@@ -7,6 +7,7 @@ copy costs a fiftieth of it.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,21 +41,21 @@ class _Form:
     """For each frame: offset of its transport bytes, and which of them (start, stop) it carries."""
     transport: bytes
     pseudo_header: int
-    """The checksum's part that is not in the transport's bytes."""
+    """The checksum's part that is not in the transport's bytes, for the peer's usual address."""
     checksum_at: int
 
 
 def datagram(packet: Packet) -> list[bytes]:
     """Return the frames of a UDP packet, one for each fragment, in order."""
     form = _form(packet.family, Protocol.UDP, packet.destination_port, len(packet.payload), packet.fragments, 0)
-    return _fill(form, struct.pack("!H", packet.source_port), packet.payload)
+    return _fill(packet, form, struct.pack("!H", packet.source_port), packet.payload)
 
 
 def syn(packet: Packet) -> list[bytes]:
     """Return the SYN that opens a TCP connection, with the packet's payload; its sequence is `SYN_SEQUENCE`."""
     form = _form(packet.family, Protocol.TCP, packet.destination_port, len(packet.payload), packet.fragments, _SYN)
     start = struct.pack("!HHI", packet.source_port, packet.destination_port, SYN_SEQUENCE)
-    return _fill(form, start, packet.payload)
+    return _fill(packet, form, start, packet.payload)
 
 
 def ack(packet: Packet, *, sequence: int, acknowledge: int, payload: bytes = b"") -> list[bytes]:
@@ -86,7 +87,7 @@ def _ping_template() -> bytes:
 def _segment(packet: Packet, flags: int, sequence: int, acknowledge: int, payload: bytes) -> list[bytes]:
     form = _form(packet.family, Protocol.TCP, packet.destination_port, len(payload), (), flags)
     start = struct.pack("!HHII", packet.source_port, packet.destination_port, sequence, acknowledge)
-    return _fill(form, start, payload)
+    return _fill(packet, form, start, payload)
 
 
 @lru_cache(maxsize=256)
@@ -151,8 +152,8 @@ def _fragment(family: Family, protocol: Protocol, start: int, more: bool) -> Any
     )
 
 
-def _fill(form: _Form, start: bytes, payload: bytes) -> list[bytes]:
-    """Return the form's frames with the transport header's first bytes and the payload put in."""
+def _fill(packet: Packet, form: _Form, start: bytes, payload: bytes) -> list[bytes]:
+    """Return the form's frames with the transport header's first bytes, the payload and the source put in."""
     transport = bytearray(form.transport)
     transport[: len(start)] = start
     if payload:
@@ -160,12 +161,27 @@ def _fill(form: _Form, start: bytes, payload: bytes) -> list[bytes]:
     at = form.checksum_at
     transport[at : at + 2] = b"\0\0"
     # RFC 768: a UDP checksum that comes out as zero is sent as all ones
-    checksum = ~_fold(form.pseudo_header + _sum(transport)) & 0xFFFF or 0xFFFF
+    pseudo_header, frames = form.pseudo_header, form.frames
+    if packet.source_address is not None:
+        usual, source = (ipaddress.ip_address(each).packed for each in (packet.family.peer, packet.source_address))
+        pseudo_header += _sum(source) - _sum(usual)
+        frames = tuple(_from(packet.family, frame, source) for frame in frames)
+    checksum = ~_fold(pseudo_header + _sum(transport)) & 0xFFFF or 0xFFFF
     transport[at : at + 2] = struct.pack("!H", checksum)
     return [
         frame[:offset] + bytes(transport[start:stop])
-        for frame, (offset, start, stop) in zip(form.frames, form.places, strict=True)
+        for frame, (offset, start, stop) in zip(frames, form.places, strict=True)
     ]
+
+
+def _from(family: Family, frame: bytes, source: bytes) -> bytes:
+    """Return the frame with another source address, and IPv4's header checksum with it."""
+    if family is Family.IPV6:
+        return frame[:22] + source + frame[38:]
+    header = bytearray(frame[14:34])
+    header[10:16] = b"\0\0" + source  # checksum, then source
+    header[10:12] = struct.pack("!H", ~_fold(_sum(header)) & 0xFFFF)
+    return frame[:14] + bytes(header) + frame[34:]
 
 
 def _sum(data: bytes | bytearray) -> int:

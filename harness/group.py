@@ -11,43 +11,41 @@ from typing import TYPE_CHECKING
 
 from harness.abi import NO_OVERRIDE
 from harness.layout import GROUP_PORT, Layout, Protocol, Shape
-from harness.libbpf import BPF_NOEXIST
-from harness.namespace import write_sysctl
+from harness.libbpf import BPF_NOEXIST, Map
 
 if TYPE_CHECKING:
     from harness.program import Program
+    from harness.settings import Settings
 
-SO_ATTACH_REUSEPORT_EBPF = 52
 SO_DETACH_REUSEPORT_BPF = 68
 
 _SOCKET_COOKIE = 57
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _FAST_OPEN_QUEUE = 128
-_FAST_OPEN_SERVER_WITHOUT_COOKIE = 0x202  # TFO_SERVER_ENABLE | TFO_SERVER_COOKIE_NOT_REQD (include/net/tcp.h)
 
 
 class ReuseportGroup:
-    """Own the members, named 0, 1, … in the order they joined, and what decides between them.
+    """Own `size` members, named 0, 1, … in the order they joined, and what decides between them.
 
     Lives in the calling thread's network namespace. Cases change it through the methods below and `restore` puts it
     back; `layout` always says how it stands.
     """
 
-    def __init__(self, shape: Shape, program: Program, *, size: int) -> None:
-        self.shape, self.program, self.size = shape, program, size
+    def __init__(
+        self, shape: Shape, program: Program, *, size: int, settings: Settings, port: int = GROUP_PORT, cpu: int = 0
+    ) -> None:
+        self.shape, self.program, self.size, self.port = shape, program, size, port
+        self._settings, self._cpu = settings, cpu
         self._sockets: dict[int, socket.socket] = {}
+        self._members: list[int] = []
         self._connections: list[socket.socket] = []
         self._poll = select.epoll()
         self._slots: dict[int, int] = {}
         self._attached = False
         self._inner_present = True
-        self._sysctls = {"net/ipv4/tcp_syncookies": 1, "net/ipv4/tcp_fastopen": 1}
         try:
-            for name in self._sysctls:
-                self._set(name, 0)
             for member in range(size):
-                self._join(member)
-            self.attach()
+                self.join(member)
             self.restore()
         except BaseException:
             self.close()
@@ -58,13 +56,17 @@ class ReuseportGroup:
         """Return how the group stands now."""
         return Layout(
             shape=self.shape,
-            members=tuple(self._sockets),
+            members=tuple(self._members),
             slots=MappingProxyType(dict(self._slots)),
-            program="reference" if self._attached else None,
+            program=self.program.variant.name if self._attached else None,
+            size=self.program.size,
+            state=self.program.state,
+            table=self.program.table,
+            cpu=self._cpu,
             inner_present=self._inner_present,
             index_override=self.program.override,
-            fast_open=self._sysctls["net/ipv4/tcp_fastopen"] == _FAST_OPEN_SERVER_WITHOUT_COOKIE,
-            syncookies=self._sysctls["net/ipv4/tcp_syncookies"] == 2,
+            fast_open=self._settings.fast_open,
+            syncookies=self._settings.syncookies,
         )
 
     def close(self) -> None:
@@ -75,9 +77,37 @@ class ReuseportGroup:
         self._sockets.clear()
         self._poll.close()
 
+    def socket_of(self, member: int) -> socket.socket:
+        """Return a member's socket, for what this class has no word for."""
+        return self._sockets[member]
+
+    def join(self, member: int) -> None:
+        """Create a member; UDP joins the group as it binds, TCP as it listens. It is in no slot yet."""
+        shape = self.shape
+        made = socket.socket(shape.family.address_family, shape.protocol.socket_type)
+        self._sockets[member] = made
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.setblocking(False)
+        made.bind((shape.address, self.port))
+        if shape.protocol is Protocol.TCP:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
+            made.listen(128)
+        self._members.append(member)
+        self._poll.register(made.fileno(), select.EPOLLIN)
+
+    def leave(self, member: int) -> None:
+        """Close a member: its slots empty themselves, and the group's last member takes its place in the order."""
+        self._poll.unregister(self._sockets[member].fileno())
+        self._sockets.pop(member).close()
+        # net/core/sock_reuseport.c: reuse->socks[i] = reuse->socks[reuse->num_socks - 1]
+        place, last = self._members.index(member), self._members.pop()
+        if last != member:
+            self._members[place] = last
+        self._slots = {index: held for index, held in self._slots.items() if held != member}
+
     def attach(self) -> None:
         """Attach the program to the group, through its first member."""
-        self._any_member().setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.program.fd)
+        self.program.attach(self._any_member())
         self._attached = True
 
     def detach(self) -> None:
@@ -87,13 +117,13 @@ class ReuseportGroup:
 
     def vacate(self, index: int) -> None:
         """Empty one slot of the inner map; the member stays in the group."""
-        self.program.inner.delete(struct.pack("=I", index))
+        self._inner.delete(struct.pack("=I", index))
         del self._slots[index]
 
     def occupy(self, index: int, member: int) -> None:
         """Put a member into an empty slot of the inner map."""
         value = struct.pack("=Q", self._sockets[member].fileno())
-        self.program.inner.update(struct.pack("=I", index), value, flags=BPF_NOEXIST)
+        self._inner.update(struct.pack("=I", index), value, flags=BPF_NOEXIST)
         self._slots[index] = member
 
     def withdraw_inner_map(self) -> None:
@@ -106,12 +136,12 @@ class ReuseportGroup:
         self.program.override = index
 
     def allow_fast_open(self) -> None:
-        """TCP: take data in a SYN without a cookie (ip-sysctl: tcp_fastopen 0x202)."""
-        self._set("net/ipv4/tcp_fastopen", _FAST_OPEN_SERVER_WITHOUT_COOKIE)
+        """TCP: take data in a SYN without a cookie, until `restore`."""
+        self._settings.allow_fast_open()
 
     def send_syncookies(self) -> None:
-        """TCP: answer every SYN with a cookie (ip-sysctl: tcp_syncookies 2)."""
-        self._set("net/ipv4/tcp_syncookies", 2)
+        """TCP: answer every SYN with a cookie, until `restore`."""
+        self._settings.send_syncookies()
 
     def cookie(self, member: int) -> int:
         """Return the member's socket cookie, which the inner map's lookup returns too."""
@@ -120,8 +150,8 @@ class ReuseportGroup:
 
     def inner_map_cookies(self) -> dict[int, int]:
         """Return what the kernel says the inner map holds: index to socket cookie."""
-        keys = {index: struct.pack("=I", index) for index in range(self.size)}
-        values = {index: self.program.inner.lookup(key) for index, key in keys.items()}
+        keys = {index: struct.pack("=I", index) for index in range(self.program.size)}
+        values = {index: self._inner.lookup(key) for index, key in keys.items()}
         return {index: struct.unpack("=Q", value)[0] for index, value in values.items() if value is not None}
 
     def collect(self) -> dict[int, tuple[bytes, ...]]:
@@ -139,43 +169,45 @@ class ReuseportGroup:
         self._connections.clear()
 
     def restore(self) -> None:
-        """Undo what a case changed: member N in slot N, program attached, inner map there, settings off.
+        """Undo what a case changed: all members there, N in slot N, program attached, inner map there, settings off.
 
         Raises RuntimeError if the kernel's inner map does not hold what it should then.
         """
         self.disconnect()
         self.collect()
         self.disconnect()
-        for name in self._sysctls:
-            self._set(name, 0)
+        self._settings.restore()
+        if self._members != list(range(self.size)):
+            for member in list(self._members):
+                self.leave(member)
+            self._attached = False  # the program went with the last member
+            for member in range(self.size):
+                self.join(member)
+        if not self._attached:
+            self.attach()
+        if self.program.inner is not None:
+            self._restore_slots()
+
+    def _restore_slots(self) -> None:
         if not self._inner_present:
             self.program.present_inner()
             self._inner_present = True
-        self.program.override = NO_OVERRIDE
+        if "tmp_index_ovr_map" in self.program.maps:
+            self.program.override = NO_OVERRIDE
         for index, member in list(self._slots.items()):
             if index != member:
                 self.vacate(index)
-        for member in self._sockets:
+        for member in self._members:
             if member not in self._slots:
                 self.occupy(member, member)
-        if not self._attached:
-            self.attach()
-        expected = {member: self.cookie(member) for member in self._sockets}
+        expected = {member: self.cookie(member) for member in self._members}
         if (found := self.inner_map_cookies()) != expected:
             raise RuntimeError(f"the inner map holds cookies {found} where it should hold {expected}")
 
-    def _join(self, member: int) -> None:
-        """Create a member; UDP joins the group as it binds, TCP as it listens."""
-        shape = self.shape
-        made = socket.socket(shape.family.address_family, shape.protocol.socket_type)
-        self._sockets[member] = made
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.setblocking(False)
-        made.bind((shape.address, GROUP_PORT))
-        if shape.protocol is Protocol.TCP:
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
-            made.listen(128)
-        self._poll.register(made.fileno(), select.EPOLLIN)
+    @property
+    def _inner(self) -> Map:
+        assert self.program.inner is not None, f"{self.program.variant.name} has an inner map"
+        return self.program.inner
 
     @property
     def _member_of(self) -> dict[int, int]:
@@ -197,12 +229,7 @@ class ReuseportGroup:
             return held
 
     def _any_member(self) -> socket.socket:
-        return next(iter(self._sockets.values()))
-
-    def _set(self, name: str, value: int) -> None:
-        if self._sysctls[name] != value:
-            write_sysctl(name, value)
-            self._sysctls[name] = value
+        return self._sockets[self._members[0]]
 
 
 def _read_now(connection: socket.socket) -> bytes:

@@ -114,6 +114,14 @@ class Layout:
     """Inner map: index to member; an index that is not here is empty."""
     program: str | None = "reference"
     """The variant that decides, or None where none is attached."""
+    size: int = GROUP_SIZE
+    """size_map: how many members a key is spread over, whether they are there or not."""
+    state: int = 0
+    """state_map: what the program remembers from one packet to the next."""
+    table: tuple[int, ...] = ()
+    """table_map: what the host loaded for the program to look up."""
+    cpu: int = 0
+    """The CPU that the wire is bound to, on which every run of the program takes place."""
     inner_present: bool = True
     """Whether outer_map[0] holds the inner map."""
     index_override: int = -1

@@ -75,6 +75,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__value_size": (c_uint32, [c_void_p]),
     "bpf_map__set_inner_map_fd": (c_int, [c_void_p, c_int]),
     "bpf_map__set_type": (c_int, [c_void_p, c_int]),
+    "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
     "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
@@ -186,6 +187,14 @@ class Object:
     def set_inner_map(self, outer: str, inner: Map) -> None:
         """Give an outer map its template, before `load`."""
         _check(_library().bpf_map__set_inner_map_fd(self._map(outer), inner.fd), f"inner map of {outer}")
+
+    def has_map(self, name: str) -> bool:
+        """Tell whether the object declares the map."""
+        return bool(_library().bpf_object__find_map_by_name(self._object, name.encode()))
+
+    def use_map(self, name: str, made: Map) -> None:
+        """Put a map that exists in the place of a declared one, whatever its declared type, before `load`."""
+        _check(_library().bpf_map__reuse_fd(self._map(name), made.fd), f"use {made.name} as {name}")
 
     def set_expected_attach_type(self, attach_type: int) -> None:
         """Set the attach type of every program, before `load`."""

@@ -3,31 +3,20 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.abi import NO_OVERRIDE, Context, Result, unpack_command
+from harness.abi import NO_OVERRIDE, Context
+from harness.decision import Decision, View
 from harness.layout import Bind, Protocol
 from harness.packets import ACK_HEADER, Packet
+from harness.programs import VARIANTS, Attachment
+from harness.rules import RULES
 from harness.verdict import Outcome, Reply, ReplyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from harness.layout import Layout
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """Say what a program makes of one packet.
-
-    `index` is what it asked `bpf_sk_select_reuseport` for; None if it never called it.
-    """
-
-    result: Result
-    index: int | None = None
 
 
 SYN_SEQUENCE = 1000
@@ -37,26 +26,6 @@ SYN_SEQUENCE = 1000
 def reciprocal_scale(value: int, ends: int) -> int:
     """Map a 32-bit hash onto [0, ends) as the kernel does (include/linux/kernel.h `reciprocal_scale`)."""
     return (value * ends) >> 32
-
-
-def reference(payload: bytes, layout: Layout) -> Decision:
-    """Decide as bpf/reference.bpf.c does: the payload names the index, the outer map has to hold the inner one."""
-    command = unpack_command(payload)
-    if command is None:
-        return Decision(result=Result.DROP_ERR_SKB_DATA)
-    if not layout.inner_present:
-        return Decision(result=Result.DROP_ERR_INNER_MAP)
-    index, pass_on_failure = command
-    if layout.index_override != NO_OVERRIDE:
-        index = layout.index_override
-    if index in layout.slots:
-        return Decision(result=Result.PASS, index=index)
-    failed = Result.PASS_ERR_SK_SELECT_REUSEPORT if pass_on_failure else Result.DROP_ERR_SK_SELECT_REUSEPORT
-    return Decision(result=failed, index=index)
-
-
-RULES: Mapping[str, Callable[[bytes, Layout], Decision]] = {"reference": reference}
-"""What each variant decides, by its name under bpf/."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,30 +44,32 @@ def expect(layout: Layout, packet: Packet, *, hash_: int | None = None) -> Outco
     `hash_` is the kernel's hash of the packet's four-tuple, secret-keyed at boot and therefore an input: the program
     reports it. It is needed only where selection falls back to it; ValueError is raised if it is missing there.
     """
-    first = _run(layout, packet.payload, hash_)
+    first = _run(layout, View(packet=packet, payload=packet.payload, hash=hash_))
     if layout.shape.protocol is Protocol.UDP:
         return _datagram(layout, packet, first)
     return _connection(layout, packet, first, hash_)
 
 
-def _run(layout: Layout, payload: bytes, hash_: int | None) -> _Run:
+def _run(layout: Layout, view: View) -> _Run:
     if layout.program is None:
-        return _Run(decision=None, member=_by_hash(layout, hash_), layout=layout)
-    decision = RULES[layout.program](payload, layout)
-    consumed = decision.index is not None and layout.index_override != NO_OVERRIDE
-    after = replace(layout, index_override=NO_OVERRIDE) if consumed else layout
-    if decision.result is Result.PASS:
-        assert decision.index is not None
-        return _Run(decision=decision, member=layout.slots[decision.index], layout=after)
-    member = _by_hash(layout, hash_) if decision.result.passes else None
+        return _Run(decision=None, member=_by_hash(layout, view), layout=layout)
+    decision = RULES[layout.program](view, layout)
+    after = replace(
+        layout,
+        index_override=NO_OVERRIDE if decision.override_spent else layout.index_override,
+        state=layout.state if decision.state is None else decision.state,
+    )
+    member = decision.member
+    if not decision.verdict_passes:
+        member = None
+    elif member is None:
+        member = _by_hash(layout, view)
     return _Run(decision=decision, member=member, layout=after)
 
 
-def _by_hash(layout: Layout, hash_: int | None) -> int:
+def _by_hash(layout: Layout, view: View) -> int:
     """Return the member that the hash falls on (net/core/sock_reuseport.c `reuseport_select_sock_by_hash`)."""
-    if hash_ is None:
-        raise ValueError("selection falls back to the hash, which is not known")
-    return layout.members[reciprocal_scale(hash_, len(layout.members))]
+    return layout.members[reciprocal_scale(view.known_hash, len(layout.members))]
 
 
 def _datagram(layout: Layout, packet: Packet, run: _Run) -> Outcome:
@@ -125,7 +96,7 @@ def _connection(layout: Layout, packet: Packet, syn: _Run, hash_: int | None) ->
         return replace(outcome, holdings={syn.member: (early + packet.ack_payload,)})
 
     # A SYN cookie leaves no request behind: the ACK is looked up anew, by the listener's program (40a1227ea845).
-    ack = _run(syn.layout, packet.ack_payload, hash_)
+    ack = _run(syn.layout, View(packet=packet, payload=packet.ack_payload, hash=hash_))
     outcome = _outcome(layout, packet, [syn, ack], length=ACK_HEADER + len(packet.ack_payload))
     if ack.member is None:
         refused = _reply(ReplyKind.RESET, packet, ack=None)
@@ -135,32 +106,40 @@ def _connection(layout: Layout, packet: Packet, syn: _Run, hash_: int | None) ->
 
 def _outcome(layout: Layout, packet: Packet, runs: list[_Run], *, length: int) -> Outcome:
     """Return what the runs leave in the maps; `length` is the last run's, from the transport header."""
+    after = runs[-1].layout
     decisions = [run.decision for run in runs if run.decision is not None]
-    if not decisions:
-        return Outcome(override=runs[-1].layout.index_override)
+    results = Counter(decision.result for decision in decisions if decision.result is not None)
     return Outcome(
-        results=dict(Counter(decision.result for decision in decisions)),
-        context=Context(
-            ip_protocol=layout.shape.protocol.number,
-            eth_protocol=layout.shape.family.eth_protocol,
-            source=packet.source,
-            source_port=packet.source_port,
-            destination=packet.destination,
-            destination_port=packet.destination_port,
-            bind_inany=layout.shape.bind is Bind.ANY,
-            length=length,
-        ),
+        results=dict(results),
+        context=_context(layout, packet, length) if results and _records(layout) else None,
         select_errors=_select_errors(decisions),
-        override=runs[-1].layout.index_override,
+        override=after.index_override,
+        state=after.state,
+    )
+
+
+def _records(layout: Layout) -> bool:
+    """Tell whether the program leaves a record of its context: one that returns a place has none to read it from."""
+    return layout.program is not None and VARIANTS[layout.program].attachment is Attachment.SK_REUSEPORT
+
+
+def _context(layout: Layout, packet: Packet, length: int) -> Context:
+    return Context(
+        ip_protocol=layout.shape.protocol.number,
+        eth_protocol=layout.shape.family.eth_protocol,
+        source=packet.source,
+        source_port=packet.source_port,
+        destination=packet.destination,
+        destination_port=packet.destination_port,
+        bind_inany=layout.shape.bind is Bind.ANY,
+        length=length,
     )
 
 
 def _select_errors(decisions: list[Decision]) -> tuple[int, ...]:
-    """Return the helper's last answer: 0, or -ENOENT for a slot that is empty or out of range."""
+    """Return the helper's last answer, of all runs; empty if none called it."""
     called = [decision for decision in decisions if decision.index is not None]
-    if not called:
-        return ()
-    return (0 if called[-1].result is Result.PASS else -errno.ENOENT,)
+    return (called[-1].error,) if called else ()
 
 
 def _reply(kind: ReplyKind, packet: Packet, *, ack: int | None = None) -> Reply:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from harness.programs import VARIANTS
+
 SOURCES = Path(__file__).resolve().parent.parent / "bpf"
 
 FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v2", "-Wall", "-Wextra", "-Werror")
@@ -22,19 +24,24 @@ class CompileError(Exception):
     """Report what clang had to say of a program, whole."""
 
 
-def sources() -> dict[str, Path]:
-    """Return the variants: name to `bpf/NAME.bpf.c`."""
-    return {path.name.removesuffix(".bpf.c"): path for path in sorted(SOURCES.glob("*.bpf.c"))}
+def compile_variants() -> dict[str, Path]:
+    """Compile every variant of the table; return the objects by the variant's name, classic BPF left out."""
+    return {
+        variant.name: compile_program(SOURCES / variant.file, defines=variant.defines)
+        for variant in VARIANTS.values()
+        if variant.file is not None
+    }
 
 
-def compile_program(source: Path, *, cache_directory: Path | None = None) -> Path:
+def compile_program(source: Path, *, defines: tuple[str, ...] = (), cache_directory: Path | None = None) -> Path:
     """Return the object of a source, compiled unless the same content with the same clang was before.
 
-    Raises CompileError with clang's whole output, or naming the package if clang is missing.
+    `defines` go to the compiler as -D. Raises CompileError with clang's whole output, or naming the package if clang
+    is missing.
     """
     directory = cache_directory or user_cache_path("reuseport-harness") / "bpf"
     name = source.name.removesuffix(".bpf.c")
-    target = directory / f"{name}-{_content_key(source)}.bpf.o"
+    target = directory / f"{name}-{_content_key(source, defines)}.bpf.o"
     if target.exists():
         return target
     try:
@@ -44,7 +51,8 @@ def compile_program(source: Path, *, cache_directory: Path | None = None) -> Pat
         raise CompileError(f"cannot write compiled programs: {error} (XDG_CACHE_HOME moves the cache)") from error
     os.close(handle)
     try:
-        run = subprocess.run([*_command(), str(source), "-o", temporary], capture_output=True, text=True, check=False)
+        command = [*_command(defines), str(source), "-o", temporary]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             raise CompileError(f"clang refuses {source.name}:\n{run.stdout}{run.stderr}".rstrip())
         Path(temporary).chmod(0o644)
@@ -54,15 +62,15 @@ def compile_program(source: Path, *, cache_directory: Path | None = None) -> Pat
     return target
 
 
-def _command() -> list[str]:
+def _command(defines: tuple[str, ...]) -> list[str]:
     # Debian and Ubuntu keep asm/ in a directory of the architecture, which -target bpf does not search.
     multiarch = Path("/usr/include") / f"{os.uname().machine}-linux-gnu"
-    return ["clang", *FLAGS, f"-I{SOURCES}", f"-I{multiarch}", "-c"]
+    return ["clang", *FLAGS, f"-I{SOURCES}", f"-I{multiarch}", *(f"-D{define}" for define in defines), "-c"]
 
 
-def _content_key(source: Path) -> str:
+def _content_key(source: Path, defines: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for part in (*_command(), _clang_version()):
+    for part in (*_command(defines), _clang_version()):
         digest.update(part.encode())
     for path in (source, *sorted(SOURCES.glob("*.h"))):
         digest.update(path.read_bytes())

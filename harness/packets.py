@@ -30,11 +30,13 @@ class Packet:
     destination_port: int = GROUP_PORT
     fragments: tuple[int, ...] = ()
     ack_payload: bytes | None = b""
+    source_address: str | None = None
+    """Where it comes from, in canonical form; None for the family's usual peer."""
 
     @property
     def source(self) -> str:
         """Return the address it comes from."""
-        return self.family.peer
+        return self.source_address or self.family.peer
 
     @property
     def destination(self) -> str:

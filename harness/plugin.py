@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 import resource
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.delivery import Delivery
     from harness.group import ReuseportGroup
     from harness.packets import Packet
+    from harness.program import Program
     from harness.wire import Wire
 
 _OBJECTS = pytest.StashKey[dict[str, Path]]()
@@ -43,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the markers."""
     config.addinivalue_line("markers", "shapes(**fields): the shapes of group that a case is for")
+    config.addinivalue_line("markers", "programs(*names): the variants that a case is for; `reference` unless said")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -57,10 +60,10 @@ def _objects(config: pytest.Config) -> dict[str, Path]:
         given = getattr(config, "workerinput", {}).get("objects")
         if given is None:
             # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
-            from harness.objects import CompileError, compile_program, sources  # noqa: PLC0415
+            from harness.objects import CompileError, compile_variants  # noqa: PLC0415
 
             try:
-                found = {name: compile_program(source) for name, source in sources().items()}
+                found = compile_variants()
             except CompileError as error:
                 raise pytest.UsageError(str(error)) from error
             config.stash[_OBJECTS] = found
@@ -86,12 +89,17 @@ def _fixtures_of(item: pytest.Item) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Generate a case for each shape that its `shapes` marks admit."""
+    if "variant" in metafunc.fixturenames:
+        names = [name for mark in metafunc.definition.iter_markers("programs") for name in mark.args]
+        if names:
+            metafunc.parametrize("variant", names, scope="session", indirect=True)
     if "shape" not in metafunc.fixturenames:
         return
     wanted = shapes()
     for mark in metafunc.definition.iter_markers("shapes"):
         for name, value in mark.kwargs.items():
-            wanted = [shape for shape in wanted if getattr(shape, name) == value]
+            allowed = value if isinstance(value, (tuple, set, frozenset)) else (value,)
+            wanted = [shape for shape in wanted if getattr(shape, name) in allowed]
     metafunc.parametrize("shape", wanted, ids=str, scope="session", indirect=True)
 
 
@@ -129,13 +137,30 @@ def _raise_memory_lock_limit() -> None:
 
 
 @pytest.fixture(scope="session")
-def kept_group(shape: Shape, wire: Wire, objects: dict[str, Path]) -> Iterator[ReuseportGroup]:
+def variant(request: pytest.FixtureRequest) -> str:
+    """Return the name of the program that the kept group has; cases choose it with the `program` mark."""
+    return getattr(request, "param", "reference")
+
+
+@pytest.fixture(scope="session")
+def load(objects: dict[str, Path]) -> Callable[..., Program]:
+    """Return the function that loads a variant by its name; the caller closes it."""
+    from harness.program import Program  # noqa: PLC0415
+    from harness.programs import VARIANTS  # noqa: PLC0415
+
+    def load(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
+        return Program(VARIANTS[name], objects.get(name), inner_map=inner_map, size=size)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def kept_group(shape: Shape, variant: str, wire: Wire, load: Callable[..., Program]) -> Iterator[ReuseportGroup]:
     """Return the group of the shape, which lives as long as the cases that use it; cases take `group`."""
     from harness.group import ReuseportGroup  # noqa: PLC0415
-    from harness.program import Program  # noqa: PLC0415
 
-    with Program(objects["reference"], inner_map=shape.inner_map, size=GROUP_SIZE) as program:
-        made = ReuseportGroup(shape, program, size=GROUP_SIZE)
+    with load(variant, inner_map=shape.inner_map) as program:
+        made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings, cpu=wire.cpu)
         yield made
         made.close()
 
@@ -148,22 +173,54 @@ def group(kept_group: ReuseportGroup) -> Iterator[ReuseportGroup]:
 
 
 @pytest.fixture
-def deliver(group: ReuseportGroup, wire: Wire, record_property: Callable[[str, object], None]) -> Iterator[Delivery]:
-    """Return the function that sends a packet and checks all that came of it."""
+def make_group(wire: Wire, load: Callable[..., Program]) -> Iterator[Callable[..., ReuseportGroup]]:
+    """Return the function that makes another group, on a port of its own; it is closed after the case.
+
+    `program` is a variant's name, or a loaded Program that several groups share and the caller closes.
+    """
+    from harness.group import ReuseportGroup  # noqa: PLC0415
+
+    with ExitStack() as undo:
+        ports = itertools.count(GROUP_PORT + 1)
+        undo.callback(wire.settings.restore)
+
+        def make(
+            shape: Shape, *, program: str | Program = "reference", size: int = GROUP_SIZE, slots: int | None = None
+        ) -> ReuseportGroup:
+            """Make a group of `size` members over an inner map of `slots` (as many, unless said otherwise)."""
+            if isinstance(program, str):
+                program = undo.enter_context(load(program, inner_map=shape.inner_map, size=slots or size))
+            made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports), cpu=wire.cpu)
+            undo.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def delivery_to(wire: Wire, record_property: Callable[[str, object], None]) -> Iterator[Callable[..., Delivery]]:
+    """Return the function that makes a `deliver` for a group; further groups given must stay empty."""
     from harness.delivery import Delivery  # noqa: PLC0415
 
-    made = Delivery(wire, group)
-    yield made
-    made.finish()
-    record_property("observed", made.observed)
+    made: list[Delivery] = []
+
+    def deliver_to(group: ReuseportGroup, *bystanders: ReuseportGroup) -> Delivery:
+        made.append(Delivery(wire, group, *bystanders))
+        return made[-1]
+
+    yield deliver_to
+    for delivery in made:
+        delivery.finish()
+    record_property("observed", [words for delivery in made for words in delivery.observed])
+
+
+@pytest.fixture
+def deliver(group: ReuseportGroup, delivery_to: Callable[..., Delivery]) -> Delivery:
+    """Return the function that sends a packet and checks all that came of it."""
+    return delivery_to(group)
 
 
 @pytest.fixture
 def command(deliver: Delivery) -> Callable[..., Packet]:
     """Return the function that makes a packet whose payload asks for a member."""
-    from harness.abi import pack_command  # noqa: PLC0415
-
-    def make(index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
-        return deliver.packet(pack_command(index, pass_on_failure=pass_on_failure), **changes)
-
-    return make
+    return deliver.command

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import socket
 import struct
 from typing import TYPE_CHECKING
 
 from harness.abi import CONTEXT_SIZE, NO_OVERRIDE, Context, Result, unpack_context
 from harness.libbpf import Map, Object, create_map
+from harness.programs import Attachment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from harness.layout import InnerMap
+    from harness.programs import Variant
+
+SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF = 51, 52
 
 _ONLY = struct.pack("=I", 0)
 _NOT_CALLED = 1
@@ -22,24 +29,41 @@ _NOT_CALLED = 1
 class Program:
     """Hold a loaded variant with its inner map; close it, or use it as a context manager, to unload it.
 
-    Raises BpfError, with the verifier's whole log, if the kernel refuses it.
+    `path` is the compiled object, None for classic BPF. `size` is the inner map's number of slots, and over how many
+    members a key is spread. Raises BpfError, with the verifier's whole log, if the kernel refuses it.
     """
 
-    def __init__(self, path: Path, *, inner_map: InnerMap, size: int) -> None:
-        self.inner: Map = create_map(inner_map, max_entries=size)
+    def __init__(self, variant: Variant, path: Path | None, *, inner_map: InnerMap, size: int) -> None:
+        self.variant, self.size = variant, size
+        self.maps: dict[str, Map] = {}
+        self.inner: Map | None = None
+        self._table: tuple[int, ...] = ()
         self._object: Object | None = None
         try:
-            self._object = Object(path)
-            self._object.set_inner_map("outer_map", self.inner)
-            self._object.load()
-            self.maps = self._object.maps()
-            ((self.name, self.fd),) = self._object.program_fds().items()
-            self.override = NO_OVERRIDE
-            self.present_inner()
+            if path is not None:
+                self._load(Object(path), inner_map)
             self._counts = self._read_counts()
         except BaseException:
             self.close()
             raise
+
+    def _load(self, loaded: Object, inner_map: InnerMap) -> None:
+        self._object = loaded
+        if loaded.has_map("outer_map") or loaded.has_map("inner_map"):
+            self.inner = create_map(inner_map, max_entries=self.size)
+        if self.inner is not None and loaded.has_map("outer_map"):
+            loaded.set_inner_map("outer_map", self.inner)
+        elif self.inner is not None:
+            loaded.use_map("inner_map", self.inner)
+        loaded.load()
+        self.maps = loaded.maps()
+        ((self.name, self.fd),) = loaded.program_fds().items()
+        if "tmp_index_ovr_map" in self.maps:
+            self.override = NO_OVERRIDE
+        if "size_map" in self.maps:
+            self.maps["size_map"].update(_ONLY, struct.pack("=I", self.size))
+        if self.inner is not None and "outer_map" in self.maps:
+            self.present_inner()
 
     def __enter__(self) -> Program:
         return self
@@ -51,19 +75,30 @@ class Program:
         """Let go of the program and its maps; what a group still uses stays with the group."""
         if self._object is not None:
             self._object.close()
-        self.inner.close()
+        if self.inner is not None:
+            self.inner.close()
 
-    def present_inner(self) -> None:
+    def attach(self, member: socket.socket) -> None:
+        """Attach it to the member's group; OSError carries the kernel's errno."""
+        if self.variant.attachment is Attachment.CLASSIC:
+            attach_classic(member, self.variant.classic)
+        else:
+            member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.fd)
+
+    def present_inner(self, key: int = 0) -> None:
         """Put the inner map into the outer one."""
-        self.maps["outer_map"].update(_ONLY, struct.pack("=I", self.inner.fd))
+        assert self.inner is not None, f"{self.variant.name} has an inner map"
+        self.maps["outer_map"].update(struct.pack("=I", key), struct.pack("=I", self.inner.fd))
 
-    def withdraw_inner(self) -> None:
-        """Leave the outer map empty."""
-        self.maps["outer_map"].delete(_ONLY)
+    def withdraw_inner(self, key: int = 0) -> None:
+        """Leave the outer map without an inner one at the key."""
+        self.maps["outer_map"].delete(struct.pack("=I", key))
 
     @property
     def override(self) -> int:
         """Return the index set aside for the next packet, -1 for none."""
+        if "tmp_index_ovr_map" not in self.maps:
+            return NO_OVERRIDE
         (value,) = struct.unpack("=i", self._read("tmp_index_ovr_map"))
         return int(value)
 
@@ -71,12 +106,39 @@ class Program:
     def override(self, index: int) -> None:
         self.maps["tmp_index_ovr_map"].update(_ONLY, struct.pack("=i", index))
 
+    @property
+    def state(self) -> int:
+        """Return what the program remembers, 0 if it has no memory."""
+        if "state_map" not in self.maps:
+            return 0
+        (value,) = struct.unpack("=Q", self._read("state_map"))
+        return int(value)
+
+    @state.setter
+    def state(self, value: int) -> None:
+        self.maps["state_map"].update(_ONLY, struct.pack("=Q", value))
+
+    @property
+    def table(self) -> tuple[int, ...]:
+        """Return the table that the program looks members up in, empty if it has none."""
+        return self._table
+
+    @table.setter
+    def table(self, values: Sequence[int]) -> None:
+        for index, value in enumerate(values):
+            self.maps["table_map"].update(struct.pack("=I", index), struct.pack("=I", value))
+        self._table = tuple(values)
+
     def forget_select_error(self) -> None:
         """Make `select_errors` empty until the helper is called again."""
+        if "select_error_map" not in self.maps:
+            return
         self.maps["select_error_map"].update(_ONLY, struct.pack("=i", _NOT_CALLED))
 
     def select_errors(self) -> tuple[int, ...]:
         """Return what bpf_sk_select_reuseport answered last, empty if it was not called since."""
+        if "select_error_map" not in self.maps:
+            return ()
         (value,) = struct.unpack("=i", self._read("select_error_map"))
         return () if value == _NOT_CALLED else (int(value),)
 
@@ -89,17 +151,23 @@ class Program:
             if after != earlier
         }
 
-    def context(self) -> tuple[Context, int]:
-        """Return what the program saw of the last packet, and its hash."""
+    def context(self) -> tuple[Context | None, int | None]:
+        """Return what the program saw of the last packet, and its hash; both None if it keeps no record."""
+        if "data_check_map" not in self.maps:
+            return None, None
         return unpack_context(self._read("data_check_map")[:CONTEXT_SIZE])
 
     def deciding_line(self) -> int:
-        """Return the line of source that decided last."""
+        """Return the line of source that decided last, 0 if the program does not say."""
+        if "linum_map" not in self.maps:
+            return 0
         (line,) = struct.unpack("=I", self._read("linum_map"))
         return int(line)
 
     def _read_counts(self) -> list[int]:
-        result_map = self.maps["result_map"]
+        result_map = self.maps.get("result_map")
+        if result_map is None:
+            return [0] * len(Result)
         values = (result_map.lookup(struct.pack("=I", result)) for result in Result)
         return [struct.unpack("=I", value)[0] if value else 0 for value in values]
 
@@ -107,3 +175,11 @@ class Program:
         value = self.maps[name].lookup(_ONLY)
         assert value is not None, f"{name} is an array: it has every key"
         return value
+
+
+def attach_classic(member: socket.socket, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    """Attach a classic BPF program (code, jt, jf, k) to the member's group; OSError carries the kernel's errno."""
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))  # struct sock_fprog
+    member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)

@@ -59,6 +59,8 @@ class Outcome:
     """What bpf_sk_select_reuseport answered last (0 or -errno), empty if it was not called."""
     override: int = NO_OVERRIDE
     """tmp_index_ovr_map afterwards."""
+    state: int = 0
+    """state_map afterwards."""
     replies: tuple[Reply, ...] = ()
 
 
@@ -144,6 +146,8 @@ def _parts(expected: Outcome, observed: Outcome) -> Iterator[Part]:
     yield Part(_errors(expected), _errors(observed), "bpf_sk_select_reuseport() answered otherwise")
     if expected.override != observed.override:
         yield Part(f"override {expected.override}", f"override {observed.override}", "tmp_index_ovr_map differs")
+    if expected.state != observed.state:
+        yield Part(f"state {expected.state:#x}", f"state {observed.state:#x}", "the program remembers otherwise")
     yield Part(_replies(expected), _replies(observed), "something else went back on the wire")
 
 

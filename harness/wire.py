@@ -19,6 +19,7 @@ from harness import frames
 from harness.layout import Family
 from harness.namespace import Namespace, write_sysctl
 from harness.replies import Echo, parse
+from harness.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,8 @@ class Wire:
         self._affinity = os.sched_getaffinity(0)
         with ExitStack() as undo:
             # One CPU: its backlog queue is what keeps the order of frames, ping and replies.
-            os.sched_setaffinity(0, {min(self._affinity)})
+            self.cpu = min(self._affinity)
+            os.sched_setaffinity(0, {self.cpu})
             undo.callback(os.sched_setaffinity, 0, self._affinity)
             self.server = Namespace.create()
             undo.callback(self.server.close)
@@ -80,6 +82,7 @@ class Wire:
             for name, value in _SERVER_SYSCTLS.items():
                 write_sysctl(name, value)
             self._connect()
+            self.settings = Settings()
             self._socket = self._listen()
             undo.pop_all()
 
@@ -129,6 +132,8 @@ class Wire:
                     "add", family=family.address_family, ifindex=index, dst=family.peer,
                     lladdr=frames.PEER_MAC, state="permanent",
                 )  # fmt: skip
+                # Replies to whatever other address a packet claims to come from go the same way.
+                links.route("add", family=family.address_family, gateway=family.peer, oif=index)
         _switch_offloads_off(_SERVER_LINK)
         with self.peer.inside():
             with IPRoute() as links:
