@@ -24,10 +24,10 @@ class CompileError(Exception):
     """Report what clang had to say of a program, whole."""
 
 
-def compile_variants() -> dict[str, Path]:
+def compile_variants(*, cache_directory: Path | None = None) -> dict[str, Path]:
     """Compile every variant of the table; return the objects by the variant's name, classic BPF left out."""
     return {
-        variant.name: compile_program(SOURCES / variant.file, defines=variant.defines)
+        variant.name: compile_program(SOURCES / variant.file, defines=variant.defines, cache_directory=cache_directory)
         for variant in VARIANTS.values()
         if variant.file is not None
     }
