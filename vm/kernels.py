@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Turn a user's word for a kernel into something bootable."""
+"""Turn a user's word for a kernel into something bootable.
+
+select(words)       words -> selections: checked, no network
+obtain(selection)   selection -> Kernel: from the store, or fetched into it
+"""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vm import guest, modules
+from vm.archive import LISTS_GOOD_FOR, Archive, Offer
+from vm.catalogue import Catalogue, Origin, Selection, Series, load_catalogue, select
 from vm.errors import (
     FetchError,
     KernelError,
@@ -18,10 +28,14 @@ from vm.errors import (
     TooOldError,
     UnknownKernelError,
 )
+from vm.guest import MissingOption
+from vm.image import demand_supported, read_release
+from vm.local import Located, locate
+from vm.store import Entry, Manifest, Store, cache_root, explained, seal
+from vm.unpack import unpack_headers, unpack_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
 __all__ = [
     "Catalogue",
@@ -43,6 +57,7 @@ __all__ = [
     "missing_options",
     "obtain",
     "select",
+    "update",
 ]
 
 
@@ -50,71 +65,217 @@ __all__ = [
 class Kernel:
     """Hold everything that booting a kernel and reporting on it needs."""
 
-    name: str  # the user's word made short ("6.1", or a path's file name): results/<run>/<name>, junit classname
+    name: str  # the user's word made short ("6.1", a path's file name): results/<run>/<name>, junit classname
     image: Path  # bootable vmlinuz or bzImage
     release: str  # `uname -r`, as the image's boot header states it
-    modules: (
-        Path | None
-    )  # .../lib/modules/<release>, depmod'ed; None: all built in, or a tree that virtme-ng handles
+    modules: Path | None  # .../lib/modules/<release>, depmod'ed; None: all built in, or virtme-ng handles the tree
     config: Path | None  # .config or config-<release>
-    headers: Path | None  # what /lib/modules/<release>/build is to point at in the guest, for bcc
+    headers: Path | None  # one directory for bcc; `modules`/build points at it
     version: str  # the package's version; "" for a path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """Hold one entry of kernels.toml: where the archive keeps a stable series."""
-
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Hold one kernel that the user asked for, checked but not yet fetched."""
-
-    name: str  # unique within what one `select` returns
-    source: Series | Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Catalogue:
-    """Hold kernels.toml."""
-
-    default: tuple[str, ...]
-    series: Mapping[str, Series]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MissingOption:
-    """Name an option that a kernel's configuration lacks and what does not work without it."""
-
-    option: str  # "CONFIG_NET_9P_VIRTIO"
-    why: str  # "the guest cannot mount the host's files"
-    fatal: bool  # False: only a note
-
-
-def load_catalogue(path: Path | None = None) -> Catalogue:
-    """Read `path`, or the kernels.toml of this project."""
-    raise NotImplementedError
-
-
-def select(words: Sequence[str], *, catalogue: Catalogue) -> list[Selection]:
-    """Resolve `words` ("6.1", "6.*", "all", "default", "distribution", a path) in order, each kernel once.
-
-    Needs no network. Raises UnknownKernelError, NotAKernelError, TooOldError (paths only).
-    """
-    raise NotImplementedError
 
 
 def obtain(selection: Selection, *, progress: Callable[[str], None], mirror: str | None = None) -> Kernel:
     """Return the kernel of `selection`, fetching it first when it is not in the store.
 
-    `progress` is called with one short line whenever something that takes long begins or moves on.
-    Safe to call from several processes at once. Raises FetchError's subclasses and NotAKernelError.
+    A kernel in the store needs no network and is not looked up again: `update` does that. `progress` is called with
+    one short line whenever something that takes long begins or moves on. Safe to call from several processes at
+    once. Raises FetchError's subclasses, NotAKernelError and TooOldError.
     """
-    raise NotImplementedError
+    if isinstance(selection.source, Path):
+        return _from_path(selection.name, selection.source, progress=progress)
+    store = kernel_store()
+    entry = store.newest(selection.name, modules=guest.modules_digest())
+    if entry is None:
+        with store.locked(selection.name, progress=progress):
+            # Another run may have fetched it while this one waited.
+            entry = store.newest(selection.name, modules=guest.modules_digest())
+            if entry is None:
+                entry = _fetch(selection.source, store, progress=progress, mirror=mirror)
+    return _kernel(selection.name, entry, version=entry.manifest.version)
+
+
+def update(selection: Selection, *, progress: Callable[[str], None], mirror: str | None = None) -> Kernel:
+    """Return the newest kernel that the archive has for `selection`, fetching it when the store's is older.
+
+    Raises as `obtain` does.
+    """
+    if isinstance(selection.source, Path):
+        return obtain(selection, progress=progress)
+    store = kernel_store()
+    with store.locked(selection.name, progress=progress):
+        entry = _fetch(selection.source, store, progress=progress, mirror=mirror)
+    return _kernel(selection.name, entry, version=entry.manifest.version)
 
 
 def missing_options(kernel: Kernel) -> list[MissingOption]:
-    """Return the options that `kernel`'s configuration lacks, [] where it has none to read."""
-    raise NotImplementedError
+    """Return the options that `kernel`'s configuration lacks, the fatal first; [] where it has none to read."""
+    if kernel.config is None:
+        return []
+    in_tree = kernel.config.name == ".config" and kernel.modules is None
+    loadable = in_tree or (kernel.modules is not None and kernel.modules.is_dir())
+    return guest.missing_from(kernel.config.read_text(errors="replace"), loadable=loadable)
+
+
+def kernel_store() -> Store:
+    """Return the store of this user."""
+    return Store(root=cache_root() / "kernels")
+
+
+def archive_of(origin: Origin, *, mirror: str | None = None) -> Archive:
+    """Return the archive that a catalogue's series come from."""
+    return Archive(root=cache_root() / "apt", keyrings=origin.keyrings, known_suites=origin.suites, mirror=mirror)
+
+
+def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mirror: str | None) -> Entry:
+    """Bring the newest kernel of `series` into `store`, which the caller has locked."""
+    archive = archive_of(series.origin, mirror=mirror)
+
+    def say(line: str) -> None:
+        progress(f"{series.name}: {line}")
+
+    offer = _look_up(series, archive, progress=say, max_age=LISTS_GOOD_FOR)
+    known = store.newest(series.name, modules=guest.modules_digest())
+    if known is not None and known.manifest.version == offer.version:
+        return known
+    downloads = archive.root / "archives" / series.name
+    try:
+        image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
+    except NotOfferedError:
+        # The mirror has moved on since the lists were read.
+        offer = _look_up(series, archive, progress=say, max_age=0)
+        image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
+    if not headers:
+        say("the mirror has no headers of this version: bcc will have nothing to compile against")
+    say(f"unpacking {offer.version}")
+    with store.staging(series.name, offer.version) as stage:
+        _install(stage, version=offer.version, packages=image, headers=headers)
+    shutil.rmtree(downloads, ignore_errors=True)
+    entry = store.newest(series.name, modules=guest.modules_digest())
+    assert entry is not None
+    return entry
+
+
+def _look_up(series: Series, archive: Archive, *, progress: Callable[[str], None], max_age: float) -> Offer:
+    archive.refresh(series.suites, progress=progress, max_age=max_age)
+    offer = archive.newest(series=series.series, flavour=series.flavour, suites=series.suites)
+    if offer is None and max_age > 0:
+        archive.refresh(series.suites, progress=progress, max_age=0)
+        offer = archive.newest(series=series.series, flavour=series.flavour, suites=series.suites)
+    if offer is None:
+        raise NotOfferedError(
+            f"the mirror has no kernel {series.name} (looked in {', '.join(series.suites)}): 'python -m vm list' "
+            "shows what there is; its entry in vm/kernels.toml may be out of date"
+        )
+    return offer
+
+
+def _downloading(offer: Offer, say: Callable[[str], None]) -> Callable[[int], None]:
+    megabytes = round(offer.size / 1e6)
+    said = -1
+
+    def moved_on(percent: int) -> None:
+        nonlocal said
+        if percent // 10 > said // 10:
+            said = percent
+            say(f"downloading {offer.version}, {percent} % of {megabytes} MB")
+
+    return moved_on
+
+
+def _install(stage: Path, *, version: str, packages: list[Path], headers: list[Path]) -> None:
+    """Fill `stage` with what a store entry holds (see `vm.store`), from the packages' files."""
+    whole = stage / "whole"
+    unpack_kernel(packages, whole)
+    if not (whole / "vmlinuz").is_file():
+        raise NotAKernelError(f"the packages of {version} hold no kernel image: {', '.join(p.name for p in packages)}")
+    if headers:
+        unpack_headers(headers, stage / "headers")
+    release = read_release(whole / "vmlinuz")
+    for name in ("vmlinuz", "config"):
+        if (whole / name).is_file():
+            (whole / name).rename(stage / name)
+    _take_modules(whole / "lib/modules" / release, stage, release)
+    if headers:
+        (stage / "lib/modules" / release / "build").symlink_to("../../../headers")
+    shutil.rmtree(whole)
+    manifest = Manifest(release=release, version=version, headers=bool(headers), modules=guest.modules_digest())
+    seal(stage, manifest)
+
+
+def _take_modules(source: Path, stage: Path, release: str) -> None:
+    target = stage / "lib/modules" / release
+    target.mkdir(parents=True)
+    modules.pick([module.name for module in guest.wanted_modules()], source=source, target=target)
+    modules.index(stage, release)
+
+
+def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Kernel:
+    located = locate(path)
+    if located.modules is None:
+        return Kernel(
+            name=name,
+            image=located.image,
+            release=located.release,
+            modules=None,
+            config=located.config,
+            headers=located.headers,
+            version="",
+        )
+    # A package's modules are compressed and have no index, and its directory may not be ours to write in.
+    store = kernel_store()
+    key = f"path-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    version = _state_of(located)
+    with store.locked(key, progress=progress):
+        entries = [entry for entry in store.entries(key) if entry.path.name == version]
+        if not entries:
+            progress(f"{name}: taking the modules that a guest needs")
+            with store.staging(key, version) as stage:
+                _adopt(stage, located)
+            entries = [entry for entry in store.entries(key) if entry.path.name == version]
+    return _kernel(name, entries[0], version="")
+
+
+def _adopt(stage: Path, located: Located) -> None:
+    assert located.modules is not None
+    with explained(stage):
+        shutil.copyfile(located.image, stage / "vmlinuz")
+        if located.config is not None:
+            shutil.copyfile(located.config, stage / "config")
+        _take_modules(located.modules, stage, located.release)
+        for link in ("build", "source"):
+            if (located.modules / link).is_dir():
+                (stage / "lib/modules" / located.release / link).symlink_to((located.modules / link).resolve())
+        manifest = Manifest(
+            release=located.release,
+            version="",
+            headers=(stage / "lib/modules" / located.release / "build").is_dir(),
+            modules=guest.modules_digest(),
+        )
+        seal(stage, manifest)
+
+
+def _state_of(located: Located) -> str:
+    """Return a name for what the files of `located` are now, so that a rebuilt kernel is taken anew."""
+    assert located.modules is not None
+    facts = [guest.modules_digest(), located.release]
+    for path in (located.image, located.modules / "modules.order", located.modules / "kernel"):
+        if path.exists():
+            status = path.stat()
+            facts.append(f"{status.st_mtime_ns}-{status.st_size}")
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:12]
+
+
+def _kernel(name: str, entry: Entry, *, version: str) -> Kernel:
+    release = entry.manifest.release
+    demand_supported(release, what=name)
+    directory = entry.path / "lib/modules" / release
+    config = entry.path / "config"
+    return Kernel(
+        name=name,
+        image=entry.path / "vmlinuz",
+        release=release,
+        modules=directory,
+        config=config if config.is_file() else None,
+        headers=(directory / "build").resolve() if entry.manifest.headers else None,
+        version=version,
+    )

@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Ask a distribution's signed archive for kernels, through apt in a root of its own.
+
+apt does what it is good at (mirrors, proxies, signatures, resuming, hashes) with lists, state and caches under this
+project's cache directory, as any user, without a look at what is installed. The addresses are those of the machine's
+own apt sources, as apt itself reads them, or the user's --mirror.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import filelock
+
+from vm.errors import (
+    FetchError,
+    MirrorError,
+    MissingToolError,
+    NotOfferedError,
+    SignatureError,
+    StoreError,
+)
+from vm.modules import find_tool
+from vm.store import compare_versions, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+LISTS_GOOD_FOR = 6 * 3600
+"""Seconds for which downloaded package lists are taken as they are."""
+
+# What makes apt's root private. Whatever hooks the machine's apt.conf runs after an update are for the machine's
+# lists; nor may it switch off the signature checks here. A stalled connection is given up after Timeout seconds
+# and taken up again where it stopped.
+_CONFIGURATION = """\
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Dir "/";
+Dir::State "{root}/state";
+Dir::State::lists "{root}/lists";
+Dir::State::status "{root}/status";
+Dir::Cache "{root}/cache/{key}";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Etc::sourcelist "{root}/etc/{key}.sources";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "/dev/null";
+Dir::Log "{root}/log";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Sandbox::User "root";
+APT::Get::List-Cleanup "false";
+APT::Get::AllowUnauthenticated "false";
+APT::Update::Error-Mode "any";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
+Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+"""
+
+_SOURCES = """\
+Types: deb
+URIs: {uri}
+Suites: {suite}
+Components: main
+Architectures: amd64
+Signed-By: {keyring}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """Hold one version of one package that the archive offers."""
+
+    name: str
+    version: str
+    depends: str  # the control field, whole
+    size: int  # bytes to download
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """Hold the newest kernel that the archive offers for a series, with all the packages it is made of."""
+
+    version: str
+    image: tuple[Package, ...]
+    headers: tuple[Package, ...]  # () when the archive does not have them
+
+    @property
+    def size(self) -> int:
+        """Return the bytes to download."""
+        return sum(package.size for package in (*self.image, *self.headers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """Ask and fetch through apt under `root`, from `mirror` or where the machine's own apt sources point."""
+
+    root: Path
+    keyrings: tuple[Path, ...]
+    known_suites: frozenset[str]  # which of the machine's sources are this archive: those that name one of these
+    mirror: str | None = None
+
+    def refresh(
+        self, suites: Sequence[str], *, progress: Callable[[str], None], max_age: float = LISTS_GOOD_FOR
+    ) -> None:
+        """Download the package lists of `suites` that are older than `max_age` seconds.
+
+        A suite that the mirror does not have is passed over if there is another. Raises FetchError's subclasses.
+        """
+        with explained(self.root), self._locked(progress):
+            missing = []
+            for suite in suites:
+                stamp = self._stamp(suite)
+                if _age(stamp) <= max_age:
+                    continue
+                progress(f"downloading the package lists of {suite}")
+                try:
+                    self._apt("apt-get", "update", "-q", suites=[suite])
+                except NotOfferedError as error:
+                    missing.append(error)
+                    self._forget(suite)
+                    continue
+                stamp.parent.mkdir(parents=True, exist_ok=True)
+                stamp.touch()
+            if len(missing) == len(suites):
+                raise missing[0]
+
+    def newest(self, *, series: str, flavour: str, suites: Sequence[str]) -> Offer | None:
+        """Return the newest kernel of `series` in the lists at hand, None when they have none. Needs no network."""
+        if not any((self.root / "lists").glob("*_Packages*")):
+            return None
+        with explained(self.root):
+            prefix = f"linux-image-{series}"
+            # "6.12.117+deb13-amd64" and "7.3-amd64", not "...-rt-amd64", "...-amd64-dbg", "...-amd64-unsigned".
+            name = re.compile(rf"{re.escape(prefix)}(?:[.+~][^-]*(?:-[\d.]+[^-]*)?)?-{re.escape(flavour)}")
+            of_series = re.compile(rf"{re.escape(series)}(?:[.~+-].*)?")
+            images = [
+                package
+                for package in self._packages(prefix, suites)
+                if name.fullmatch(package.name) and of_series.fullmatch(package.version)
+            ]
+            if not images:
+                return None
+            order = functools.cmp_to_key(compare_versions)
+            newest = max(images, key=lambda package: order(package.version))
+            image = self._with_dependencies(newest, r"linux-(?:image|binary|modules|base)-\d", suites)
+            abi = max((package.name for package in image if package.name.startswith("linux-image-")), key=len)
+            headers = self._package(abi.replace("linux-image-", "linux-headers-"), newest.version, suites)
+            return Offer(
+                version=newest.version,
+                image=tuple(image),
+                headers=tuple(self._with_dependencies(headers, r"linux-headers-\d", suites)) if headers else (),
+            )
+
+    def download(
+        self, offer: Offer, into: Path, *, suites: Sequence[str], progress: Callable[[int], None]
+    ) -> tuple[list[Path], list[Path]]:
+        """Download the packages of `offer` to `into` and return their files: the image's and the headers'.
+
+        What an earlier, interrupted download left in `into` is taken up. `progress` is told the percentage. Raises
+        FetchError's subclasses.
+        """
+        with explained(self.root):
+            into.mkdir(parents=True, exist_ok=True)
+            image = self._locate(offer.image, suites)
+            headers = self._locate(offer.headers, suites)
+            begun = any(into.iterdir())
+            try:
+                self._fetch([*image, *headers], into, suites=suites, progress=progress)
+            except SignatureError:
+                # Only what was taken up may have been damaged here, by a full disk say; once more from the start.
+                if not begun:
+                    raise
+                for left in into.iterdir():
+                    left.unlink()
+                self._fetch([*image, *headers], into, suites=suites, progress=progress)
+            return [into / file.name for file in image], [into / file.name for file in headers]
+
+    def _locate(self, packages: Sequence[Package], suites: Sequence[str]) -> list[_Remote]:
+        if not packages:
+            return []
+        # In an empty directory: apt says nothing of a file that is there.
+        with tempfile.TemporaryDirectory(dir=self.root) as empty:
+            listed = self._apt(
+                "apt-get",
+                "download",
+                "--print-uris",
+                *(f"{package.name}={package.version}" for package in packages),
+                suites=suites,
+                cwd=Path(empty),
+            )
+        # 'URI' filename size hash
+        found = re.findall(r"^'([^']+)' (\S+) \d+ (\S+)$", listed, re.MULTILINE)
+        return [_Remote(uri=uri, name=name, digest=digest) for uri, name, digest in found]
+
+    def _fetch(
+        self, files: Sequence[_Remote], into: Path, *, suites: Sequence[str], progress: Callable[[int], None]
+    ) -> None:
+        # `apt-get download` begins at the first byte whenever it is started; apt-helper takes up what is there.
+        arguments = [word for file in files for word in (file.uri, str(into / file.name), file.digest)]
+        self._apt("apt-helper", "download-file", *arguments, suites=suites, progress=progress)
+
+    def _packages(self, prefix: str, suites: Sequence[str]) -> list[Package]:
+        names = self._apt("apt-cache", "pkgnames", prefix, suites=suites).split()
+        return _parse(self._apt("apt-cache", "show", *names, suites=suites)) if names else []
+
+    def _package(self, name: str, version: str, suites: Sequence[str]) -> Package | None:
+        try:
+            text = self._apt("apt-cache", "show", f"{name}={version}", suites=suites)
+        except NotOfferedError:
+            return None
+        return next((package for package in _parse(text) if package.version == version), None)
+
+    def _with_dependencies(self, package: Package, pattern: str, suites: Sequence[str]) -> list[Package]:
+        """Return `package` and the packages that match `pattern` among what it depends on, in the same version."""
+        found = {package.name: package}
+        waiting = [package]
+        while waiting:
+            for name in re.findall(r"(?:^|[\s,|])([a-z0-9][a-z0-9.+~-]+)", waiting.pop().depends):
+                if name in found or not re.match(pattern, name):
+                    continue
+                other = self._package(name, package.version, suites)
+                if other is None:
+                    raise NotOfferedError(
+                        f"the mirror offers {package.name} {package.version} without {name}, which it needs: "
+                        "it is being updated; try again later or name another --mirror"
+                    )
+                found[name] = other
+                waiting.append(other)
+        return list(found.values())
+
+    # What apt is told, and how it is run.
+
+    @functools.cached_property
+    def _bases(self) -> tuple[str, str]:
+        """Return the addresses of the archive and of its security archive."""
+        if self.mirror is not None:
+            main = self.mirror.rstrip("/")
+            return main, f"{main}-security"
+        # apt reads its sources itself, in either format; --print-uris downloads nothing and takes no lock.
+        listed = subprocess.run(
+            [find_tool("apt-get", package="apt"), "update", "--print-uris"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=_environment(),
+        ).stdout
+        return bases_of(listed, self.known_suites)
+
+    @functools.cached_property
+    def _keyring(self) -> Path:
+        for keyring in self.keyrings:
+            if keyring.is_file():
+                return keyring
+        raise MissingToolError(
+            f"the archive's keys are not installed ({self.keyrings[0]}): "
+            "install the package debian-archive-keyring, or run ./bootstrap"
+        )
+
+    def _uri(self, suite: str) -> str:
+        main, security = self._bases
+        return security if suite.endswith("-security") else main
+
+    def _stamp(self, suite: str) -> Path:
+        return self.root / "stamps" / f"{suite}-{_short_digest(self._uri(suite))}"
+
+    def _forget(self, suite: str) -> None:
+        """Remove the lists of a suite that the mirror no longer has, lest apt offer what cannot be fetched."""
+        self._stamp(suite).unlink(missing_ok=True)
+        for listing in (self.root / "lists").glob(f"*_dists_{suite}_*"):
+            listing.unlink()
+
+    @contextlib.contextmanager
+    def _locked(self, progress: Callable[[str], None]) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.root / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            progress("waiting for another run that is downloading package lists")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _configuration(self, suites: Sequence[str]) -> Path:
+        """Write apt's configuration and sources for `suites`, and return the file to name to apt."""
+        sources = "\n".join(
+            _SOURCES.format(uri=self._uri(suite), suite=suite, keyring=self._keyring) for suite in suites
+        )
+        key = _short_digest(sources)
+        for directory in ("etc", "lists/partial", f"cache/{key}/archives/partial", "state", "log"):
+            (self.root / directory).mkdir(parents=True, exist_ok=True)
+        (self.root / "status").touch()
+        _write(self.root / "etc" / f"{key}.sources", sources)
+        configuration = self.root / "etc" / f"{key}.conf"
+        _write(configuration, _CONFIGURATION.format(root=self.root, key=key))
+        return configuration
+
+    def _apt(
+        self,
+        program: Literal["apt-get", "apt-cache", "apt-helper"],
+        *arguments: str,
+        suites: Sequence[str],
+        cwd: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> str:
+        """Run one of apt's programs on `suites` and return its output; FetchError's subclasses when it fails."""
+        tool = _APT_HELPER if program == "apt-helper" else find_tool(program, package="apt")
+        configuration = self._configuration(suites)
+        with tempfile.TemporaryFile(dir=self.root) as output, tempfile.TemporaryFile(dir=self.root) as complaints:
+            reader, writer = os.pipe()
+            try:
+                process = subprocess.Popen(
+                    [tool, "-c", str(configuration), "-o", f"APT::Status-Fd={writer}", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=complaints,
+                    pass_fds=(writer,),
+                    cwd=cwd,
+                    env=_environment(),
+                )
+            except FileNotFoundError:
+                os.close(reader)
+                raise MissingToolError(f"{tool} is not installed: install the package apt") from None
+            finally:
+                os.close(writer)
+            try:
+                with os.fdopen(reader, errors="replace") as status:
+                    for line in status:
+                        percent = re.match(r"dlstatus:\d+:(\d+)", line)
+                        if percent and progress is not None:
+                            progress(int(percent[1]))
+                process.wait()
+            except BaseException:
+                # Ctrl-C reaches apt as well; it writes what it has and ends by itself.
+                process.terminate()
+                process.wait()
+                raise
+            output.seek(0)
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace")
+            if process.returncode:
+                raise explain(said, root=self.root, mirror=self._uri(suites[0]))
+            return output.read().decode(errors="replace")
+
+
+def bases_of(listed: str, suites: Iterable[str]) -> tuple[str, str]:
+    """Return the addresses of the archive and its security archive in what `apt-get update --print-uris` lists.
+
+    A source belongs to the archive when it has one of `suites`, or a suite of that release. Raises MirrorError.
+    """
+    known = {re.sub(r"-(security|updates|backports|proposed-updates)$", "", suite) for suite in suites}
+    known |= {"oldoldstable", "oldstable", "stable", "testing", "unstable"}
+    bases: dict[bool, str] = {}
+    for base, suite in re.findall(r"^'([^']+)/dists/(\S+)/InRelease'", listed, re.MULTILINE):
+        release, _, part = suite.partition("-")
+        release, _, old_part = release.partition("/")
+        if release in known and not base.startswith("cdrom:"):
+            # Until bullseye the security suites were called "buster/updates".
+            bases.setdefault(part == "security" or old_part == "updates", base)
+    if False not in bases:
+        raise MirrorError(
+            "this machine's apt sources name no Debian mirror: give one with --mirror ADDRESS, "
+            "or use a kernel by its path (--kernel /boot/vmlinuz-...)"
+        )
+    return bases[False], bases.get(True, f"{bases[False]}-security")
+
+
+def explain(said: str, *, root: Path, mirror: str) -> FetchError:
+    """Return the error that apt's words `said` (stderr, in English) mean."""
+    lines = [re.sub(r"^[EW]: ", "", line) for line in said.splitlines() if re.match("[EW]: ", line)]
+    of_use = [line for line in lines if not re.match("Some index files|Download Failed", line)]
+    detail = of_use[0] if of_use else said.strip() or "apt gave no reason"
+    for pattern, error, remedy in _MEANINGS:
+        if re.search(pattern, said):
+            reason = next((line for line in of_use if re.search(pattern, line)), detail)
+            return error(f"{remedy.format(root=root, mirror=mirror)} (apt: {reason})")
+    return MirrorError(f"apt could not get what it was asked for from {mirror}: {detail}")
+
+
+_APT_HELPER = "/usr/lib/apt/apt-helper"
+
+_MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
+    # In the order of looking: what is wrong here comes before what it makes go wrong over there.
+    (
+        r"No space left on device|Disk quota exceeded",
+        StoreError,
+        "no space left under {root}: free some ('python -m vm prune' removes old versions), "
+        "or point XDG_CACHE_HOME at a larger disk",
+    ),
+    (
+        r"Permission denied|Read-only file system",
+        StoreError,
+        "{root} cannot be written: give this user the directory, or point XDG_CACHE_HOME elsewhere",
+    ),
+    (
+        r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|signatures? (?:was|were|couldn't|could not|verification)"
+        r"|not signed|Clearsigned file isn't valid|Splitting up .* into data and signature failed",
+        SignatureError,
+        "the package lists of {mirror} are not signed by the archive's keys: nothing of them is used. "
+        "Bring the package debian-archive-keyring up to date, or name another --mirror",
+    ),
+    (
+        r"Hash Sum mismatch|File has unexpected size|Writing more data than expected",
+        SignatureError,
+        "what {mirror} sent is not what its signed lists promise: nothing of it is used. "
+        "Try again, or name another --mirror",
+    ),
+    (
+        r"is (?:expired|not valid yet)|Release file .* (?:expired|not valid)",
+        MirrorError,
+        "{mirror} is out of date or this machine's clock is wrong",
+    ),
+    (
+        r"does not have a Release file|no longer has a Release file|404 +Not Found|File not found"
+        r"|Unable to locate package|No packages found|Version '.*' for '.*' was not found",
+        NotOfferedError,
+        "{mirror} does not have it",
+    ),
+    (
+        r"Could not resolve|Temporary failure resolving|Could not connect|Unable to connect|[Cc]onnection (?:timed out"
+        r"|failed|refused)|Cannot initiate the connection|Network is unreachable|No route to host|Could not wait for",
+        MirrorError,
+        "{mirror} cannot be reached. Kernels in the store need no network ('python -m vm list'); "
+        "another mirror is named with --mirror",
+    ),
+    (
+        r"Error reading from server|Connection reset|Undetermined Error|Bad header|503|502|500",
+        MirrorError,
+        "{mirror} broke off. What has come is kept: run the same command again",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Remote:
+    """Hold a file to download: where it is, what it is called here, and what it must hash to."""
+
+    uri: str
+    name: str
+    digest: str
+
+
+def _parse(text: str) -> list[Package]:
+    """Return the packages in stanzas as apt-cache shows them."""
+    packages = []
+    for stanza in re.split(r"\n\n+", text.strip()):
+        fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", stanza, re.MULTILINE))
+        if "Package" in fields and "Version" in fields:
+            packages.append(
+                Package(
+                    name=fields["Package"],
+                    version=fields["Version"],
+                    depends=fields.get("Depends", ""),
+                    size=int(fields.get("Size", "0")),
+                )
+            )
+    return packages
+
+
+def _age(stamp: Path) -> float:
+    try:
+        return max(0.0, time.time() - stamp.stat().st_mtime)
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write `text` so that another run never reads half of it."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+def _environment() -> dict[str, str]:
+    # Its messages are read, so in English; and no configuration but the machine's and this root's.
+    kept = {name: value for name, value in os.environ.items() if name not in ("APT_CONFIG", "LANGUAGE")}
+    return {**kept, "LC_ALL": "C.UTF-8"}

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Read guest.toml: which modules and which options a kernel needs to be a guest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+_DATA = Path(__file__).with_name("guest.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedModule:
+    """Hold the name of a module, with underscores, and what it is for."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedOption:
+    """Hold an option that a kernel's configuration must set."""
+
+    any: tuple[str, ...]  # one of them is enough
+    needed: Literal["boot", "cases", "some"]
+    builtin: bool  # it has no module form, or as a module it would come too late
+    why: str  # what does not work without it
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingOption:
+    """Name an option that a kernel's configuration lacks and what does not work without it."""
+
+    option: str  # "CONFIG_NET_9P_VIRTIO", or "CONFIG_A or CONFIG_B"
+    why: str  # "the guest cannot reach the host's files"
+    fatal: bool  # False: only a note
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.why}"
+
+
+@cache
+def wanted_modules() -> tuple[WantedModule, ...]:
+    """Return the modules that a guest may need."""
+    return tuple(
+        WantedModule(name=name.replace("-", "_"), why=entry["why"])
+        for entry in tomllib.loads(_DATA.read_text())["module"]
+        for name in entry["names"]
+    )
+
+
+@cache
+def wanted_options() -> tuple[WantedOption, ...]:
+    """Return the options that a guest needs."""
+    return tuple(
+        WantedOption(
+            any=tuple(entry["any"]),
+            needed=entry["needed"],
+            builtin=entry.get("builtin", False),
+            why=entry["why"],
+        )
+        for entry in tomllib.loads(_DATA.read_text())["option"]
+    )
+
+
+def modules_digest() -> str:
+    """Return a short digest of the wanted modules' names: a store entry made for other names is out of date."""
+    names = "\n".join(sorted(module.name for module in wanted_modules()))
+    return hashlib.sha256(names.encode()).hexdigest()[:12]
+
+
+def missing_from(config: str, *, loadable: bool) -> list[MissingOption]:
+    """Return what the text of a kernel's .config lacks, the fatal first.
+
+    `loadable` says whether the kernel's modules are at hand: without them "=m" is as good as absent.
+    """
+    values = dict(re.findall(r"^(CONFIG_\w+)=(\S+)$", config, re.MULTILINE))
+
+    def present(option: str, *, builtin: bool) -> bool:
+        value = values.get(option)
+        return value == "y" or (value == "m" and loadable and not builtin)
+
+    missing = []
+    for wanted in wanted_options():
+        if any(present(option, builtin=wanted.builtin) for option in wanted.any):
+            continue
+        why = wanted.why
+        modular = [option for option in wanted.any if values.get(option) == "m"]
+        if modular:
+            why += (
+                f" ({modular[0]} is a module, and it must be built in)"
+                if wanted.builtin
+                else f" ({modular[0]} is a module, and the kernel's modules are not at hand)"
+            )
+        missing.append(MissingOption(option=" or ".join(wanted.any), why=why, fatal=wanted.needed != "some"))
+    return sorted(missing, key=lambda option: not option.fatal)
