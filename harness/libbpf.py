@@ -80,6 +80,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_program__set_expected_attach_type": (c_int, [c_void_p, c_int]),
+    "bpf_prog_load": (c_int, [c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p]),
     "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
@@ -158,13 +159,69 @@ class Map:
             raise BpfError(-result, f"{action} in map {self.name}")
 
 
-def create_map(kind: str, *, key_size: int = 4, value_size: int = 8, max_entries: int, name: str | None = None) -> Map:
-    """Create a map of a `MAP_TYPE` and own its file descriptor; BpfError carries the kernel's errno."""
+class _MapOptions(ctypes.Structure):
+    """Mirror libbpf's `struct bpf_map_create_opts` of version 1.0."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf", c_uint32 * 4),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+        ("map_extra", c_uint64),
+        ("numa_node", c_uint32),
+        ("map_ifindex", c_uint32),
+    )
+
+
+def create_map(
+    kind: str,
+    *,
+    key_size: int = 4,
+    value_size: int = 8,
+    max_entries: int,
+    name: str | None = None,
+    flags: int = 0,
+    template: Map | None = None,
+) -> Map:
+    """Create a map of a `MAP_TYPE` and own its file descriptor; a map of maps needs the template of its inner ones.
+
+    BpfError carries the kernel's errno.
+    """
     name = name or kind
-    fd = _library().bpf_map_create(MAP_TYPE[kind], name.encode(), key_size, value_size, max_entries, None)
+    options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=flags)
+    if template is not None:
+        options.inner_map_fd = template.fd
+    fd = _library().bpf_map_create(
+        MAP_TYPE[kind], name.encode(), key_size, value_size, max_entries, ctypes.byref(options)
+    )
     if fd < 0:
         raise BpfError(-fd, f"create map {name} ({kind})")
     return Map(fd, name=name, key_size=key_size, value_size=value_size, owned=True)
+
+
+PROGRAM_TYPE = {"socket_filter": 1, "sched_cls": 3, "xdp": 6, "sk_reuseport": 21, "sk_lookup": 30}
+"""enum bpf_prog_type (include/uapi/linux/bpf.h)."""
+
+
+class _LoadOptions(ctypes.Structure):
+    """Mirror the start of libbpf's `struct bpf_prog_load_opts`; its `sz` says how much of it there is."""
+
+    _fields_ = (("sz", c_size_t), ("attempts", c_int), ("expected_attach_type", c_int))
+
+
+def load_instructions(kind: str, instructions: bytes, *, attach_type: int = 0) -> int:
+    """Load a program of a `PROGRAM_TYPE` from bare instructions; return its file descriptor, which the caller owns.
+
+    BpfError carries the kernel's errno.
+    """
+    options = _LoadOptions(ctypes.sizeof(_LoadOptions), 0, attach_type)
+    count = len(instructions) // 8
+    fd = _library().bpf_prog_load(
+        PROGRAM_TYPE[kind], b"probe", b"Dual BSD/GPL", instructions, count, ctypes.byref(options)
+    )
+    if fd < 0:
+        raise BpfError(-fd, f"load {count} instructions as {kind}")
+    return int(fd)
 
 
 class Object:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.features import conceivable
 from harness.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
@@ -26,11 +27,19 @@ _OBJECTS = pytest.StashKey[dict[str, Path]]()
 
 
 def shapes() -> list[Shape]:
-    """Return every shape that a group of the reference scenario has."""
-    return [
+    """Return every shape that a group of the reference scenario has and a kernel of this release can have."""
+    every = (
         Shape(protocol=protocol, family=family, bind=bind, inner_map=inner_map)
         for protocol, family, bind, inner_map in itertools.product(Protocol, Family, Bind, InnerMap)
-    ]
+    )
+    return [shape for shape in every if all(map(conceivable, required_features(shape)))]
+
+
+def required_features(shape: Shape) -> tuple[str, ...]:
+    """Return the names of the features that a group of this shape stands on."""
+    if shape.inner_map is InnerMap.SOCKARRAY:
+        return ()
+    return ("select_from_sockmap", *(("udp_in_sockmap",) if shape.protocol is Protocol.UDP else ()))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,7 +109,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for name, value in mark.kwargs.items():
             allowed = value if isinstance(value, (tuple, set, frozenset)) else (value,)
             wanted = [shape for shape in wanted if getattr(shape, name) in allowed]
-    metafunc.parametrize("shape", wanted, ids=str, scope="session", indirect=True)
+    gated = [pytest.param(shape, marks=pytest.mark.requires(*required_features(shape))) for shape in wanted]
+    metafunc.parametrize("shape", gated, ids=[str(shape) for shape in wanted], scope="session", indirect=True)
 
 
 @pytest.fixture(scope="session")

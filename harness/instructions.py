@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Assemble the few BPF instructions that a probe needs: too little to start a compiler for. Pure."""
+
+from __future__ import annotations
+
+import struct
+
+R0, R1, R2, R3, R4, R6, R10 = 0, 1, 2, 3, 4, 6, 10
+
+SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_ASSIGN = 82, 46, 124
+"""enum bpf_func_id (include/uapi/linux/bpf.h)."""
+
+
+def _one(code: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("=BBhi", code, destination | source << 4, offset, immediate)
+
+
+def move(destination: int, immediate: int) -> bytes:
+    """Return `destination = immediate`."""
+    return _one(0xB7, destination, immediate=immediate)
+
+
+def copy(destination: int, source: int) -> bytes:
+    """Return `destination = source`."""
+    return _one(0xBF, destination, source)
+
+
+def add(destination: int, immediate: int) -> bytes:
+    """Return `destination += immediate`."""
+    return _one(0x07, destination, immediate=immediate)
+
+
+def load(size: int, destination: int, source: int, offset: int) -> bytes:
+    """Return `destination = *(uSIZE *)(source + offset)` for a size of 1, 2, 4 or 8 bytes."""
+    return _one({1: 0x71, 2: 0x69, 4: 0x61, 8: 0x79}[size], destination, source, offset)
+
+
+def store_word(destination: int, offset: int, immediate: int) -> bytes:
+    """Return `*(u32 *)(destination + offset) = immediate`."""
+    return _one(0x62, destination, offset=offset, immediate=immediate)
+
+
+def map_of(destination: int, fd: int) -> bytes:
+    """Return `destination = map`, by the map's file descriptor; takes two slots."""
+    return _one(0x18, destination, 1, immediate=fd) + _one(0)
+
+
+def call(function: int) -> bytes:
+    """Return a call of a helper."""
+    return _one(0x85, immediate=function)
+
+
+def skip_if_equal(register: int, immediate: int, slots: int) -> bytes:
+    """Return `if (register == immediate)` skip that many of the slots that follow."""
+    return _one(0x15, register, offset=slots, immediate=immediate)
+
+
+def leave() -> bytes:
+    """Return the exit."""
+    return _one(0x95)
+
+
+def verdict(value: int) -> bytes:
+    """Return a program's end: `return value`."""
+    return move(R0, value) + leave()
+
+
+def select(map_fd: int, index: int) -> bytes:
+    """Return the call `bpf_sk_select_reuseport(ctx, map, &index, 0)`, its answer in r0; r1 must be the context."""
+    return b"".join((
+        store_word(R10, -4, index),
+        map_of(R2, map_fd),
+        copy(R3, R10),
+        add(R3, -4),
+        move(R4, 0),
+        call(SELECT_REUSEPORT),
+    ))  # fmt: skip
