@@ -14,6 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "requires(*features): what the kernel must be able to do (harness/features.py names them)"
     )
+    config.addinivalue_line("markers", "ledger(*bugs): the kernel bugs that a case shows (harness/ledger.toml)")
+    config.addinivalue_line("markers", "rule(*ids): the promises of docs/rules.md that a case checks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from harness.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Proto
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness.bench import Bench
     from harness.delivery import Delivery
     from harness.group import ReuseportGroup
     from harness.packets import Packet
@@ -205,6 +206,18 @@ def make_group(wire: Wire, load: Callable[..., Program]) -> Iterator[Callable[..
             return made
 
         yield make
+
+
+@pytest.fixture
+def bench(wire: Wire) -> Iterator[Bench]:
+    """Return what opens sockets by hand; they are closed after the case."""
+    from harness.bench import Bench  # noqa: PLC0415
+
+    made = Bench(wire)
+    yield made
+    made.close()
+    wire.send([])  # whatever the resets provoked is read
+    wire.settings.restore()
 
 
 @pytest.fixture

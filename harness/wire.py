@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _ETH_P_ALL = 0x0003
 _RECEIVE_BUFFER = 1 << 22
-_SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
+SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
 
 _OFFLOADS = (
     "rx-checksumming", "tx-checksumming", "generic-receive-offload", "generic-segmentation-offload",
@@ -94,10 +94,14 @@ class Wire:
         for namespace in (self.server, self.peer, self._outside):
             namespace.close()
 
-    def send(self, data: Iterable[bytes]) -> list[Reply]:
-        """Send the frames in order; return the replies to them, once all has been decided."""
+    def post(self, data: Iterable[bytes]) -> None:
+        """Send the frames in order and do not wait for anything: `send` something later to know them decided."""
         for frame in data:
             self._socket.send(frame)
+
+    def send(self, data: Iterable[bytes]) -> list[Reply]:
+        """Send the frames in order; return the replies to them, once all has been decided."""
+        self.post(data)
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._socket.send(frames.ping(self._sequence))
         replies: list[Reply] = []
@@ -118,13 +122,13 @@ class Wire:
     def _connect(self) -> None:
         with IPRoute() as links:
             links.link(
-                "add", ifname=_SERVER_LINK, kind="veth", address=frames.SERVER_MAC,
+                "add", ifname=SERVER_LINK, kind="veth", address=frames.SERVER_MAC,
                 peer={"ifname": _PEER_LINK, "address": frames.PEER_MAC, "net_ns_fd": self.peer.fd},
             )  # fmt: skip
-            index = _index(links, _SERVER_LINK)
+            index = _index(links, SERVER_LINK)
             for family, prefix in ((Family.IPV4, 24), (Family.IPV6, 64)):
                 links.addr("add", index=index, address=family.server, prefixlen=prefix)
-            for name in ("lo", _SERVER_LINK):
+            for name in ("lo", SERVER_LINK):
                 links.link("set", index=_index(links, name), state="up")
             for family in Family:
                 # Nobody answers ARP or neighbour solicitations for the crafted sender.
@@ -134,7 +138,7 @@ class Wire:
                 )  # fmt: skip
                 # Replies to whatever other address a packet claims to come from go the same way.
                 links.route("add", family=family.address_family, gateway=family.peer, oif=index)
-        _switch_offloads_off(_SERVER_LINK)
+        _switch_offloads_off(SERVER_LINK)
         with self.peer.inside():
             with IPRoute() as links:
                 links.link("set", index=_index(links, _PEER_LINK), state="up")

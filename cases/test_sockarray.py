@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a REUSEPORT_SOCKARRAY takes, refuses and gives back (kernel/bpf/reuseport_array.c), errno by errno.
+
+A slot holds a socket that is in a group, for as long as it is; a socket is in one slot of one array at most.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.layout import Family, Protocol
+from harness.libbpf import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP, create_map
+from harness.refusal import refused
+from harness.release import Release, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.bench import Bench
+    from harness.libbpf import Map
+    from harness.program import Program
+
+rule = pytest.mark.rule
+both = pytest.mark.parametrize("protocol", Protocol)
+families = pytest.mark.parametrize("family", Family)
+
+SIZE = 4
+
+
+@pytest.fixture
+def array(bench: Bench) -> Iterator[Map]:
+    """Return a sockarray of four slots that answers with cookies."""
+    with closing(create_map("sockarray", max_entries=SIZE)) as made:
+        yield made
+
+
+def key(index: int) -> bytes:
+    """Return an index as the map's key."""
+    return struct.pack("=I", index)
+
+
+def value(fd: int) -> bytes:
+    """Return a file descriptor as a value of eight bytes."""
+    return struct.pack("=Q", fd)
+
+
+def put(array: Map, index: int, made: socket.socket, *, flags: int = BPF_ANY) -> None:
+    """Put a socket into a slot."""
+    array.update(key(index), value(made.fileno()), flags=flags)
+
+
+@rule("sockarray.create")
+@pytest.mark.parametrize(
+    ("key_size", "value_size", "max_entries", "flags"),
+    [
+        pytest.param(4, 2, 1, 0, id="value-of-2"),
+        pytest.param(4, 6, 1, 0, id="value-of-6"),
+        pytest.param(4, 16, 1, 0, id="value-of-16"),
+        pytest.param(2, 8, 1, 0, id="key-of-2"),
+        pytest.param(8, 8, 1, 0, id="key-of-8"),
+        pytest.param(4, 8, 0, 0, id="no-entries"),
+        pytest.param(4, 8, 1, 1, id="no-prealloc"),
+        pytest.param(4, 8, 1, 2, id="no-common-lru"),
+    ],
+)
+@pytest.mark.usefixtures("wire")
+def test_array_of_another_form_is_refused(key_size: int, value_size: int, max_entries: int, flags: int) -> None:
+    """Keys are four bytes, values four or eight, and there is at least one slot."""
+    with refused(errno.EINVAL):
+        create_map("sockarray", key_size=key_size, value_size=value_size, max_entries=max_entries, flags=flags)
+
+
+@rule("sockarray.create-value-size")
+@pytest.mark.parametrize("value_size", [4, 8])
+@pytest.mark.usefixtures("wire")
+def test_array_of_four_or_eight_byte_values_is_made(value_size: int) -> None:
+    """Four bytes hold a descriptor, eight a descriptor on the way in and a cookie on the way out."""
+    create_map("sockarray", value_size=value_size, max_entries=1).close()
+
+
+@rule("sockarray.update")
+@both
+@families
+def test_member_is_put_and_its_cookie_read(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
+    """A lookup returns the cookie that SO_COOKIE returns for the socket."""
+    number = bench.open(protocol, family)
+    put(array, 2, bench[number])
+    assert array.lookup(key(2)) == value(bench.cookie(number))
+    assert [array.lookup(key(index)) for index in (0, 1, 3)] == [None] * 3
+
+
+@rule("sockarray.update-flags")
+def test_unknown_flags_are_refused(bench: Bench, array: Map) -> None:
+    """BPF_ANY, BPF_NOEXIST and BPF_EXIST are all there is; BPF_F_LOCK is for maps with a lock."""
+    number = bench.open()
+    for flags in (3, 4, 8, 1 << 32):
+        with refused(errno.EINVAL):
+            put(array, 0, bench[number], flags=flags)
+
+
+@rule("sockarray.index-range")
+def test_index_beyond_the_array_is_refused(bench: Bench, array: Map) -> None:
+    """An index out of range is E2BIG for update and delete, and holds nothing."""
+    number = bench.open()
+    for index in (SIZE, SIZE + 1, 1 << 31, (1 << 32) - 1):
+        with refused(errno.E2BIG):
+            put(array, index, bench[number])
+        with refused(errno.E2BIG):
+            array.delete(key(index))
+        assert array.lookup(key(index)) is None
+
+
+@rule("sockarray.fd-range")
+def test_descriptor_over_31_bits_is_refused(array: Map) -> None:
+    """Eight bytes can say more than a descriptor can be."""
+    for fd in (1 << 31, 1 << 32, (1 << 64) - 1):
+        with refused(errno.EINVAL):
+            array.update(key(0), value(fd))
+
+
+@rule("sockarray.bad-fd")
+def test_closed_descriptor_is_refused(array: Map) -> None:
+    """A descriptor that is not open is EBADF."""
+    with refused(errno.EBADF):
+        array.update(key(0), value(1 << 20))
+
+
+@rule("sockarray.not-a-socket")
+def test_descriptor_of_something_else_is_refused(array: Map) -> None:
+    """A file, a pipe or a map is no socket."""
+    reading, writing = os.pipe()
+    try:
+        for fd in (array.fd, reading, writing):
+            with refused(errno.ENOTSOCK):
+                array.update(key(0), value(fd))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@rule("sockarray.noexist", "sockarray.exist")
+@both
+def test_flags_ask_for_an_empty_or_a_used_slot(bench: Bench, array: Map, protocol: Protocol) -> None:
+    """BPF_NOEXIST wants the slot empty, BPF_EXIST wants it used."""
+    first, second = bench.group(2, protocol)
+    with refused(errno.ENOENT):
+        put(array, 0, bench[first], flags=BPF_EXIST)
+    put(array, 0, bench[first], flags=BPF_NOEXIST)
+    with refused(errno.EEXIST):
+        put(array, 0, bench[second], flags=BPF_NOEXIST)
+    put(array, 0, bench[second], flags=BPF_EXIST)
+    assert array.lookup(key(0)) == value(bench.cookie(second))
+
+
+@rule("sockarray.socket-kind")
+@pytest.mark.parametrize(
+    ("family", "kind", "protocol"),
+    [
+        pytest.param(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP, id="raw-udp"),
+        pytest.param(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP, id="raw-tcp6"),
+        pytest.param(socket.AF_UNIX, socket.SOCK_DGRAM, 0, id="unix-datagram"),
+        pytest.param(socket.AF_UNIX, socket.SOCK_STREAM, 0, id="unix-stream"),
+        pytest.param(socket.AF_PACKET, socket.SOCK_RAW, 0, id="packet"),
+        pytest.param(socket.AF_NETLINK, socket.SOCK_RAW, 0, id="netlink"),
+    ],
+)
+def test_socket_that_has_no_groups_is_refused(array: Map, family: int, kind: int, protocol: int) -> None:
+    """Only TCP and UDP, stream and datagram, IPv4 and IPv6: the rest is 524, which has no name in user space."""
+    with closing(socket.socket(family, kind, protocol)) as made, refused(ENOTSUPP):
+        put(array, 0, made)
+
+
+@rule("sockarray.not-in-a-group")
+@both
+@families
+def test_socket_outside_any_group_is_refused(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
+    """A socket that is not bound, does not listen, or does not share its port is in no group."""
+    unbound = bench.open(protocol, family, bind=False)
+    alone = bench.open(protocol, family, reuseport=False)
+    numbers = [unbound, alone]
+    if protocol is Protocol.TCP:
+        bench[alone].close()
+        numbers = [unbound, bench.open(protocol, family, listen=False)]
+    for number in numbers:
+        with refused(errno.EINVAL):
+            put(array, 0, bench[number])
+
+
+@rule("sockarray.tcp-client")
+@families
+def test_connected_tcp_socket_is_refused(bench: Bench, array: Map, family: Family) -> None:
+    """Only a listener can be selected: neither end of a connection is taken, with SO_REUSEPORT or without."""
+    listener = bench.open(Protocol.TCP, family)
+    bench[listener].setblocking(True)
+    with closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        client.connect((family.server, bench.port))
+        accepted, _ = bench[listener].accept()
+        with closing(accepted):
+            for made in (client, accepted):
+                with refused(errno.EINVAL):
+                    put(array, 0, made)
+
+
+@rule("sockarray.busy")
+@both
+@families
+def test_socket_is_in_one_slot_at_most(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
+    """A socket that is in any sockarray is EBUSY for all, the slot that it is in included."""
+    number = bench.open(protocol, family)
+    put(array, 1, bench[number])
+    with closing(create_map("sockarray", max_entries=1)) as other:
+        for target, index in ((array, 0), (array, 1), (other, 0)):
+            for flags in (BPF_ANY, BPF_NOEXIST if index != 1 else BPF_EXIST):
+                with refused(errno.EBUSY):
+                    put(target, index, bench[number], flags=flags)
+
+
+@rule("sockarray.replace")
+@both
+def test_socket_that_was_replaced_is_free_again(bench: Bench, array: Map, protocol: Protocol) -> None:
+    """BPF_ANY puts one socket over another; the old one may go elsewhere at once."""
+    first, second = bench.group(2, protocol)
+    put(array, 0, bench[first])
+    put(array, 0, bench[second])
+    put(array, 1, bench[first])
+    assert [array.lookup(key(index)) for index in range(2)] == [
+        value(bench.cookie(second)),
+        value(bench.cookie(first)),
+    ]
+
+
+@rule("sockarray.delete")
+@both
+def test_deleting_empties_the_slot_and_frees_the_socket(bench: Bench, array: Map, protocol: Protocol) -> None:
+    """An empty slot has nothing to delete; a deleted socket may be put again."""
+    number = bench.open(protocol)
+    with refused(errno.ENOENT):
+        array.delete(key(0))
+    for _ in range(3):
+        put(array, 0, bench[number])
+        array.delete(key(0))
+        assert array.lookup(key(0)) is None
+
+
+@rule("sockarray.lookup-four-bytes")
+def test_lookup_in_four_byte_values_has_no_space(bench: Bench) -> None:
+    """A cookie does not fit into four bytes: ENOSPC, whether the slot is used or not."""
+    number = bench.open()
+    with closing(create_map("sockarray", value_size=4, max_entries=2)) as narrow:
+        narrow.update(key(0), struct.pack("=I", bench[number].fileno()))
+        for index in (0, 1):
+            with refused(errno.ENOSPC):
+                narrow.lookup(key(index))
+
+
+@rule("sockarray.next-key")
+def test_keys_are_walked_whether_used_or_not(bench: Bench, array: Map) -> None:
+    """An array has all its indices; what follows the last is ENOENT, what follows an index out of range the first."""
+    put(array, 2, bench[bench.open()])
+    walked, at = [], array.next_key(None)
+    while at is not None:
+        walked.append(at)
+        at = array.next_key(at)
+    assert walked == [key(index) for index in range(SIZE)]
+    for beyond in (SIZE, (1 << 32) - 1):
+        assert array.next_key(key(beyond)) == key(0)
+
+
+@rule("sockarray.close")
+@both
+@families
+def test_closing_a_socket_empties_its_slot(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
+    """A slot never outlives its socket."""
+    first, second = bench.group(2, protocol, family)
+    put(array, 0, bench[first])
+    put(array, 1, bench[second])
+    bench[first].close()
+    assert array.lookup(key(0)) is None
+    assert array.lookup(key(1)) == value(bench.cookie(second))
+
+
+@rule("sockarray.shutdown")
+@families
+def test_shutting_a_listener_down_empties_its_slot(bench: Bench, array: Map, family: Family) -> None:
+    """A listener that stops listening leaves the group, and the array with it."""
+    number = bench.open(Protocol.TCP, family)
+    put(array, 0, bench[number])
+    bench[number].shutdown(socket.SHUT_RD)
+    assert array.lookup(key(0)) is None
+    with refused(errno.EINVAL):
+        put(array, 0, bench[number])
+    bench[number].listen(8)
+    put(array, 0, bench[number])
+
+
+@rule("sockarray.udp-shutdown")
+@families
+def test_shutting_a_datagram_socket_down_changes_nothing(bench: Bench, array: Map, family: Family) -> None:
+    """shutdown(2) needs a peer for UDP; the member stays where it is."""
+    number = bench.open(Protocol.UDP, family)
+    put(array, 0, bench[number])
+    with refused(errno.ENOTCONN):
+        bench[number].shutdown(socket.SHUT_RD)
+    assert array.lookup(key(0)) == value(bench.cookie(number))
+
+
+@rule("sockarray.free")
+@both
+def test_sockets_outlive_their_array(bench: Bench, protocol: Protocol) -> None:
+    """An array that goes lets its sockets go: they receive as before and may be put into another one.
+
+    The array is freed after its descriptor's close(), by the kernel's own time: the second one waits for it.
+    """
+    members = bench.group(3, protocol)
+    with closing(create_map("sockarray", max_entries=3)) as first:
+        bench.fill(first, members)
+    assert None not in bench.receivers(bench.packets(9, 0, protocol))
+    with closing(create_map("sockarray", max_entries=3)) as second:
+        for index, number in enumerate(members):
+            _until_free(second, index, bench[number])
+        assert [second.lookup(key(index)) for index in range(3)] == [value(bench.cookie(each)) for each in members]
+
+
+def _until_free(array: Map, index: int, made: socket.socket) -> None:
+    """Put a socket once the array that it was in is gone: bpf_map_free_deferred() runs in a kernel worker."""
+    attempts = 0
+    while True:
+        try:
+            put(array, index, made)
+        except OSError as error:
+            attempts += 1
+            if error.errno != errno.EBUSY or attempts > 100_000:
+                raise
+            os.sched_yield()
+        else:
+            return
+
+
+@rule("sockarray.accepted-children")
+@families
+def test_connections_of_a_listener_leave_its_slot_alone(bench: Bench, array: Map, family: Family) -> None:
+    """An accepted socket is a copy of its listener, but not a member of its array (c9a368f1c0fb)."""
+    number = bench.open(Protocol.TCP, family)
+    put(array, 0, bench[number])
+    assert bench.receivers(bench.packets(20, 0, Protocol.TCP, family)) == [number] * 20
+    for child in bench.take_connections():
+        child.close()
+    assert array.lookup(key(0)) == value(bench.cookie(number))
+    array.delete(key(0))
+
+
+@rule("sockarray.udp-connect-specific")
+@families
+def test_connecting_a_member_on_an_address(bench: Bench, array: Map, family: Family) -> None:
+    """connect() of a UDP socket that is bound to an address left its group alone until Linux 6.13.
+
+    Since 78c91ae2c6de a connected socket is hashed by its four-tuple, and udp_lib_hash4() takes it out of the group.
+    """
+    number = bench.open(Protocol.UDP, family, family.server)
+    put(array, 0, bench[number])
+    bench[number].connect((family.peer, 999))
+    left = running() >= Release(6, 13)
+    assert array.lookup(key(0)) == (None if left else value(bench.cookie(number)))
+
+
+@rule("sockarray.udp-connect-wildcard")
+@families
+def test_connecting_a_member_on_the_wildcard_empties_its_slot(bench: Bench, array: Map, family: Family) -> None:
+    """connect() gives a wildcard socket an address: it is hashed anew and leaves group and array (udp_lib_rehash)."""
+    number = bench.open(Protocol.UDP, family)
+    put(array, 0, bench[number])
+    bench[number].connect((family.peer, 999))
+    assert array.lookup(key(0)) is None
+
+
+@rule("sockarray.foreign-select")
+@both
+@pytest.mark.requires("group_id_at_creation")
+def test_helper_tells_what_is_wrong_with_a_socket(
+    bench: Bench, load: Callable[..., Program], protocol: Protocol
+) -> None:
+    """A foreign group is EBADFD, another protocol EPROTOTYPE, another family EAFNOSUPPORT."""
+    number = bench.open(protocol)
+    other_protocol = Protocol.TCP if protocol is Protocol.UDP else Protocol.UDP
+    strangers = {
+        errno.EPROTOTYPE: bench.open(other_protocol),
+        errno.EAFNOSUPPORT: bench.open(protocol, Family.IPV6, v6only=True),
+        errno.EBADFD: bench.open(protocol, address="127.0.0.1"),
+    }
+    with load("reference", size=len(strangers)) as program:
+        bench.attach(number, program)
+        bench.fill(program.inner, strangers.values())
+        for index, (answer, _) in enumerate(strangers.items()):
+            assert bench.receiver(bench.packet(index, protocol)) is None
+            assert program.select_errors() == (-answer,)
