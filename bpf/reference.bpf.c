@@ -5,7 +5,7 @@
 static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
 {
 	struct decision decision;
-	void *inner_map;
+	void *found;
 	struct cmd cmd;
 
 	if (packet->fin) /* carries no command */
@@ -13,13 +13,13 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	decision = read_cmd(ctx, packet, &cmd);
 	if (decision.result != NR_RESULTS)
 		return decision;
-	inner_map = bpf_map_lookup_elem(&outer_map, &only);
-	if (!inner_map)
+	found = find_inner_map(&only);
+	if (!found)
 		return DECIDE(DROP_ERR_INNER_MAP);
 	decision = override_index(&cmd.reuseport_index);
 	if (decision.result != NR_RESULTS)
 		return decision;
-	return select_from(ctx, inner_map, cmd.reuseport_index, cmd.pass_on_failure);
+	return select_from(ctx, found, &cmd.reuseport_index, cmd.pass_on_failure);
 }
 
 SELECT_PROGRAM(choose);

@@ -11,7 +11,6 @@
 #define REUSEPORT_SELECT_H
 
 #include <stddef.h>
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -19,20 +18,7 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-char _license[] SEC("license") = "Dual BSD/GPL";
-
-/* Below PASS the verdict is SK_DROP; the numbers are indices of result_map. */
-enum result {
-	DROP_ERR_INNER_MAP,
-	DROP_ERR_SKB_DATA,
-	DROP_ERR_SK_SELECT_REUSEPORT,
-	DROP_MISC,
-	PASS,
-	PASS_ERR_SK_SELECT_REUSEPORT,
-	NR_RESULTS,
-};
+#include "result.h"
 
 /* What the sender asks for, in host byte order at the start of the payload. */
 struct cmd {
@@ -53,11 +39,15 @@ struct data_check {
 };
 
 #ifdef DIRECT
+#ifndef INNER_MAP_TYPE
+#define INNER_MAP_TYPE BPF_MAP_TYPE_REUSEPORT_SOCKARRAY
+#define INNER_KEY __u32
+#endif
 /* One level: the program names the map of sockets itself; the loader puts its own in this place. */
 struct {
-	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
+	__uint(type, INNER_MAP_TYPE);
 	__uint(max_entries, 1);
-	__type(key, __u32);
+	__type(key, INNER_KEY);
 	__type(value, __u64);
 } inner_map SEC(".maps");
 #else
@@ -73,13 +63,6 @@ struct {
 	__type(value, __u32);
 } outer_map SEC(".maps");
 #endif
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NR_RESULTS);
-	__type(key, __u32);
-	__type(value, __u32);
-} result_map SEC(".maps");
 
 /* An index for the next packet alone, whatever its payload says; -1: none. */
 struct {
@@ -111,8 +94,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __s32);
 } select_error_map SEC(".maps");
-
-static const __u32 only = 0; /* the one key of the maps that hold one value */
 
 /* NR_RESULTS stands for "not decided": left so to the end, the packet passes to the hash and nothing is counted. */
 struct decision {
@@ -208,15 +189,15 @@ static __always_inline struct decision override_index(__u32 *index)
 	return UNDECIDED;
 }
 
-/* Select the socket at @index of @inner_map; a failure is passed on to the hash or dropped. */
-static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, void *inner_map, __u32 index,
+/* Select the socket at @key of @inner_map; a failure is passed on to the hash or dropped. */
+static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, void *inner_map, void *key,
 						   __u32 pass_on_failure)
 {
 	__s32 error;
 
 	if (!inner_map)
 		return DECIDE(DROP_ERR_INNER_MAP);
-	error = bpf_sk_select_reuseport(ctx, inner_map, &index, 0);
+	error = bpf_sk_select_reuseport(ctx, inner_map, key, 0);
 	bpf_map_update_elem(&select_error_map, &only, &error, BPF_ANY);
 	if (!error)
 		return DECIDE(PASS);
@@ -226,14 +207,17 @@ static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, 
 }
 
 #ifdef DIRECT
-#define select_at(CTX, OUTER_KEY, INDEX) select_from(CTX, &inner_map, INDEX, 0)
+#define find_inner_map(OUTER_KEY) (&inner_map)
 #else
-/* Select the socket at @index of the inner map that the outer one holds at @outer_key; a failure drops. */
-static __always_inline struct decision select_at(struct sk_reuseport_md *ctx, const __u32 *outer_key, __u32 index)
-{
-	return select_from(ctx, bpf_map_lookup_elem(&outer_map, outer_key), index, 0);
-}
+#define find_inner_map(OUTER_KEY) bpf_map_lookup_elem(&outer_map, OUTER_KEY)
 #endif
+
+/* Select the socket at @INDEX of the inner map that the outer one, if there is one, holds at @OUTER_KEY, or drop. */
+#define select_at(CTX, OUTER_KEY, INDEX)                                    \
+	({                                                                  \
+		__u32 index_ = (INDEX);                                     \
+		select_from(CTX, find_inner_map(OUTER_KEY), &index_, 0);    \
+	})
 
 /* Count the result, leave the record of what was seen, and turn the result into the verdict. */
 static __always_inline int conclude(const struct packet *packet, struct decision decision)
@@ -251,19 +235,23 @@ static __always_inline int conclude(const struct packet *packet, struct decision
 	return decision.result < PASS ? SK_DROP : SK_PASS;
 }
 
-/*
- * A whole program from one function: struct decision CHOOSE(ctx, packet), called once the packet was read.
- */
+/* Decide by one function, struct decision CHOOSE(ctx, packet), called once the packet was read. */
+#define DECIDE_BY(CTX, CHOOSE)                                                    \
+	({                                                                        \
+		struct packet packet_ = {};                                       \
+		struct decision decision_ = read_packet(CTX, &packet_);           \
+                                                                                  \
+		if (decision_.result == NR_RESULTS)                               \
+			decision_ = CHOOSE(CTX, &packet_);                        \
+		conclude(&packet_, decision_);                                    \
+	})
+
+/* A whole program from one such function. */
 #define SELECT_PROGRAM(CHOOSE)                                                    \
 	SEC("sk_reuseport")                                                       \
 	int select_member(struct sk_reuseport_md *ctx)                            \
 	{                                                                         \
-		struct packet packet = {};                                        \
-		struct decision decision = read_packet(ctx, &packet);             \
-                                                                                  \
-		if (decision.result == NR_RESULTS)                                \
-			decision = CHOOSE(ctx, &packet);                          \
-		return conclude(&packet, decision);                               \
+		return DECIDE_BY(ctx, CHOOSE);                                    \
 	}
 
 #endif

@@ -13,6 +13,15 @@ from harness.layout import Family
 
 NO_OVERRIDE = -1
 
+TABLE_SIZE = 8191
+"""Entries of table_map (bpf/table.h): a prime, as Maglev needs, and 128 times the largest group it is for."""
+
+NOBODY = 0xFFFFFFFF
+"""An entry of table_map that names no member."""
+
+CID_LENGTH = 8
+"""Bytes of a connection ID that a QUIC server chose (bpf/quic.h)."""
+
 
 class Result(IntEnum):
     """Name the six results of the reference program; a value is an index of result_map."""
@@ -30,9 +39,22 @@ class Result(IntEnum):
         return self >= Result.PASS
 
 
+def pack_indices(first: int, second: int) -> bytes:
+    """Return the 8 bytes of a command whose two words are two indices."""
+    return _COMMAND.pack(first, second)
+
+
 def pack_command(index: int, *, pass_on_failure: bool = False) -> bytes:
     """Return the 8 bytes of `struct cmd`: the member's index (u32) and what to do if it cannot be selected."""
     return struct.pack("=II", index & 0xFFFFFFFF, int(pass_on_failure))
+
+
+def unpack_indices(payload: bytes) -> tuple[int, int] | None:
+    """Return the command's two words as two indices, for programs that take it so, or None if they are not there."""
+    if len(payload) < _COMMAND.size:
+        return None
+    first, second = _COMMAND.unpack_from(payload)
+    return first, second
 
 
 def unpack_command(payload: bytes) -> tuple[int, bool] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -32,17 +33,19 @@ class ReuseportGroup:
     """
 
     def __init__(
-        self, shape: Shape, program: Program, *, size: int, settings: Settings, port: int = GROUP_PORT, cpu: int = 0
+        self, shape: Shape, program: Program, *, size: int, settings: Settings, port: int = GROUP_PORT
     ) -> None:
         self.shape, self.program, self.size, self.port = shape, program, size, port
-        self._settings, self._cpu = settings, cpu
+        self._settings = settings
+        self.inner = program.inner_for_group()
+        self._outer_key = port if program.variant.outer_by_port else 0
         self._sockets: dict[int, socket.socket] = {}
         self._members: list[int] = []
         self._connections: list[socket.socket] = []
         self._poll = select.epoll()
         self._slots: dict[int, int] = {}
         self._attached = False
-        self._inner_present = True
+        self._inner_present = "outer_map" not in program.maps
         try:
             for member in range(size):
                 self.join(member)
@@ -62,7 +65,7 @@ class ReuseportGroup:
             size=self.program.size,
             state=self.program.state,
             table=self.program.table,
-            cpu=self._cpu,
+            cpu=self._settings.cpu,
             inner_present=self._inner_present,
             index_override=self.program.override,
             fast_open=self._settings.fast_open,
@@ -105,6 +108,12 @@ class ReuseportGroup:
             self._members[place] = last
         self._slots = {index: held for index, held in self._slots.items() if held != member}
 
+    def replace_program(self, program: Program) -> None:
+        """Attach another program in the place of the one that there is; its slots are as yet empty."""
+        self.program, self.inner, self._slots = program, program.inner_for_group(), {}
+        self._inner_present = "outer_map" not in program.maps
+        self.attach()
+
     def attach(self) -> None:
         """Attach the program to the group, through its first member."""
         self.program.attach(self._any_member())
@@ -117,18 +126,18 @@ class ReuseportGroup:
 
     def vacate(self, index: int) -> None:
         """Empty one slot of the inner map; the member stays in the group."""
-        self._inner.delete(struct.pack("=I", index))
+        self._inner.delete(self._key(index))
         del self._slots[index]
 
     def occupy(self, index: int, member: int) -> None:
         """Put a member into an empty slot of the inner map."""
         value = struct.pack("=Q", self._sockets[member].fileno())
-        self._inner.update(struct.pack("=I", index), value, flags=BPF_NOEXIST)
+        self._inner.update(self._key(index), value, flags=BPF_NOEXIST)
         self._slots[index] = member
 
     def withdraw_inner_map(self) -> None:
         """Leave the outer map without the inner one."""
-        self.program.withdraw_inner()
+        self.program.withdraw_inner(key=self._outer_key)
         self._inner_present = False
 
     def override_index(self, index: int) -> None:
@@ -150,7 +159,7 @@ class ReuseportGroup:
 
     def inner_map_cookies(self) -> dict[int, int]:
         """Return what the kernel says the inner map holds: index to socket cookie."""
-        keys = {index: struct.pack("=I", index) for index in range(self.program.size)}
+        keys = {index: self._key(index) for index in range(self.program.size)}
         values = {index: self._inner.lookup(key) for index, key in keys.items()}
         return {index: struct.unpack("=Q", value)[0] for index, value in values.items() if value is not None}
 
@@ -185,12 +194,12 @@ class ReuseportGroup:
                 self.join(member)
         if not self._attached:
             self.attach()
-        if self.program.inner is not None:
+        if self.inner is not None:
             self._restore_slots()
 
     def _restore_slots(self) -> None:
         if not self._inner_present:
-            self.program.present_inner()
+            self.program.present_inner(self._inner, key=self._outer_key)
             self._inner_present = True
         if "tmp_index_ovr_map" in self.program.maps:
             self.program.override = NO_OVERRIDE
@@ -204,10 +213,13 @@ class ReuseportGroup:
         if (found := self.inner_map_cookies()) != expected:
             raise RuntimeError(f"the inner map holds cookies {found} where it should hold {expected}")
 
+    def _key(self, index: int) -> bytes:
+        return index.to_bytes(self._inner.key_size, sys.byteorder)
+
     @property
     def _inner(self) -> Map:
-        assert self.program.inner is not None, f"{self.program.variant.name} has an inner map"
-        return self.program.inner
+        assert self.inner is not None, f"{self.program.variant.name} has no map of sockets"
+        return self.inner
 
     @property
     def _member_of(self) -> dict[int, int]:

@@ -171,7 +171,7 @@ def kept_group(shape: Shape, variant: str, wire: Wire, load: Callable[..., Progr
     from harness.group import ReuseportGroup  # noqa: PLC0415
 
     with load(variant, inner_map=shape.inner_map) as program:
-        made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings, cpu=wire.cpu)
+        made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings)
         yield made
         made.close()
 
@@ -201,7 +201,7 @@ def make_group(wire: Wire, load: Callable[..., Program]) -> Iterator[Callable[..
             """Make a group of `size` members over an inner map of `slots` (as many, unless said otherwise)."""
             if isinstance(program, str):
                 program = undo.enter_context(load(program, inner_map=shape.inner_map, size=slots or size))
-            made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports), cpu=wire.cpu)
+            made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports))
             undo.callback(made.close)
             return made
 

@@ -8,7 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from harness.abi import CONTEXT_SIZE, NO_OVERRIDE, Context, Result, unpack_context
+from harness.abi import CONTEXT_SIZE, NO_OVERRIDE, NOBODY, TABLE_SIZE, Context, Result, unpack_context
 from harness.libbpf import Map, Object, create_map
 from harness.programs import Attachment
 
@@ -37,20 +37,23 @@ class Program:
         self.variant, self.size = variant, size
         self.maps: dict[str, Map] = {}
         self.inner: Map | None = None
+        """The first group's map of sockets, which is also the template of the outer map's."""
+        self._inner_type = variant.inner_map or inner_map
+        self._inner_maps: list[Map] = []
         self._table: tuple[int, ...] = ()
         self._object: Object | None = None
         try:
             if path is not None:
-                self._load(Object(path), inner_map)
+                self._load(Object(path))
             self._counts = self._read_counts()
         except BaseException:
             self.close()
             raise
 
-    def _load(self, loaded: Object, inner_map: InnerMap) -> None:
+    def _load(self, loaded: Object) -> None:
         self._object = loaded
         if loaded.has_map("outer_map") or loaded.has_map("inner_map"):
-            self.inner = create_map(inner_map, max_entries=self.size)
+            self.inner = self._create_inner()
         if self.inner is not None and loaded.has_map("outer_map"):
             loaded.set_inner_map("outer_map", self.inner)
         elif self.inner is not None:
@@ -62,8 +65,8 @@ class Program:
             self.override = NO_OVERRIDE
         if "size_map" in self.maps:
             self.maps["size_map"].update(_ONLY, struct.pack("=I", self.size))
-        if self.inner is not None and "outer_map" in self.maps:
-            self.present_inner()
+        if "table_map" in self.maps:
+            self._table = (0,) * TABLE_SIZE
 
     def __enter__(self) -> Program:
         return self
@@ -75,8 +78,9 @@ class Program:
         """Let go of the program and its maps; what a group still uses stays with the group."""
         if self._object is not None:
             self._object.close()
-        if self.inner is not None:
-            self.inner.close()
+        for inner in (self.inner, *self._inner_maps):
+            if inner is not None:
+                inner.close()
 
     def attach(self, member: socket.socket) -> None:
         """Attach it to the member's group; OSError carries the kernel's errno."""
@@ -85,12 +89,29 @@ class Program:
         else:
             member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.fd)
 
-    def present_inner(self, key: int = 0) -> None:
-        """Put the inner map into the outer one."""
-        assert self.inner is not None, f"{self.variant.name} has an inner map"
-        self.maps["outer_map"].update(struct.pack("=I", key), struct.pack("=I", self.inner.fd))
+    def inner_for_group(self) -> Map | None:
+        """Return the map of sockets for one more group, None if the program takes none; it is closed with the program.
 
-    def withdraw_inner(self, key: int = 0) -> None:
+        Raises ValueError for a second group of a program that names its one map itself.
+        """
+        if self.inner is None:
+            return None
+        if self._inner_maps and "outer_map" not in self.maps:
+            raise ValueError(f"{self.variant.name} has one map of sockets, which another group uses")
+        if not self._inner_maps:
+            self._inner_maps.append(self.inner)
+        else:
+            self._inner_maps.append(self._create_inner())
+        return self._inner_maps[-1]
+
+    def _create_inner(self) -> Map:
+        return create_map(self._inner_type, name="inner_map", key_size=self.variant.key_size, max_entries=self.size)
+
+    def present_inner(self, inner: Map, *, key: int = 0) -> None:
+        """Put an inner map into the outer one."""
+        self.maps["outer_map"].update(struct.pack("=I", key), struct.pack("=I", inner.fd))
+
+    def withdraw_inner(self, *, key: int = 0) -> None:
         """Leave the outer map without an inner one at the key."""
         self.maps["outer_map"].delete(struct.pack("=I", key))
 
@@ -125,9 +146,11 @@ class Program:
 
     @table.setter
     def table(self, values: Sequence[int]) -> None:
-        for index, value in enumerate(values):
-            self.maps["table_map"].update(struct.pack("=I", index), struct.pack("=I", value))
-        self._table = tuple(values)
+        whole = (*values, *[NOBODY] * (TABLE_SIZE - len(values)))
+        for index, (value, before) in enumerate(zip(whole, self._table, strict=True)):
+            if value != before:
+                self.maps["table_map"].update(struct.pack("=I", index), struct.pack("=I", value))
+        self._table = whole
 
     def forget_select_error(self) -> None:
         """Make `select_errors` empty until the helper is called again."""

@@ -13,7 +13,9 @@ _ALWAYS = 2
 class Settings:
     """Change sysctls of the present network namespace for a while; all of them start, and end, at 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cpu: int) -> None:
+        self.cpu = cpu
+        """The CPU that the wire is bound to, on which every program runs."""
         self._values: dict[str, int] = {}
         for name in (_FAST_OPEN, _SYNCOOKIES):
             self.set(name, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pyroute2 import Ethtool, IPRoute
@@ -22,7 +22,7 @@ from harness.replies import Echo, parse
 from harness.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from harness.verdict import Reply
 
@@ -68,8 +68,7 @@ class Wire:
         self._affinity = os.sched_getaffinity(0)
         with ExitStack() as undo:
             # One CPU: its backlog queue is what keeps the order of frames, ping and replies.
-            self.cpu = min(self._affinity)
-            os.sched_setaffinity(0, {self.cpu})
+            os.sched_setaffinity(0, {min(self._affinity)})
             undo.callback(os.sched_setaffinity, 0, self._affinity)
             self.server = Namespace.create()
             undo.callback(self.server.close)
@@ -82,7 +81,7 @@ class Wire:
             for name, value in _SERVER_SYSCTLS.items():
                 write_sysctl(name, value)
             self._connect()
-            self.settings = Settings()
+            self.settings = Settings(cpu=min(self._affinity))
             self._socket = self._listen()
             undo.pop_all()
 
@@ -93,6 +92,23 @@ class Wire:
         os.sched_setaffinity(0, self._affinity)
         for namespace in (self.server, self.peer, self._outside):
             namespace.close()
+
+    @contextmanager
+    def on_cpu(self, cpu: int) -> Iterator[None]:
+        """Send, and so run every program, on another CPU for a while."""
+        before = self.settings.cpu
+        try:
+            os.sched_setaffinity(0, {cpu})
+            self.settings.cpu = cpu
+            yield
+        finally:
+            os.sched_setaffinity(0, {before})
+            self.settings.cpu = before
+
+    @property
+    def cpus(self) -> list[int]:
+        """Return the CPUs that the wire may be bound to."""
+        return sorted(self._affinity)
 
     def post(self, data: Iterable[bytes]) -> None:
         """Send the frames in order and do not wait for anything: `send` something later to know them decided."""

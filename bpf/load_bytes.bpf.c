@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Ask the helpers that read a packet the host's question, write their answer down, and pass. */
+#define DIRECT
+#include "select.h"
+
+#define MOST_BYTES 64
+#define ABSOLUTE 0xffffffff
+
+struct question {
+	__u32 offset;
+	__u32 length;
+	__u32 header; /* of bpf_skb_load_bytes_relative(); ABSOLUTE asks bpf_skb_load_bytes() */
+};
+
+struct answer {
+	__s32 error;
+	__u32 linear; /* bytes between data and data_end */
+	__u8 bytes[MOST_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct question);
+} question_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct answer);
+} answer_map SEC(".maps");
+
+static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
+{
+	struct question *question = bpf_map_lookup_elem(&question_map, &only);
+	struct answer *answer = bpf_map_lookup_elem(&answer_map, &only);
+	__u32 length;
+
+	if (packet->fin)
+		return UNDECIDED;
+	if (!question || !answer)
+		return DECIDE(DROP_MISC);
+	length = question->length;
+	if (length < 1 || length > MOST_BYTES)
+		return DECIDE(DROP_MISC);
+	answer->linear = (__u32)((long)ctx->data_end - (long)ctx->data);
+	if (question->header == ABSOLUTE)
+		answer->error = bpf_skb_load_bytes(ctx, question->offset, answer->bytes, length);
+	else
+		answer->error = bpf_skb_load_bytes_relative(ctx, question->offset, answer->bytes, length,
+							    question->header);
+	return DECIDE(PASS);
+}
+
+SELECT_PROGRAM(choose);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* For programs that remember: one number that outlives the packet, seen and set by the host. */
+#ifndef REUSEPORT_MEMORY_H
+#define REUSEPORT_MEMORY_H
+
+#include "result.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} state_map SEC(".maps");
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Consistent hashing by the highest score (HRW). The table lists the members, one that weighs more several times:
+ * index in the low half, number of the repetition in the high one, NOBODY at the end.
+ */
+#include "hash.h"
+#include "table.h"
+
+#define MOST_NODES 128
+
+static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
+{
+	__u32 client = hash_client(packet), best = 0, winner = NOBODY, at;
+
+	if (packet->fin)
+		return UNDECIDED;
+#pragma clang loop unroll(disable)
+	for (at = 0; at < MOST_NODES; at++) {
+		__u32 place = at, *node = bpf_map_lookup_elem(&table_map, &place), score;
+
+		if (!node || *node == NOBODY)
+			break;
+		score = scramble(client ^ scramble(*node));
+		if (winner == NOBODY || score > best) {
+			best = score;
+			winner = *node & 0xffff;
+		}
+	}
+	return select_at(ctx, &only, winner);
+}
+
+SELECT_PROGRAM(choose);
