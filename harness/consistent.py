@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.abi import NOBODY, TABLE_SIZE
@@ -24,6 +25,7 @@ def scramble(word: int) -> int:
     return word ^ word >> 16
 
 
+@lru_cache(maxsize=1024)
 def hash_address(address: str) -> int:
     """Return the hash of an IPv4 or IPv6 address (bpf/hash.h `hash_address`)."""
     packed = ipaddress.ip_address(address).packed
@@ -75,10 +77,14 @@ def rendezvous_nodes(weights: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(member | copy << 16 for member, weight in weights.items() for copy in range(weight))
 
 
-def rendezvous_seeds(nodes: Sequence[int]) -> list[tuple[int, int]]:
+def rendezvous_seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Return (seed, member) of each node up to the first that is nobody."""
-    end = nodes.index(NOBODY) if NOBODY in nodes else len(nodes)
-    return [(scramble(node), node & 0xFFFF) for node in nodes[:end]]
+    return _seeds(nodes[: nodes.index(NOBODY)] if NOBODY in nodes else nodes)
+
+
+@lru_cache(maxsize=8)
+def _seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((scramble(node), node & 0xFFFF) for node in nodes)
 
 
 def rendezvous_owner(client: int, seeds: Sequence[tuple[int, int]]) -> int:

@@ -62,6 +62,8 @@ class Decision:
 
 def select(layout: Layout, index: int, *, pass_on_failure: bool = False) -> Decision:
     """Return the decision of a program that selects the socket at an index (bpf/select.h `select_from`)."""
+    if not layout.inner_present:
+        return Decision(result=Result.DROP_ERR_INNER_MAP)
     member = layout.slots.get(index)
     if member is not None:
         return Decision(result=Result.PASS, index=index, member=member)

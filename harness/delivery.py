@@ -12,12 +12,15 @@ from scapy.utils import hexdump
 
 from harness import frames
 from harness.abi import pack_command
+from harness.batch import NUMBER, Slots
 from harness.layout import Protocol
-from harness.model import SYN_SEQUENCE, expect
+from harness.model import SYN_SEQUENCE, destination, expect
 from harness.packets import Packet
 from harness.verdict import Delivered, Outcome, Reply, ReplyKind, Verdict, difference, verdict_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.group import ReuseportGroup
     from harness.wire import Wire
 
@@ -73,6 +76,39 @@ class Delivery:
             assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
         self.observed.append(_in_words(verdict))
         return verdict
+
+    def many(self, packets: Sequence[Packet]) -> list[int | None]:
+        """UDP: send thousands of packets of one form; return which member received each, None for nobody.
+
+        Their payload becomes their number. Raises AssertionError unless every packet was counted by the program, if
+        there is one, and every packet that nobody holds was answered.
+        """
+        __tracebackhide__ = True
+        program = self._group.program
+        numbered = [replace(packet, payload=NUMBER.pack(number)) for number, packet in enumerate(packets)]
+        data = [frame for packet in numbered for frame in frames.datagram(packet)]
+        program.new_results()
+        received: dict[int, int] = {}
+        slots, replies = Slots(NUMBER.size), 0
+        for portion in self._wire.send_many(data):
+            received |= self._group.collect_numbers(slots)
+            replies += len(portion)
+        counted = sum(program.new_results().values())
+        if self._group.layout.program is not None and "result_map" in program.maps:
+            assert counted == len(packets), f"{len(packets)} packets were sent, the program counted {counted}"
+        assert len(received) + replies == len(packets), (
+            f"of {len(packets)} packets {len(received)} were received and {replies} answered"
+        )
+        return [received.get(number) for number in range(len(packets))]
+
+    def predict(self, packets: Sequence[Packet], hashes: Sequence[int] | None = None) -> list[int | None]:
+        """Return which member the model gives each packet of a batch to, for programs without a memory.
+
+        `hashes` are those of the packets' four-tuples, for programs that leave the choice to them.
+        """
+        layout = self._group.layout
+        known: Sequence[int | None] = hashes if hashes is not None else [None] * len(packets)
+        return [destination(layout, packet, hash_=hash_) for packet, hash_ in zip(packets, known, strict=True)]
 
     def finish(self) -> None:
         """Reset every connection that packets opened and read away what that sends."""

@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.abi import NO_OVERRIDE
+from harness.batch import NUMBER
 from harness.layout import GROUP_PORT, Layout, Protocol, Shape
 from harness.libbpf import BPF_NOEXIST, Map
 
 if TYPE_CHECKING:
+    from harness.batch import Slots
     from harness.program import Program
     from harness.settings import Settings
 
@@ -170,6 +172,21 @@ class ReuseportGroup:
         """
         ready = {member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None}
         return {member: tuple(self._take(self._sockets[member])) for member in sorted(ready)}
+
+    def collect_numbers(self, slots: Slots) -> dict[int, int]:
+        """UDP: take what the members hold of a batch: the number in each datagram to the member that holds it.
+
+        Raises ValueError if two members hold one number.
+        """
+        received: dict[int, int] = {}
+        while ready := [member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None]:
+            for member in ready:
+                for datagram in slots.receive(self._sockets[member]):
+                    (number,) = NUMBER.unpack(datagram)
+                    if number in received:
+                        raise ValueError(f"datagram {number} reached both member {received[number]} and {member}")
+                    received[number] = member
+        return received
 
     def disconnect(self) -> None:
         """Reset every connection that `collect` accepted."""

@@ -50,6 +50,11 @@ def expect(layout: Layout, packet: Packet, *, hash_: int | None = None) -> Outco
     return _connection(layout, packet, first, hash_)
 
 
+def destination(layout: Layout, packet: Packet, *, hash_: int | None = None) -> int | None:
+    """Return the member that the packet, or its SYN, is given to; None if it is dropped."""
+    return _run(layout, View(packet=packet, payload=packet.payload, hash=hash_)).member
+
+
 def _run(layout: Layout, view: View) -> _Run:
     if layout.program is None:
         return _Run(decision=None, member=_by_hash(layout, view), layout=layout)

@@ -13,6 +13,7 @@ import pytest
 
 from harness.features import conceivable
 from harness.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.programs import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +103,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames:
         names = [name for mark in metafunc.definition.iter_markers("programs") for name in mark.args]
         if names:
-            metafunc.parametrize("variant", names, scope="session", indirect=True)
+            gated = [pytest.param(name, marks=pytest.mark.requires(*VARIANTS[name].requires)) for name in names]
+            metafunc.parametrize("variant", gated, ids=names, scope="session", indirect=True)
     if "shape" not in metafunc.fixturenames:
         return
     wanted = shapes()
@@ -157,7 +159,6 @@ def variant(request: pytest.FixtureRequest) -> str:
 def load(objects: dict[str, Path]) -> Callable[..., Program]:
     """Return the function that loads a variant by its name; the caller closes it."""
     from harness.program import Program  # noqa: PLC0415
-    from harness.programs import VARIANTS  # noqa: PLC0415
 
     def load(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
         return Program(VARIANTS[name], objects.get(name), inner_map=inner_map, size=size)

@@ -13,7 +13,7 @@ from harness.libbpf import Map, Object, create_map
 from harness.programs import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from harness.layout import InnerMap
@@ -179,6 +179,11 @@ class Program:
         if "data_check_map" not in self.maps:
             return None, None
         return unpack_context(self._read("data_check_map")[:CONTEXT_SIZE])
+
+    def hashes(self, ports: Iterable[int]) -> list[int]:
+        """Return the hash of the last packet from each source port, for programs that note it (bpf/verdict.bpf.c)."""
+        values = (self.maps["hash_map"].lookup(struct.pack("=I", port)) for port in ports)
+        return [struct.unpack("=I", value)[0] for value in values if value is not None]
 
     def deciding_line(self) -> int:
         """Return the line of source that decided last, 0 if the program does not say."""

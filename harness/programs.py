@@ -42,8 +42,8 @@ class Variant:
     """What the compiler is given with -D: one source, several variants."""
     maps: tuple[str, ...] = ("outer_map",)
     """Its maps besides those of bpf/select.h that only record what happened."""
-    first_kernel: tuple[int, int] = (5, 3)
-    """The first release that takes it; an older one refuses to load it. 5.3 is the oldest that cases run on."""
+    requires: tuple[str, ...] = ()
+    """Features (harness/features.py) without which a kernel refuses to load it; 5.3 takes the others."""
     inner_map: InnerMap | None = None
     """The one type that its map of sockets can have; None if it takes any."""
     key_size: int = 4
@@ -112,7 +112,7 @@ _TABLE = (
         maps=_DIRECT,
         inner_map=InnerMap.SOCKHASH,
         key_size=8,
-        first_kernel=(5, 8),
+        requires=("select_from_sockmap", "udp_in_sockmap"),
         decides="QUIC: a hash of sockets by the server's connection ID; unknown or a client's: the hash",
     ),
     Variant(
@@ -180,7 +180,7 @@ _TABLE = (
     Variant(
         name="migrate",
         maps=(*_DIRECT, "migration_map", "state_map"),
-        first_kernel=(5, 14),
+        requires=("select_or_migrate", "migrating_sk", "get_socket_cookie"),
         migrates=True,
         decides="the index in the payload; a closing listener's connections go to the heir that the host named",
     ),

@@ -59,8 +59,6 @@ def by_command(view: View, layout: Layout) -> Decision:
     command = unpack_command(view.payload)
     if command is None:
         return Decision(result=Result.DROP_ERR_SKB_DATA)
-    if not layout.inner_present:
-        return Decision(result=Result.DROP_ERR_INNER_MAP)
     return select(layout, command[0])
 
 
@@ -181,7 +179,9 @@ def select_twice(view: View, layout: Layout) -> Decision:
     if indices is None:
         return Decision(result=Result.DROP_ERR_SKB_DATA)
     first, second = (select(layout, index, pass_on_failure=True) for index in indices)
-    return second if second.member is not None else replace(second, result=first.result, member=first.member)
+    member = first.member if second.member is None else second.member
+    result = Result.PASS_ERR_SK_SELECT_REUSEPORT if member is None else Result.PASS
+    return replace(second, result=result, member=member)
 
 
 @rule("select_then_drop")

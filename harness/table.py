@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from harness.features import FEATURES
 from harness.programs import VARIANTS
+from harness.release import Release
 
 if TYPE_CHECKING:
     import argparse
 
 NAME = "programs"
 HELP = "print the table of programs: what each decides, how it is attached, its maps, the first kernel that takes it"
+
+_OLDEST = Release(5, 3)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,7 @@ def run(_: argparse.Namespace) -> int:
             variant.name,
             variant.attachment + (", migrating" if variant.migrates else ""),
             ", ".join(variant.maps) or "-",
-            ".".join(map(str, variant.first_kernel)),
+            str(max([_OLDEST, *(FEATURES[name].introduced for name in variant.requires)])),
             variant.decides,
         )
     console = Console()

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import Ethtool, IPRoute
 
 from harness import frames
+from harness.batch import Slots, portions
 from harness.layout import Family
 from harness.namespace import Namespace, write_sysctl
 from harness.replies import Echo, parse
 from harness.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harness.verdict import Reply
 
@@ -134,6 +135,16 @@ class Wire:
                     return replies
             elif reply is not None:
                 replies.append(reply)
+
+    def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
+        """Send frames of one length a few hundred at a time; yield the replies to each portion once it is decided.
+
+        The caller empties the receivers meanwhile: neither the backlog nor a receive buffer has to hold everything.
+        """
+        slots = Slots(len(data[0]))
+        for portion in portions(data):
+            slots.send(self._socket, portion)
+            yield self.send(())
 
     def _connect(self) -> None:
         with IPRoute() as links:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""When a member leaves, only its share of the clients should move: Maglev's table and rendezvous hashing.
+
+The kernel's own fall-back scales the hash by the number of members, so a member that leaves moves about half of all
+clients. Every datagram is checked against the model, and who moved is counted from what the sockets received.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.consistent import maglev_table, rendezvous_nodes
+from harness.layout import Bind, Family, InnerMap, Protocol, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.delivery import Delivery
+    from harness.group import ReuseportGroup
+    from harness.packets import Packet
+
+    MakeGroup = Callable[..., ReuseportGroup]
+    DeliveryTo = Callable[..., Delivery]
+    Owners = Sequence[int | None]
+
+UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+SIZE = 64
+LEAVING = 17
+CLIENTS = 20_000
+SOME = 2_000
+
+TABLES: Mapping[str, Callable[[Mapping[int, int]], Sequence[int]]] = {
+    "maglev": maglev_table,
+    "rendezvous": rendezvous_nodes,
+}
+
+
+def clients(deliver: Delivery, count: int = CLIENTS) -> list[Packet]:
+    """Return one packet from each of so many clients, who differ in their ports."""
+    return [deliver.packet(source_port=20_000 + number) for number in range(count)]
+
+
+def load_table(group: ReuseportGroup, weights: Mapping[int, int]) -> None:
+    """Compute the table of the program that the group has, as its control plane would, and load it."""
+    group.program.table = TABLES[group.program.variant.name](weights)
+
+
+def moved(before: Owners, after: Owners) -> dict[str, float]:
+    """Return what part of the leaving member's clients, and of all others', has another member now."""
+    pairs = list(zip(before, after, strict=True))
+    own = [pair for pair in pairs if pair[0] == LEAVING]
+    others = [pair for pair in pairs if pair[0] != LEAVING]
+    return {
+        "own": sum(one != other for one, other in own) / len(own),
+        "others": sum(one != other for one, other in others) / len(others),
+    }
+
+
+def balance(owners: Owners) -> float:
+    """Return how many clients the busiest member has, as a multiple of the mean."""
+    counts = Counter(owners)
+    return max(counts.values()) * len(counts) / len(owners)
+
+
+@pytest.mark.parametrize(("program", "bound"), [("maglev", 0.03), ("rendezvous", 0.0)])
+def test_leaving_moves_little_and_returning_moves_it_back(
+    make_group: MakeGroup,
+    delivery_to: DeliveryTo,
+    record_property: Callable[[str, object], None],
+    program: str,
+    bound: float,
+) -> None:
+    """Of 64 members one leaves: all its clients move, at most 3 % of the others' with Maglev, none with rendezvous.
+
+    Maglev's few are its price for a table that is looked up once (Eisenbud et al., NSDI 2016, section 5.3).
+    """
+    group = make_group(UDP4, program=program, size=SIZE)
+    deliver = delivery_to(group)
+    packets = clients(deliver)
+    everyone = dict.fromkeys(range(SIZE), 1)
+
+    load_table(group, everyone)
+    before = deliver.many(packets)
+    assert before == deliver.predict(packets)
+
+    group.leave(LEAVING)
+    load_table(group, {member: 1 for member in everyone if member != LEAVING})
+    after = deliver.many(packets)
+    assert after == deliver.predict(packets)
+    share = moved(before, after)
+    record_property("disruption", {"program": program, "clients": CLIENTS, "members": SIZE, **share})
+    record_property("balance", {"program": program, "before": balance(before), "after": balance(after)})
+    assert share["own"] == 1
+    assert share["others"] <= bound
+    assert None not in after
+
+    group.join(LEAVING)
+    group.occupy(LEAVING, LEAVING)
+    load_table(group, everyone)
+    assert deliver.many(packets[:SOME]) == before[:SOME]
+
+
+def test_fall_back_of_the_kernel_moves_half(
+    make_group: MakeGroup, delivery_to: DeliveryTo, record_property: Callable[[str, object], None]
+) -> None:
+    """`reciprocal_scale` spreads the hash over 63 instead of 64: half of the clients have another place then.
+
+    The last member fills the leaving one's place, which spares some of its clients and costs others.
+    """
+    group = make_group(UDP4, program="always_pass", size=SIZE)
+    deliver = delivery_to(group)
+    packets = clients(deliver)
+    before = deliver.many(packets)
+    hashes = group.program.hashes(packet.source_port for packet in packets)
+    assert before == deliver.predict(packets, hashes)
+
+    group.leave(LEAVING)
+    after = deliver.many(packets)
+    assert after == deliver.predict(packets, hashes)
+    share = moved(before, after)
+    record_property("disruption", {"program": "fall-back", "clients": CLIENTS, "members": SIZE, **share})
+    record_property("balance", {"program": "fall-back", "before": balance(before), "after": balance(after)})
+    assert share["own"] == 1
+    assert 0.45 < share["others"] < 0.55
+
+
+@pytest.mark.parametrize("program", TABLES)
+def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
+    """A member of weight 3 has three times the clients of one of weight 1; one of weight 0 has none."""
+    group = make_group(UDP4, program=program, size=8)
+    deliver = delivery_to(group)
+    packets = clients(deliver, SOME)
+    load_table(group, {0: 0, 1: 1, 2: 1, 3: 1, 4: 1, 5: 3, 6: 3, 7: 3})
+    owners = deliver.many(packets)
+    assert owners == deliver.predict(packets)
+    counts = Counter(owners)
+    assert counts[0] == 0
+    light, heavy = (sum(counts[member] for member in members) / len(members) for members in ((1, 2, 3, 4), (5, 6, 7)))
+    assert 2.5 < heavy / light < 3.5
+
+
+@pytest.mark.parametrize("program", TABLES)
+def test_weight_that_grows_draws_from_the_others_alone(
+    make_group: MakeGroup, delivery_to: DeliveryTo, program: str
+) -> None:
+    """With rendezvous nobody but the heavier member gains a client; Maglev shuffles a few besides."""
+    group = make_group(UDP4, program=program, size=8)
+    deliver = delivery_to(group)
+    packets = clients(deliver, SOME)
+    even = dict.fromkeys(range(8), 1)
+    load_table(group, even)
+    before = deliver.many(packets)
+    load_table(group, {**even, 3: 2})
+    after = deliver.many(packets)
+    assert after == deliver.predict(packets)
+    gained = Counter(new for old, new in zip(before, after, strict=True) if old != new)
+    assert gained[3] > 0
+    bystanders = sum(gained.values()) - gained[3]
+    assert bystanders == 0 if program == "rendezvous" else bystanders < SOME * 0.1
+
+
+@pytest.mark.parametrize("program", TABLES)
+def test_table_of_nobody_drops(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
+    """An empty table leads nowhere, and neither does an entry for a member that left since it was computed."""
+    group = make_group(UDP4, program=program, size=4)
+    deliver = delivery_to(group)
+    packets = clients(deliver, 200)
+    load_table(group, {})
+    assert deliver.many(packets) == [None] * len(packets)
+    load_table(group, dict.fromkeys(range(4), 1))
+    owners = deliver.many(packets)
+    group.leave(2)
+    assert deliver.many(packets) == [None if owner == 2 else owner for owner in owners]
+
+
+@pytest.mark.shapes(bind=Bind.SPECIFIC, inner_map=InnerMap.SOCKARRAY)
+@pytest.mark.programs(*TABLES)
+def test_client_keeps_its_member(group: ReuseportGroup, deliver: Delivery) -> None:
+    """Datagrams and connections of either family: the same client reaches the same member, checked in full."""
+    load_table(group, dict.fromkeys(range(group.size), 1))
+    reached = set()
+    for _ in range(12):
+        packet = deliver.packet(b"once")
+        verdict = deliver(packet)
+        reached.add(verdict)
+        deliver.finish()
+        assert deliver(packet) == verdict
+    assert len(reached) > 6
