@@ -47,7 +47,7 @@ class ReuseportGroup:
         self._poll = select.epoll()
         self._slots: dict[int, int] = {}
         self._attached = False
-        self._inner_present = "outer_map" not in program.maps
+        self._inner_present = not program.variant.outer_by_port
         try:
             for member in range(size):
                 self.join(member)
@@ -113,7 +113,7 @@ class ReuseportGroup:
     def replace_program(self, program: Program) -> None:
         """Attach another program in the place of the one that there is; its slots are as yet empty."""
         self.program, self.inner, self._slots = program, program.inner_for_group(), {}
-        self._inner_present = "outer_map" not in program.maps
+        self._inner_present = not program.variant.outer_by_port
         self.attach()
 
     def attach(self) -> None:
