@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.bench import RESET_ON_CLOSE
 from harness.layout import Family, Protocol
 from harness.libbpf import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP, create_map
 from harness.refusal import refused
@@ -203,6 +204,7 @@ def test_connected_tcp_socket_is_refused(bench: Bench, array: Map, family: Famil
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         client.connect((family.server, bench.port))
         accepted, _ = bench[listener].accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         with closing(accepted):
             for made in (client, accepted):
                 with refused(errno.EINVAL):

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF = 52, 68
 
 _IPV6_V6ONLY, _SO_BINDTODEVICE, _SO_COOKIE = 26, 25, 57
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER: no TIME_WAIT is left that would keep the port from the next case."""
 BENCH_PORT = 9000
 """Away from the groups that other cases keep."""
 
@@ -124,6 +125,11 @@ class Bench:
         for index, number in enumerate(numbers, first):
             inner.update(struct.pack("=I", index), struct.pack("=Q", self[number].fileno()))
 
+    def empty(self, inner: Map | None, index: int) -> None:
+        """Empty one slot of a map."""
+        assert inner is not None, "the program has an inner map"
+        inner.delete(struct.pack("=I", index))
+
     def cookie(self, number: int) -> int:
         """Return the socket's cookie."""
         return int.from_bytes(self[number].getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
@@ -170,7 +176,7 @@ class Bench:
             if batch[0].protocol is Protocol.UDP:
                 self.wire.send(frame for packet in batch for frame in frames.datagram(packet))
             else:
-                self._connect(batch)
+                self.connect(batch)
             for number, port, data in self._read():
                 held.setdefault(port, []).append((number, data))
         strangers = {port: found for port, found in held.items() if port not in {each.source_port for each in packets}}
@@ -221,7 +227,8 @@ class Bench:
         taken, self._kept = self._kept, []
         return taken
 
-    def _connect(self, packets: Sequence[Packet]) -> None:
+    def connect(self, packets: Sequence[Packet]) -> None:
+        """Open a TCP connection for each packet, as far as the server lets; nobody has accepted it yet."""
         replies = self.wire.send(frame for packet in packets for frame in frames.syn(packet))
         answers: dict[int, Reply] = {reply.port: reply for reply in replies if reply.kind is ReplyKind.SYN_ACK}
         self.wire.send(
@@ -247,7 +254,7 @@ class Bench:
                         data, peer = each.recvfrom(65535)
                     else:
                         connection, peer = each.accept()
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                         self._kept.append(connection)
                         data = b""
                     yield number, peer[1], data

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.group import ReuseportGroup
+    from harness.layout import Shape
     from harness.wire import Wire
 
 _FIRST_PORT, _LAST_PORT = 20000, 59999
@@ -40,6 +41,11 @@ class Delivery:
         self.observed: list[str] = []
         """What each packet came to, in words that are the same on every boot."""
 
+    @property
+    def shape(self) -> Shape:
+        """Return the shape of the group that packets go to."""
+        return self._group.shape
+
     def packet(self, payload: bytes = b"", **changes: object) -> Packet:
         """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
         shape = self._group.shape
@@ -55,7 +61,7 @@ class Delivery:
 
     def command(self, index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
         """Return a packet whose payload asks for a member by its index."""
-        return self.packet(pack_command(index, pass_on_failure=pass_on_failure), **changes)
+        return self.packet(**({"payload": pack_command(index, pass_on_failure=pass_on_failure)} | changes))  # type: ignore[arg-type]
 
     def __call__(self, packet: Packet, *, hash_: int | None = None) -> Verdict:
         """Send the packet and return its verdict, once all that was seen is what the model says.

@@ -21,6 +21,7 @@ from scapy.packet import Raw
 
 from harness.layout import Family, Protocol
 from harness.model import SYN_SEQUENCE
+from harness.oddity import make_odd
 
 if TYPE_CHECKING:
     from harness.packets import Packet
@@ -48,14 +49,14 @@ class _Form:
 def datagram(packet: Packet) -> list[bytes]:
     """Return the frames of a UDP packet, one for each fragment, in order."""
     form = _form(packet.family, Protocol.UDP, packet.destination_port, len(packet.payload), packet.fragments, 0)
-    return _fill(packet, form, struct.pack("!H", packet.source_port), packet.payload)
+    return make_odd(packet, _fill(packet, form, struct.pack("!H", packet.source_port), packet.payload))
 
 
 def syn(packet: Packet) -> list[bytes]:
     """Return the SYN that opens a TCP connection, with the packet's payload; its sequence is `SYN_SEQUENCE`."""
     form = _form(packet.family, Protocol.TCP, packet.destination_port, len(packet.payload), packet.fragments, _SYN)
     start = struct.pack("!HHI", packet.source_port, packet.destination_port, SYN_SEQUENCE)
-    return _fill(packet, form, start, packet.payload)
+    return make_odd(packet, _fill(packet, form, start, packet.payload))
 
 
 def ack(packet: Packet, *, sequence: int, acknowledge: int, payload: bytes = b"") -> list[bytes]:

@@ -171,7 +171,8 @@ class ReuseportGroup:
         A member that is not in the answer was asked and holds nothing. Connections stay open until `disconnect`.
         """
         ready = {member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None}
-        return {member: tuple(self._take(self._sockets[member])) for member in sorted(ready)}
+        # A socket is ready for a datagram whose checksum it finds wrong as it is read: then it holds nothing.
+        return {member: held for member in sorted(ready) if (held := tuple(self._take(self._sockets[member])))}
 
     def collect_numbers(self, slots: Slots) -> dict[int, int]:
         """UDP: take what the members hold of a batch: the number in each datagram to the member that holds it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.abi import NO_OVERRIDE, Context
 from harness.decision import Decision, View
 from harness.layout import Bind, Protocol
+from harness.oddity import Fate, fate
 from harness.packets import ACK_HEADER, Packet
 from harness.programs import VARIANTS, Attachment
 from harness.rules import RULES
@@ -44,7 +45,12 @@ def expect(layout: Layout, packet: Packet, *, hash_: int | None = None) -> Outco
     `hash_` is the kernel's hash of the packet's four-tuple, secret-keyed at boot and therefore an input: the program
     reports it. It is needed only where selection falls back to it; ValueError is raised if it is missing there.
     """
-    first = _run(layout, View(packet=packet, payload=packet.payload, hash=hash_))
+    how_far = fate(packet)
+    if how_far is Fate.LOST_BEFORE:
+        return Outcome(override=layout.index_override, state=layout.state)
+    first = _run(layout, View(packet=packet, payload=packet.delivered_payload, hash=hash_))
+    if how_far is Fate.LOST_AFTER:
+        return _outcome(layout, packet, [first], length=packet.transport_length)
     if layout.shape.protocol is Protocol.UDP:
         return _datagram(layout, packet, first)
     return _connection(layout, packet, first, hash_)
@@ -80,7 +86,7 @@ def _by_hash(layout: Layout, view: View) -> int:
 def _datagram(layout: Layout, packet: Packet, run: _Run) -> Outcome:
     outcome = _outcome(layout, packet, [run], length=packet.transport_length)
     if run.member is not None:
-        return replace(outcome, holdings={run.member: (packet.payload,)})
+        return replace(outcome, holdings={run.member: (packet.delivered_payload,)})
     # __udp4_lib_rcv: no socket, whether none matched or the program dropped
     return replace(outcome, replies=(_reply(ReplyKind.PORT_UNREACHABLE, packet),))
 

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.layout import GROUP_PORT, Family, Protocol
+
+if TYPE_CHECKING:
+    from harness.oddity import Oddity
 
 TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
 """Bytes before the payload; a crafted SYN carries one option, the 4 bytes of MSS."""
@@ -32,6 +36,8 @@ class Packet:
     ack_payload: bytes | None = b""
     source_address: str | None = None
     """Where it comes from, in canonical form; None for the family's usual peer."""
+    odd: Oddity | None = None
+    """What is unusual about its frames, of the datagram or the SYN."""
 
     @property
     def source(self) -> str:
@@ -44,9 +50,21 @@ class Packet:
         return self.family.server
 
     @property
-    def transport_length(self) -> int:
-        """Return the bytes from the transport header to the end, of the datagram or the SYN."""
+    def full_length(self) -> int:
+        """Return the bytes that are sent from the transport header to the end, of the datagram or the SYN."""
         return TRANSPORT_HEADER[self.protocol] + len(self.payload)
+
+    @property
+    def transport_length(self) -> int:
+        """Return as many of them as count: a UDP header may state less than the whole."""
+        if self.odd is not None and self.odd.stated_length:
+            return min(self.full_length, self.odd.stated_length)
+        return self.full_length
+
+    @property
+    def delivered_payload(self) -> bytes:
+        """Return what a receiver gets of the payload: as much as the UDP header states."""
+        return self.payload[: self.transport_length - TRANSPORT_HEADER[self.protocol]]
 
     def __str__(self) -> str:
         source, destination = (
@@ -56,6 +74,8 @@ class Packet:
             f"{self.protocol.upper()} {source}:{self.source_port} > {destination}:{self.destination_port}",
             f"{len(self.payload)} bytes of payload" + (f": {self.payload[:16].hex(' ')}" if self.payload else ""),
         ]
+        if self.odd is not None:
+            words.append(f"odd: {self.odd}")
         if self.fragments:
             words.append(f"in fragments cut at {', '.join(map(str, self.fragments))}")
         if self.protocol is Protocol.TCP:

@@ -14,6 +14,8 @@ _ETHERNET = 14
 _IPV4_UNREACHABLE_PORT = (3, 3)
 _IPV6_UNREACHABLE_PORT = (1, 4)
 _ICMP, _ICMPV6 = 1, 58
+_FRAGMENT = 44
+_EXTENSION_HEADERS = {0, 43, 60, _FRAGMENT}  # hop-by-hop, routing, destination options
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
@@ -63,10 +65,13 @@ def _segment(address: str, segment: bytes) -> Reply | None:
 
 
 def _quoted_source_port(quoted: bytes) -> int:
-    """Return the source port of the packet that an ICMP error quotes, behind any IPv6 fragment header."""
+    """Return the source port of the packet that an ICMP error quotes, behind any options and extension headers."""
     if quoted[0] >> 4 == 4:
         at = (quoted[0] & 15) * 4
     else:
-        at = 40 + (8 if quoted[6] == 44 else 0)
+        at, following = 40, quoted[6]
+        while following in _EXTENSION_HEADERS:
+            length = 8 if following == _FRAGMENT else (quoted[at + 1] + 1) * 8
+            following, at = quoted[at], at + length
     (port,) = struct.unpack_from("!H", quoted, at)
     return int(port)
