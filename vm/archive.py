@@ -34,7 +34,7 @@ from vm.modules import find_tool
 from vm.store import compare_versions, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 LISTS_GOOD_FOR = 6 * 3600
 """Seconds for which downloaded package lists are taken as they are."""
@@ -50,9 +50,9 @@ Dir "/";
 Dir::State "{root}/state";
 Dir::State::lists "{root}/lists";
 Dir::State::status "{root}/status";
-Dir::Cache "{root}/cache/{key}";
-Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Cache "{root}/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
 Dir::Etc::sourcelist "{root}/etc/{key}.sources";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
@@ -146,31 +146,30 @@ class Archive:
                 raise missing[0]
 
     def newest(self, *, series: str, flavour: str, suites: Sequence[str]) -> Offer | None:
-        """Return the newest kernel of `series` in the lists at hand, None when they have none. Needs no network."""
-        if not any((self.root / "lists").glob("*_Packages*")):
-            return None
-        with explained(self.root):
-            prefix = f"linux-image-{series}"
-            # "6.12.117+deb13-amd64" and "7.3-amd64", not "...-rt-amd64", "...-amd64-dbg", "...-amd64-unsigned".
-            name = re.compile(rf"{re.escape(prefix)}(?:[.+~][^-]*(?:-[\d.]+[^-]*)?)?-{re.escape(flavour)}")
-            of_series = re.compile(rf"{re.escape(series)}(?:[.~+-].*)?")
-            images = [
-                package
-                for package in self._packages(prefix, suites)
-                if name.fullmatch(package.name) and of_series.fullmatch(package.version)
-            ]
-            if not images:
-                return None
-            order = functools.cmp_to_key(compare_versions)
-            newest = max(images, key=lambda package: order(package.version))
-            image = self._with_dependencies(newest, r"linux-(?:image|binary|modules|base)-\d", suites)
-            abi = max((package.name for package in image if package.name.startswith("linux-image-")), key=len)
-            headers = self._package(abi.replace("linux-image-", "linux-headers-"), newest.version, suites)
-            return Offer(
-                version=newest.version,
-                image=tuple(image),
-                headers=tuple(self._with_dependencies(headers, r"linux-headers-\d", suites)) if headers else (),
-            )
+        """Return the newest kernel of `series` in the lists at hand, None when they have none. Needs no network.
+
+        Raises NotOfferedError when the lists have parts of kernels only.
+        """
+        packages = self._kernel_packages(tuple(suites))
+        prefix = f"linux-image-{series}"
+        # "6.12.117+deb13-amd64" and "7.3-amd64", not "...-rt-amd64", "...-amd64-dbg", "...-amd64-unsigned".
+        name = re.compile(rf"{re.escape(prefix)}(?:[.+~][^-]*(?:-[\d.]+[^-]*)?)?-{re.escape(flavour)}")
+        of_series = re.compile(rf"{re.escape(series)}(?:[.~+-].*)?")
+        images = [
+            package
+            for package in packages.values()
+            if name.fullmatch(package.name) and of_series.fullmatch(package.version)
+        ]
+        order = functools.cmp_to_key(compare_versions)
+        incomplete: NotOfferedError | None = None
+        for image in sorted(images, key=lambda package: order(package.version), reverse=True):
+            try:
+                return _offer(image, packages)
+            except NotOfferedError as error:
+                incomplete = incomplete or error
+        if incomplete is not None:
+            raise incomplete
+        return None
 
     def download(
         self, offer: Offer, into: Path, *, suites: Sequence[str], progress: Callable[[int], None]
@@ -220,34 +219,14 @@ class Archive:
         arguments = [word for file in files for word in (file.uri, str(into / file.name), file.digest)]
         self._apt("apt-helper", "download-file", *arguments, suites=suites, progress=progress)
 
-    def _packages(self, prefix: str, suites: Sequence[str]) -> list[Package]:
-        names = self._apt("apt-cache", "pkgnames", prefix, suites=suites).split()
-        return _parse(self._apt("apt-cache", "show", *names, suites=suites)) if names else []
-
-    def _package(self, name: str, version: str, suites: Sequence[str]) -> Package | None:
-        try:
-            text = self._apt("apt-cache", "show", f"{name}={version}", suites=suites)
-        except NotOfferedError:
-            return None
-        return next((package for package in _parse(text) if package.version == version), None)
-
-    def _with_dependencies(self, package: Package, pattern: str, suites: Sequence[str]) -> list[Package]:
-        """Return `package` and the packages that match `pattern` among what it depends on, in the same version."""
-        found = {package.name: package}
-        waiting = [package]
-        while waiting:
-            for name in re.findall(r"(?:^|[\s,|])([a-z0-9][a-z0-9.+~-]+)", waiting.pop().depends):
-                if name in found or not re.match(pattern, name):
-                    continue
-                other = self._package(name, package.version, suites)
-                if other is None:
-                    raise NotOfferedError(
-                        f"the mirror offers {package.name} {package.version} without {name}, which it needs: "
-                        "it is being updated; try again later or name another --mirror"
-                    )
-                found[name] = other
-                waiting.append(other)
-        return list(found.values())
+    @functools.cache  # noqa: B019  (an Archive lives as long as one command)
+    def _kernel_packages(self, suites: tuple[str, ...]) -> dict[str, Package]:
+        """Return the newest version of every package that a kernel is made of, by name."""
+        if not any((self.root / "lists").glob("*_Packages*")):
+            return {}
+        with explained(self.root):
+            pattern = r"^linux-(image|binary|modules|base|headers)-[0-9]"
+            return _parse(self._apt("apt-cache", "search", "--full", "--names-only", pattern, suites=suites))
 
     # What apt is told, and how it is run.
 
@@ -311,7 +290,7 @@ class Archive:
             _SOURCES.format(uri=self._uri(suite), suite=suite, keyring=self._keyring) for suite in suites
         )
         key = _short_digest(sources)
-        for directory in ("etc", "lists/partial", f"cache/{key}/archives/partial", "state", "log"):
+        for directory in ("etc", "lists/partial", "cache/archives/partial", "state", "log"):
             (self.root / directory).mkdir(parents=True, exist_ok=True)
         (self.root / "status").touch()
         _write(self.root / "etc" / f"{key}.sources", sources)
@@ -464,19 +443,49 @@ class _Remote:
     digest: str
 
 
-def _parse(text: str) -> list[Package]:
-    """Return the packages in stanzas as apt-cache shows them."""
-    packages = []
+def _offer(image: Package, packages: Mapping[str, Package]) -> Offer:
+    """Return `image` with all that it is made of; NotOfferedError when a part that matters is gone."""
+    parts = _with_dependencies(image, "image|binary|modules|base", packages)
+    abi = max((part.name for part in parts if part.name.startswith("linux-image-")), key=len)
+    headers = packages.get(abi.replace("linux-image-", "linux-headers-"))
+    found: list[Package] = []
+    if headers is not None and headers.version == image.version:
+        # A kernel without headers is still a kernel: only bcc misses them.
+        with contextlib.suppress(NotOfferedError):
+            found = _with_dependencies(headers, "headers", packages)
+    return Offer(version=image.version, image=tuple(parts), headers=tuple(found))
+
+
+def _with_dependencies(package: Package, kinds: str, packages: Mapping[str, Package]) -> list[Package]:
+    """Return `package` and the linux-<kinds>-<release> packages among what it depends on, in the same version."""
+    found = {package.name: package}
+    waiting = [package]
+    while waiting:
+        for name in re.findall(rf"(?<![\w.+-])linux-(?:{kinds})-\d[a-z0-9.+~-]*", waiting.pop().depends):
+            if name in found:
+                continue
+            part = packages.get(name)
+            if part is not None and part.version == package.version:
+                found[name] = part
+                waiting.append(part)
+            elif not name.startswith("linux-base-"):  # the configuration, at most
+                raise NotOfferedError(
+                    f"the mirror has {package.name} {package.version} but no longer the {name} that belongs to it"
+                )
+    return list(found.values())
+
+
+def _parse(text: str) -> dict[str, Package]:
+    """Return the packages in stanzas as apt-cache shows them, by name."""
+    packages = {}
     for stanza in re.split(r"\n\n+", text.strip()):
         fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", stanza, re.MULTILINE))
         if "Package" in fields and "Version" in fields:
-            packages.append(
-                Package(
-                    name=fields["Package"],
-                    version=fields["Version"],
-                    depends=fields.get("Depends", ""),
-                    size=int(fields.get("Size", "0")),
-                )
+            packages[fields["Package"]] = Package(
+                name=fields["Package"],
+                version=fields["Version"],
+                depends=fields.get("Depends", ""),
+                size=int(fields.get("Size", "0")),
             )
     return packages
 

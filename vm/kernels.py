@@ -61,6 +61,10 @@ __all__ = [
 ]
 
 
+ADOPTED = "path-"
+"""What the names of store entries begin with that were made from a path, not fetched."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """Hold everything that booting a kernel and reporting on it needs."""
@@ -142,6 +146,7 @@ def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mir
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
     except NotOfferedError:
         # The mirror has moved on since the lists were read.
+        archive = archive_of(series.origin, mirror=mirror)
         offer = _look_up(series, archive, progress=say, max_age=0)
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
     if not headers:
@@ -158,13 +163,10 @@ def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mir
 def _look_up(series: Series, archive: Archive, *, progress: Callable[[str], None], max_age: float) -> Offer:
     archive.refresh(series.suites, progress=progress, max_age=max_age)
     offer = archive.newest(series=series.series, flavour=series.flavour, suites=series.suites)
-    if offer is None and max_age > 0:
-        archive.refresh(series.suites, progress=progress, max_age=0)
-        offer = archive.newest(series=series.series, flavour=series.flavour, suites=series.suites)
     if offer is None:
         raise NotOfferedError(
             f"the mirror has no kernel {series.name} (looked in {', '.join(series.suites)}): 'python -m vm list' "
-            "shows what there is; its entry in vm/kernels.toml may be out of date"
+            "shows what there is"
         )
     return offer
 
@@ -223,7 +225,7 @@ def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Ker
         )
     # A package's modules are compressed and have no index, and its directory may not be ours to write in.
     store = kernel_store()
-    key = f"path-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    key = f"{ADOPTED}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     version = _state_of(located)
     with store.locked(key, progress=progress):
         entries = [entry for entry in store.entries(key) if entry.path.name == version]

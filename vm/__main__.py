@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run one of the commands on kernels and their VMs: python -m vm COMMAND."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_USAGE
+from vm.errors import FetchError, KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vm",
+        description="Kernels to test on and the VMs that run them.",
+        epilog="Kernels live under ~/.cache/reuseport-harness (XDG_CACHE_HOME moves it). "
+        "'python -m vm COMMAND --help' tells more.",
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-made is left, and the next run takes up what was downloaded", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KernelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE if isinstance(error, FetchError) else EXIT_USAGE
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Fetch kernels: python -m vm fetch."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vm.commands import EXIT_INFRASTRUCTURE
+from vm.errors import FetchError
+from vm.kernels import load_catalogue, select, update
+from vm.progress import progress_on
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the parser of `fetch`."""
+    parser = subparsers.add_parser(
+        "fetch",
+        help="fetch the newest package of kernels into the store",
+        description="Look up the newest package of each kernel, check its signature, and unpack what a guest needs "
+        "into the store, its headers for bcc with it. A kernel that is there already is left as it is. An interrupted "
+        "download is taken up by the next run.",
+    )
+    parser.add_argument("kernel", nargs="+", help="a name of 'python -m vm list', a pattern such as '6.*', or all")
+    parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
+    parser.set_defaults(run=run)
+
+
+MIRROR_HELP = (
+    "the Debian mirror to use (http://HOST/debian, file:///srv/debian) instead of that of this machine's apt sources; "
+    "its security archive is looked for at the same address with -security appended"
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch the kernels of `args.kernel`; one that fails does not stop the others."""
+    failed: FetchError | None = None
+    for selection in select(args.kernel, catalogue=load_catalogue()):
+        try:
+            with progress_on(sys.stderr) as progress:
+                kernel = update(selection, progress=progress, mirror=args.mirror)
+        except FetchError as error:
+            print(f"error: {selection.name}: {error}", file=sys.stderr)
+            failed = error
+            continue
+        print(f"{kernel.name}  {kernel.version or kernel.release}  {kernel.image.parent}", flush=True)
+    return 0 if failed is None else EXIT_INFRASTRUCTURE

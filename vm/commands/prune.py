@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Remove what the store no longer needs: python -m vm prune."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from vm import guest
+from vm.kernels import ADOPTED, kernel_store
+from vm.store import cache_root
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vm.store import Entry
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the parser of `prune`."""
+    parser = subparsers.add_parser(
+        "prune",
+        help="remove superseded kernels and interrupted downloads",
+        description="Remove every version of a kernel but the newest, kernels that were taken from a path (they are "
+        "made again in a second), and downloads that were interrupted. Do not run it beside a test run.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(_args: argparse.Namespace) -> int:
+    """Remove and say what was removed."""
+    store = kernel_store()
+    digest = guest.modules_digest()
+    newest = {name: store.newest(name, modules=digest) for name in store.names()}
+
+    def keep(entry: Entry) -> bool:
+        best = newest[entry.name]
+        return best is not None and best.path == entry.path and not entry.name.startswith(ADOPTED)
+
+    for entry in store.prune(keep=keep):
+        print(f"removed {entry.name} {entry.path.name}")
+    downloads = cache_root() / "apt" / "archives"
+    if downloads.is_dir():
+        for left in sorted(downloads.iterdir()):
+            print(f"removed the interrupted download of {left.name}")
+            shutil.rmtree(left, ignore_errors=True)
+    return 0
