@@ -68,4 +68,4 @@ def select(layout: Layout, index: int, *, pass_on_failure: bool = False) -> Deci
     if member is not None:
         return Decision(result=Result.PASS, index=index, member=member)
     failed = Result.PASS_ERR_SK_SELECT_REUSEPORT if pass_on_failure else Result.DROP_ERR_SK_SELECT_REUSEPORT
-    return Decision(result=failed, index=index, error=-errno.ENOENT)
+    return Decision(result=failed, index=index, error=layout.foreign.get(index, -errno.ENOENT))

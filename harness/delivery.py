@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,19 @@ if TYPE_CHECKING:
     from harness.wire import Wire
 
 _FIRST_PORT, _LAST_PORT = 20000, 59999
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handshake:
+    """Hold a connection of which the SYN was sent, and what was answered."""
+
+    packet: Packet
+    replies: tuple[Reply, ...]
+
+    @property
+    def syn_ack(self) -> Reply | None:
+        """Return the SYN-ACK, None if there was none."""
+        return next((reply for reply in self.replies if reply.kind is ReplyKind.SYN_ACK), None)
 
 
 class Delivery:
@@ -145,17 +158,31 @@ class Delivery:
         )
         return outcome, hash_
 
-    def _connect(self, packet: Packet) -> list[Reply]:
-        replies = self._wire.send(frames.syn(packet))
-        syn_ack = next((reply for reply in replies if reply.kind is ReplyKind.SYN_ACK), None)
+    def begin(self, packet: Packet) -> Handshake:
+        """TCP: send the SYN alone."""
+        return Handshake(packet=packet, replies=tuple(self._wire.send(frames.syn(packet))))
+
+    def complete(self, handshake: Handshake, payload: bytes = b"") -> list[Reply]:
+        """TCP: send the ACK that completes a handshake; return the replies to it. ValueError without a SYN-ACK."""
+        syn_ack = handshake.syn_ack
         if syn_ack is None or syn_ack.ack is None:
-            return replies
+            raise ValueError("there is no SYN-ACK to acknowledge")
+        acknowledge = (syn_ack.sequence + 1) & 0xFFFFFFFF
+        completing = frames.ack(handshake.packet, sequence=syn_ack.ack, acknowledge=acknowledge, payload=payload)
+        return self._wire.send(completing)
+
+    def settle(self) -> list[Reply]:
+        """Return the replies to whatever was done since the last packet, once all of it has come."""
+        return self._wire.send(())
+
+    def _connect(self, packet: Packet) -> list[Reply]:
+        handshake = self.begin(packet)
+        if handshake.syn_ack is None:
+            return [*handshake.replies]
         if packet.ack_payload is None:
             self._unfinished.append(packet)
-            return replies
-        acknowledge = (syn_ack.sequence + 1) & 0xFFFFFFFF
-        completing = frames.ack(packet, sequence=syn_ack.ack, acknowledge=acknowledge, payload=packet.ack_payload)
-        return replies + self._wire.send(completing)
+            return [*handshake.replies]
+        return [*handshake.replies, *self.complete(handshake, packet.ack_payload)]
 
     def _report(self, packet: Packet, expected: Outcome, observed: Outcome) -> str:
         lines = [

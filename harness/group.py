@@ -46,6 +46,7 @@ class ReuseportGroup:
         self._connections: list[socket.socket] = []
         self._poll = select.epoll()
         self._slots: dict[int, int] = {}
+        self._foreign: dict[int, int] = {}
         self._attached = False
         self._inner_present = not program.variant.outer_by_port
         try:
@@ -63,6 +64,7 @@ class ReuseportGroup:
             shape=self.shape,
             members=tuple(self._members),
             slots=MappingProxyType(dict(self._slots)),
+            foreign=MappingProxyType(dict(self._foreign)),
             program=self.program.variant.name if self._attached else None,
             size=self.program.size,
             state=self.program.state,
@@ -136,6 +138,11 @@ class ReuseportGroup:
         value = struct.pack("=Q", self._sockets[member].fileno())
         self._inner.update(self._key(index), value, flags=BPF_NOEXIST)
         self._slots[index] = member
+
+    def admit(self, index: int, foreign: socket.socket, *, error: int) -> None:
+        """Put a socket of another group into an empty slot: the helper has to answer the error (-errno) for it."""
+        self._inner.update(self._key(index), struct.pack("=Q", foreign.fileno()), flags=BPF_NOEXIST)
+        self._foreign[index] = error
 
     def withdraw_inner_map(self) -> None:
         """Leave the outer map without the inner one."""
@@ -221,6 +228,9 @@ class ReuseportGroup:
             self._inner_present = True
         if "tmp_index_ovr_map" in self.program.maps:
             self.program.override = NO_OVERRIDE
+        for index in list(self._foreign):
+            self._inner.delete(self._key(index))
+            del self._foreign[index]
         for index, member in list(self._slots.items()):
             if index != member:
                 self.vacate(index)

@@ -112,6 +112,8 @@ class Layout:
     """In the order of the kernel's array: bind order for UDP, listen order for TCP (socket(7))."""
     slots: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Inner map: index to member; an index that is not here is empty."""
+    foreign: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Inner map: index of a socket that is no member to what the helper answers for it (-errno)."""
     program: str | None = "reference"
     """The variant that decides, or None where none is attached."""
     size: int = GROUP_SIZE

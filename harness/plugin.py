@@ -185,10 +185,21 @@ def group(kept_group: ReuseportGroup) -> Iterator[ReuseportGroup]:
 
 
 @pytest.fixture
-def make_group(wire: Wire, load: Callable[..., Program]) -> Iterator[Callable[..., ReuseportGroup]]:
+def loaded(load: Callable[..., Program]) -> Iterator[Callable[..., Program]]:
+    """Return the function that loads a variant for as long as the case takes, its deliveries' end included."""
+    with ExitStack() as undo:
+
+        def keep(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
+            return undo.enter_context(load(name, inner_map=inner_map, size=size))
+
+        yield keep
+
+
+@pytest.fixture
+def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[..., ReuseportGroup]]:
     """Return the function that makes another group, on a port of its own; it is closed after the case.
 
-    `program` is a variant's name, or a loaded Program that several groups share and the caller closes.
+    `program` is a variant's name, or a loaded Program that several groups share.
     """
     from harness.group import ReuseportGroup  # noqa: PLC0415
 
@@ -201,7 +212,7 @@ def make_group(wire: Wire, load: Callable[..., Program]) -> Iterator[Callable[..
         ) -> ReuseportGroup:
             """Make a group of `size` members over an inner map of `slots` (as many, unless said otherwise)."""
             if isinstance(program, str):
-                program = undo.enter_context(load(program, inner_map=shape.inner_map, size=slots or size))
+                program = loaded(program, inner_map=shape.inner_map, size=slots or size)
             made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports))
             undo.callback(made.close)
             return made
@@ -222,7 +233,11 @@ def bench(wire: Wire) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def delivery_to(wire: Wire, record_property: Callable[[str, object], None]) -> Iterator[Callable[..., Delivery]]:
+def delivery_to(
+    wire: Wire,
+    loaded: Callable[..., Program],  # what a program counts is read to the end
+    record_property: Callable[[str, object], None],
+) -> Iterator[Callable[..., Delivery]]:
     """Return the function that makes a `deliver` for a group; further groups given must stay empty."""
     from harness.delivery import Delivery  # noqa: PLC0415
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Two sockets, one service: a backup that stands in when the primary dies, and two that share the work.
+
+The kernel empties the slot of a socket as it closes, so the very next packet finds the other one: nobody has to be
+told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import frames
+from harness.abi import Result
+from harness.batch import NUMBER, Slots
+from harness.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.verdict import Delivered, Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.delivery import Delivery
+    from harness.group import ReuseportGroup
+    from harness.wire import Wire
+
+    MakeGroup = Callable[..., ReuseportGroup]
+    DeliveryTo = Callable[..., Delivery]
+
+each_shape = pytest.mark.shapes(bind=Bind.ANY)
+NO_SOCKET = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
+PRIMARY, BACKUP = 0, 1
+BEFORE, BURST, AFTER = 400, 100, 400
+"""A thousand in all. A socket's receive buffer holds 256 datagrams, however short: a burst stays below."""
+
+
+@each_shape
+def test_backup_stands_in_while_the_primary_is_away(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+) -> None:
+    """All go to the primary while it lives, to the backup from the moment its socket closes, and back again."""
+    group = make_group(shape, program="active_backup", size=2)
+    deliver = delivery_to(group)
+    for _ in range(2):
+        assert {deliver(deliver.packet(b"work")) for _ in range(6)} == {Delivered(PRIMARY)}
+        group.leave(PRIMARY)
+        assert {deliver(deliver.packet(b"work")) for _ in range(6)} == {Delivered(BACKUP)}
+        group.join(PRIMARY)
+        # The new socket is a member at once, but in no slot: a program that selects by map does not see it yet.
+        assert deliver(deliver.packet(b"work")) == Delivered(BACKUP)
+        group.occupy(PRIMARY, PRIMARY)
+    assert deliver(deliver.packet(b"work")) == Delivered(PRIMARY)
+
+
+@each_shape
+def test_two_that_share_the_work_stand_in_for_each_other(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+) -> None:
+    """Active-active: the parity of the client's port decides, unless one of the two is not there."""
+    group = make_group(shape, program="active_active", size=2)
+    deliver = delivery_to(group)
+    packets = [deliver.packet(source_port=30_000 + number) for number in range(8)]
+    assert [deliver(packet) for packet in packets] == [Delivered(number % 2) for number in range(8)]
+    for leaving in (0, 1):
+        deliver.finish()
+        group.leave(leaving)
+        assert {deliver(packet) for packet in packets} == {Delivered(1 - leaving)}
+        group.join(leaving)
+        group.occupy(leaving, leaving)
+    deliver.finish()
+    assert [deliver(packet) for packet in packets] == [Delivered(number % 2) for number in range(8)]
+
+
+@pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+@pytest.mark.parametrize("program", ["active_backup", "active_active"])
+def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str) -> None:
+    """Without either there is nobody to select, though the group has two members; without a map likewise."""
+    group = make_group(shape, program=program, size=2)
+    deliver = delivery_to(group)
+    group.vacate(PRIMARY)
+    group.vacate(BACKUP)
+    assert deliver(deliver.packet()) == NO_SOCKET
+    group.withdraw_inner_map()
+    assert deliver(deliver.packet()) == Dropped(Result.DROP_ERR_INNER_MAP)
+
+
+@pytest.mark.parametrize("family", Family)
+def test_no_packet_is_lost_once_the_close_has_returned(
+    make_group: MakeGroup, delivery_to: DeliveryTo, wire: Wire, family: Family
+) -> None:
+    """A thousand datagrams across the death of the primary: all that are sent after close() reach the backup.
+
+    The primary closes in the middle of a burst that nobody waits for; what was still on its way may reach either.
+    """
+    shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+    group = make_group(shape, program="active_backup", size=2)
+    deliver = delivery_to(group)
+    assert deliver.many([deliver.packet() for _ in range(BEFORE)]) == [PRIMARY] * BEFORE
+
+    burst = [frame for n in range(2 * BURST) for frame in frames.datagram(deliver.packet(NUMBER.pack(n)))]
+    wire.post(burst[:BURST])
+    group.leave(PRIMARY)
+    wire.post(burst[BURST:])
+    assert deliver.settle() == []
+    received = group.collect_numbers(Slots(NUMBER.size))
+    assert set(received.values()) == {BACKUP}
+    assert set(received) >= set(range(BURST, 2 * BURST))
+    assert group.program.new_results() == {Result.PASS: 2 * BURST}
+    assert deliver.many([deliver.packet() for _ in range(AFTER)]) == [BACKUP] * AFTER
+
+    group.join(PRIMARY)
+    group.occupy(PRIMARY, PRIMARY)
+    assert deliver.many([deliver.packet() for _ in range(BEFORE)]) == [PRIMARY] * BEFORE
