@@ -1,2 +1,100 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Turn each --kernel into a pytest-xdist worker inside a VM."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from vm.controller import Plan
+
+_PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+
+DEFAULT_TIMEOUT = 120.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that say where the cases run."""
+    group = parser.getgroup("vm", "kernels and their VMs")
+    group.addoption("--vm", action="store_true", help="run the cases in VMs, on the kernels named by --kernel")
+    group.addoption(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="NAME|PATH",
+        help="a kernel to run the cases on, in a VM; may be given more than once. A name or pattern of "
+        "`python -m vm list` (6.12, '6.*', all), or a path: vmlinuz, bzImage, an unpacked package, a kernel tree. "
+        "Without it, the `default` of vm/kernels.toml.",
+    )
+    group.addoption(
+        "--vm-timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="end a VM, as hung, after this time without news from its worker (default: %(default)g)",
+    )
+    group.addoption(
+        "--accel",
+        choices=["kvm", "tcg"],
+        help="how QEMU runs the guest: natively or emulated (default: KVM where a trial shows that it works)",
+    )
+    group.addoption("--vms", type=int, metavar="N", help="VMs at once (default: as many as cores and memory allow)")
+    group.addoption("--mirror", metavar="ADDRESS", help="the Debian mirror to fetch kernels from (default: apt's own)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Make workers of the kernels, before xdist looks for its workers."""
+    option = config.option
+    if hasattr(config, "workerinput") or not (option.vm or option.kernel) or option.collectonly:
+        return
+    # Imported here: a worker in a guest, where imports are slow, has no use for these.
+    from vm.controller import KERNEL_VARIABLE, LOST_VMS, Plan  # noqa: PLC0415
+    from vm.kernels import KernelError, load_catalogue, select  # noqa: PLC0415
+
+    if option.tx or option.numprocesses or option.dist != "no" or option.distload:
+        raise pytest.UsageError("--kernel makes a worker of each kernel: -n, --dist and --tx do not go with it")
+    if option.vms is not None and option.vms < 1:
+        raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
+    words = option.kernel or ["default"]
+    try:
+        kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
+    except KernelError as error:
+        raise pytest.UsageError(str(error)) from error
+    restarts = option.maxworkerrestart
+    config.stash[_PLAN] = Plan(
+        words=words,
+        kernels=kernels,
+        timeout=option.vm_timeout,
+        acceleration=option.accel,
+        mirror=option.mirror,
+        vms=option.vms,
+        lost_vms=LOST_VMS if restarts is None else int(restarts) + 1,
+    )
+    # xdist's own limit is on all workers together: one bad kernel would end the others.
+    option.maxworkerrestart = None
+    option.dist = "each"
+    option.tx = [f"popen//id={name}//env:{KERNEL_VARIABLE}={name}" for name in kernels]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what this process needs: the controller's part, or a guest's."""
+    if hasattr(config, "workerinput"):
+        from vm.marks import marks_here  # noqa: PLC0415
+
+        if marks := marks_here():
+            config.pluginmanager.register(marks, "vm-marks")
+        return
+    if _PLAN not in config.stash:
+        return
+    from vm import results  # noqa: PLC0415
+    from vm.controller import Controller  # noqa: PLC0415
+
+    started = datetime.now(UTC)
+    directory = results.new_directory(config.rootpath / "results", stamp=started.strftime("%Y%m%dT%H%M%SZ"))
+    controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
+    config.pluginmanager.register(controller, "vm-controller")

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run the cases on several kernels at once: what the plugin does in the process that the user started."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pytest
+
+import vm.worker
+from vm import console, reports, results, summary
+from vm.live import Board
+from vm.outcomes import EXIT_STATUS, Outcome, Verdict, gravest, verdict_of
+from vm.recorder import Recorder
+from vm.results import RunResult, SplatResult
+from vm.scheduling import KernelScheduling
+from vm.slots import Slots
+from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted, read_status
+from vm.tools import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from vm.acceleration import Acceleration
+
+KERNEL_VARIABLE = "REUSEPORT_KERNEL"
+"""Names the kernel in a worker's gateway specification, which a replaced worker inherits, and in its environment."""
+
+LOST_VMS = 4
+"""VMs that a kernel may lose before what is left of its cases is given up; --max-worker-restart changes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Hold what the user asked for."""
+
+    words: list[str]
+    kernels: list[str]
+    timeout: float
+    acceleration: Acceleration | None
+    mirror: str | None
+    vms: int | None
+    lost_vms: int
+
+
+class KernelReport(pytest.TestReport):
+    """An error that is no case's: of a kernel that did not boot, was lost, or complained."""
+
+
+@dataclass
+class _Progress:
+    """Hold what is known of one kernel while it runs."""
+
+    phase: str = "waiting"
+    total: int = 0
+    started: float | None = None  # of the first boot
+    ending: Ending | None = None  # of the VM that ended last
+    lost: int = 0
+    trouble: list[str] = field(default_factory=list)  # what makes the kernel "infrastructure"
+    status: Any = None  # the channel to its relay
+    scanned: int = 0  # splats told
+
+
+class Controller:
+    """The plugin of a run in VMs."""
+
+    def __init__(self, config: pytest.Config, plan: Plan, *, directory: Path, started: datetime, file: TextIO) -> None:
+        self._config = config
+        self._plan = plan
+        self._directory = directory
+        self._started = started
+        self._clock = time.monotonic()
+        self._recorder = Recorder(plan.kernels)
+        self._progress = {name: _Progress() for name in plan.kernels}
+        self._slots = Slots(plan.vms)
+        self._board = Board(plan.kernels, file=file)
+        self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
+        self._lock = threading.Lock()
+        self._run: RunResult | None = None
+
+    # Bringing workers up.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Take over from xdist's own progress lines, before it starts its workers."""
+        for name in self._plan.kernels:
+            (self._directory / name).mkdir(exist_ok=True)
+            self._recorder.kernels[name].console = f"{name}/console.log"
+        distributed = self._config.pluginmanager.getplugin("dsession")
+        distributed.terminal = None
+        self._config.pluginmanager.unregister(name="terminaldistreporter")
+        self._board.start()
+
+    def pytest_xdist_getremotemodule(self) -> Any:
+        """Have workers be relays to VMs."""
+        return vm.worker
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker which kernel is its own."""
+        name = kernel_of(node)
+        progress = self._progress[name]
+        status = node.gateway.newchannel()
+        status.setcallback(lambda message: self._hear(name, message))
+        progress.status, progress.ending = status, None
+        nothing_left = self._scheduling.collected(name) and not self._scheduling.left(name)
+        order = Order(
+            kernel=name,
+            words=self._plan.words,
+            directory=None,
+            timeout=self._plan.timeout,
+            acceleration=self._plan.acceleration,
+            mirror=self._plan.mirror,
+            idle=nothing_left or self._is_given_up(name),
+        )
+        node.workerinput["kernel"] = name
+        node.workerinput["vm"] = order.to_message()
+        node.workerinput["status"] = status
+
+    def pytest_xdist_make_scheduler(self) -> KernelScheduling:
+        """Give each kernel its own cases."""
+        return self._scheduling
+
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Take note of how many cases a kernel has."""
+        progress = self._progress[kernel_of(node)]
+        progress.total = max(progress.total, len(ids))
+        if ids:
+            self._count(kernel_of(node))
+
+    def pytest_testnodeready(self, node: Any) -> None:
+        """Have the head of a failure name the kernel, not the worker."""
+        result = self._recorder.kernels[kernel_of(node)]
+        node.workerinfo["id"] = f"{result.name}: Linux {result.release}" if result.release else result.name
+
+    # What relays say; in threads of execnet.
+
+    def _hear(self, name: str, message: Any) -> None:
+        status = read_status(message)
+        progress, result = self._progress[name], self._recorder.kernels[name]
+        match status:
+            case bytes():
+                with self._lock, self._console_of(name).open("ab") as file:
+                    file.write(status)
+            case Progress():
+                self._board.show(name, f"{status.phase} {status.detail}".strip())
+            case SlotWanted():
+                self._slots.want(name, host=status.host, capacity=status.capacity, go=lambda: self._go(name))
+            case Booted():
+                result.vms += 1
+                if result.vms == 1:
+                    result.release, result.version = status.release, status.version
+                    result.cmdline, result.accel = status.cmdline, status.acceleration
+                    result.boot_seconds, result.notes = status.seconds, list(status.notes)
+                self._board.show(name, f"collecting, booted Linux {status.release} in {status.seconds:.0f} s")
+            case Ending():
+                progress.ending = status
+                self._slots.release(name)
+
+    def _go(self, name: str) -> None:
+        progress = self._progress[name]
+        if progress.started is None:
+            progress.started = time.monotonic()
+        with contextlib.suppress(OSError):
+            progress.status.send(str(Say.GO))
+
+    # What cases come to.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """Say what took a case's VM down, with the console's last words."""
+        name = kernel_of(report.node)
+        text = self._read_console(name)
+        report.taken_as, what = self._cause_of_death(name, text)
+        report.longrepr = f"{crashitem} took its VM down: {what}"
+        report.sections.append((f"console of {name}", console.tail(text)))
+
+    def _cause_of_death(self, name: str, text: str) -> tuple[Outcome, str]:
+        ending = self._progress[name].ending
+        if ending is not None and ending.how is End.HUNG:
+            return Outcome.HUNG, ending.why
+        if panic := console.last_panic(text):
+            return (Outcome.HUNG if panic.is_hang else Outcome.FAILED), f"Kernel panic - {panic.reason}"
+        if ending is not None and ending.how is End.WORKER_DIED:
+            return Outcome.FAILED, f"the test process died in the guest: {ending.why}"
+        return Outcome.LOST, ending.why if ending is not None else "its relay on the host died"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record a case's report, and name its kernel where the terminal shows it."""
+        if isinstance(report, KernelReport):
+            return
+        name = kernel_of(report.node)
+        case = self._recorder.add(name, report, taken_as=getattr(report, "taken_as", None))
+        path, line, domain = report.location
+        report.location = (path, line, f"{domain} on {name}")
+        if report.failed:
+            self._board.tell(f"{name}: FAILED {case.id} - {case.reason}")
+        if report.when != "setup":
+            self._count(name)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any, config: pytest.Config) -> tuple[str, str, str] | None:
+        """Leave pytest's dots out where the board shows how each kernel is getting on."""
+        if config.option.verbose > 0 or self._run is not None or isinstance(report, pytest.CollectReport):
+            return None  # at the end pytest asks again, for the word in its short summary
+        outcome = report.outcome
+        if report.when in ("collect", "setup", "teardown"):
+            outcome = "error" if report.failed else "skipped" if report.skipped else ""
+        if hasattr(report, "wasxfail"):
+            outcome = "xfailed" if report.skipped else "xpassed" if report.passed else outcome
+        return outcome, "", ""
+
+    def _count(self, name: str) -> None:
+        progress = self._progress[name]
+        cases = self._recorder.kernels[name].cases
+        failed = sum(1 for case in cases if verdict_of([case.outcome]) is not Verdict.PASSED)
+        line = f"running {len(cases)}/{progress.total}" + (f", failed {failed}" if failed else "")
+        self._board.show(name, line, counting=True)
+
+    # How VMs end.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Draw the conclusions from a VM's end."""
+        name = kernel_of(node)
+        progress = self._progress[name]
+        self._slots.release(name)
+        ending = progress.ending
+        if ending is None or ending.how in (End.DONE, End.STOPPED):
+            if ending is None and error:
+                self._lose(name, f"its relay on the host died: {error}")
+        elif ending.how is End.INFRASTRUCTURE:
+            self._break(name, ending.why)
+        else:
+            self._lose(name, ending.why)
+        if progress.started is not None:
+            self._recorder.kernels[name].suite_seconds = round(time.monotonic() - progress.started, 2)
+
+    def _break(self, name: str, why: str) -> None:
+        progress = self._progress[name]
+        progress.trouble.append(why)
+        self._scheduling.give_up(name)
+        self._board.show(name, f"failed: {why}")
+        self._report_error(name, f"{name} could not run: {why}")
+
+    def _lose(self, name: str, why: str) -> None:
+        progress = self._progress[name]
+        progress.lost += 1
+        with self._lock, self._console_of(name).open("ab") as file:
+            file.write(f"\n{console.NEW_VM}{why}\n".encode())
+        if self._is_given_up(name):
+            self._scheduling.give_up(name)
+            if not self._scheduling.collected(name) or self._scheduling.left(name):
+                self._report_error(name, f"{name} is given up: {progress.lost} of its VMs were lost ({why})")
+
+    def _is_given_up(self, name: str) -> bool:
+        progress = self._progress[name]
+        return bool(progress.trouble) or progress.lost >= self._plan.lost_vms
+
+    def _report_error(self, name: str, message: str) -> None:
+        """Have pytest report an error that is no case's."""
+        report = KernelReport(
+            nodeid=f"kernel {name}",
+            location=(f"kernel {name}", None, f"kernel {name}"),
+            keywords={},
+            outcome="failed",
+            longrepr=message,
+            when="setup",
+        )
+        if text := self._read_console(name):
+            report.sections.append((f"console of {name}", console.tail(text)))
+        self._board.tell(f"{name}: ERROR {message}")
+        self._config.hook.pytest_runtest_logreport(report=report)
+
+    # The end.
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Have pytest know how many cases there were on all kernels, not on the last that collected."""
+        result = yield
+        session.testscollected = sum(progress.total for progress in self._progress.values())
+        return result
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        """End what still runs, judge every kernel, and write the results before pytest sums up."""
+        for progress in self._progress.values():
+            with contextlib.suppress(OSError, AttributeError):
+                progress.status.send(str(Say.STOP))
+        result = yield
+        self._board.stop()
+        for name in self._plan.kernels:
+            self._judge(name)
+        verdict = gravest(kernel.outcome for kernel in self._recorder.kernels.values())
+        outcome, session.exitstatus = conclude(verdict, exitstatus)
+        self._run = RunResult(
+            command=["pytest", *map(str, self._config.invocation_params.args)],
+            started=self._started.isoformat(timespec="seconds"),
+            duration=round(time.monotonic() - self._clock, 2),
+            exit=int(session.exitstatus),
+            outcome=outcome,
+            tools=versions(),
+            kernels=list(self._recorder.kernels.values()),
+        )
+        results.write(self._run, self._directory)
+        reports.write(self._run, self._directory)
+        results.point_latest(self._directory)
+        return result
+
+    def _judge(self, name: str) -> None:
+        result, progress = self._recorder.kernels[name], self._progress[name]
+        why = f"{progress.lost} VMs were lost" if progress.lost else "the run ended before"
+        self._recorder.add_not_run(name, self._scheduling.left(name), reason=why)
+        self._scan(name)
+        lost_for_good = progress.lost > 0 and (
+            not self._scheduling.collected(name) or any(case.outcome is Outcome.NOT_RUN for case in result.cases)
+        )
+        result.outcome = verdict_of(
+            (case.outcome for case in result.cases),
+            splats=bool(result.splats),
+            lost=lost_for_good,
+            broken=bool(progress.trouble),
+        )
+        result.reason = "; ".join([*progress.trouble, *([why] if lost_for_good else [])])
+        self._board.show(name, f"done: {result.outcome}")
+
+    def _scan(self, name: str) -> None:
+        """Look for splats on a kernel's console; where that cannot be done, the kernel has not been tested."""
+        result, progress = self._recorder.kernels[name], self._progress[name]
+        if not result.vms:
+            return
+        try:
+            found = console.scan(
+                self._read_console(name), ran=self._recorder.ran(name), allowances=console.load_allowances()
+            )
+        except console.ConsoleError as error:
+            progress.trouble.append(f"its console could not be scanned for splats: {error}")
+            self._report_error(name, progress.trouble[-1])
+            return
+        for splat in found:
+            result.splats.append(
+                SplatResult(kind=splat.kind, title=splat.title, case=splat.case, excerpt=splat.excerpt)
+            )
+            if splat.case is not None:
+                self._recorder.add_splat(name, splat.case, title=splat.title)
+            self._report_error(name, f"{splat.kind} while {splat.case or 'no case'} ran: {splat.title}")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table of kernels and topics, and what differs between kernels."""
+        if self._run is not None:
+            for line in summary.lines(self._run):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(f"results: {self._directory}")
+
+    def _console_of(self, name: str) -> Path:
+        return self._directory / name / "console.log"
+
+    def _read_console(self, name: str) -> str:
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            return self._console_of(name).read_text(errors="replace").replace("\r", "")
+        return ""
+
+
+def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
+    """Return what the run came to and its exit status, from what its kernels did and what pytest thinks."""
+    if pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
+    if verdict is Verdict.PASSED and pytest_status:
+        # Nothing collected, or a case file that cannot be imported.
+        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
+    return str(verdict), EXIT_STATUS[verdict]
+
+
+def kernel_of(node: Any) -> str:
+    """Return the name of a worker's kernel."""
+    return str(node.gateway.spec.env[KERNEL_VARIABLE])

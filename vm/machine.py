@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Boot a kernel in a VM whose root is the host's file system, and talk to it through a port of its own.
+
+virtme-ng says which QEMU arguments show the host's files to this kernel and makes the initramfs with its modules; QEMU
+is then started from here, so that there is one process to end, which dies with this one, and nothing to clean up: the
+initramfs, the kernel and the port are file descriptors.
+
+Tests substitute the VM, not the kernel's behaviour: where the environment has REUSEPORT_VM_COMMAND, that command runs
+instead of QEMU. It gets the number of the port's file descriptor as its last argument, prints a console on its
+standard output, and keeps to the protocol of `vm.pid1`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vm import pid1
+from vm.acceleration import Acceleration, choose_acceleration
+from vm.errors import KernelError
+from vm.kernels import missing_options
+from vm.modules import find_tool
+from vm.vmlinux import extract_vmlinux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vm.kernels import Kernel
+
+SUBSTITUTE = "REUSEPORT_VM_COMMAND"
+PORT = "reuseport.worker"
+QEMU = "qemu-system-x86_64"
+
+BOOT_PARAMETERS = (
+    "console=ttyS0",
+    "earlyprintk=serial,ttyS0,115200",
+    # Notices (5), which the marks of cases are, and what is worse; a splat's lines are warnings (4) at the least.
+    "loglevel=6",
+    # Cases begin and end faster than the rate that /dev/kmsg admits.
+    "printk.devkmsg=on",
+    # Whatever stops the kernel ends the VM: with -no-reboot QEMU exits.
+    "panic=-1",
+    "oops=panic",
+    "softlockup_panic=1",
+    "hung_task_panic=1",
+    # A busy host starves an emulated CPU for longer than the defaults (soft lockup after 20 s, RCU stall after 21 s).
+    "watchdog_thresh=30",
+    "rcupdate.rcu_cpu_stall_timeout=60",
+    "nokaslr",
+)
+
+ONE_CPU_ONLINE = "maxcpus=1"
+"""Under emulation the other CPUs wait offline for a case that needs them and writes 1 to cpuN/online.
+
+Two emulated CPUs wait for each other's answers in busy loops: where the host has other work, a boot with both takes
+twice the time. Offline they cost nothing.
+"""
+
+
+class MachineError(KernelError):
+    """Say why a VM did not come up: the infrastructure's fault, never a case's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Hold what a VM takes of the host."""
+
+    memory: int = 1024  # MiB
+    cpus: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """Hold what the guest said of itself."""
+
+    release: str  # uname -r
+    cmdline: str  # /proc/cmdline
+    notes: tuple[str, ...]  # what could not be mounted
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Hold a running VM."""
+
+    kernel: Kernel
+    acceleration: str
+    process: subprocess.Popen[bytes]
+    port: socket.socket  # to the guest's worker
+    modules: str | None  # the host's directory to show as /lib/modules/<release>
+    _console: threading.Thread
+
+    def greet(self, *, command: list[str], patience: Callable[[], bool]) -> Hello:
+        """Wait for the guest, tell it what to become, and return what it said.
+
+        `command` runs on the port; if empty, an execnet worker does. `patience` is asked every now and then whether to
+        go on waiting. Raises MachineError.
+        """
+        line = b""
+        self.port.settimeout(0.25)
+        while not line.endswith(b"\n"):
+            try:
+                part = self.port.recv(4096)
+            except TimeoutError:
+                if not patience():
+                    raise MachineError(f"{self.kernel.name} did not come up in time") from None
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                self.wait(seconds=5)
+                raise MachineError(f"{self.kernel.name} ended before its worker was up")
+            line += part
+        self.port.settimeout(None)
+        said = json.loads(line)
+        wanted = {
+            "directory": str(Path.cwd()),
+            "environment": guest_environment(),
+            "modules": self.modules,
+            "hostname": "".join(c if c.isalnum() or c in ".-" else "-" for c in self.kernel.name)[:63],
+            "command": command,
+        }
+        self.port.sendall(json.dumps(wanted).encode() + b"\n")
+        return Hello(release=said["release"], cmdline=said["cmdline"], notes=tuple(said["notes"]))
+
+    def wait(self, *, seconds: float) -> bool:
+        """Tell whether the VM ended within `seconds`; if so its console is complete."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self._console.join(seconds)
+        return True
+
+    def kill(self) -> None:
+        """End the VM now, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.wait(seconds=10)
+        self.port.close()
+
+
+def start(
+    kernel: Kernel,
+    *,
+    console: Callable[[bytes], None],
+    progress: Callable[[str], None],
+    acceleration: Acceleration | None = None,
+    size: Size | None = None,
+) -> Machine:
+    """Start a VM with `kernel`; `console` is called, in a thread of its own, with what its console says.
+
+    Raises MachineError.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.ExitStack() as until_started:
+        if substitute := os.environ.get(SUBSTITUTE):
+            command, kept, modules = [*shlex.split(substitute), str(theirs.fileno())], list[int](), None
+            acceleration = acceleration or "tcg"
+        else:
+            if fatal := [option for option in missing_options(kernel) if option.fatal]:
+                lacks = "; ".join(f"{option.option}: {option.why}" for option in fatal)
+                raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {lacks}")
+            qemu = find_tool(QEMU, package="qemu-system-x86")
+            acceleration = acceleration or choose_acceleration(qemu, progress=progress)
+            command, kept, modules = until_started.enter_context(
+                _qemu_command(kernel, qemu, acceleration=acceleration, size=size or Size(), port=theirs.fileno())
+            )
+        try:
+            process = subprocess.Popen(
+                [*_dying_with_us(), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                # QEMU's own complaints belong to what the console shows.
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno(), *kept],
+                # Ctrl-C in the terminal is for the test run, which then ends the VM.
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise MachineError(f"{command[0]} cannot be started: {error.strerror}") from error
+    reader = threading.Thread(target=_read_console, args=(process, console), daemon=True)
+    reader.start()
+    return Machine(
+        kernel=kernel, acceleration=acceleration, process=process, port=ours, modules=modules, _console=reader
+    )
+
+
+def guest_environment() -> dict[str, str]:
+    """Return the environment of a worker in a guest: this process's, where what a guest differs in."""
+    path = os.environ.get("PATH", "/usr/bin:/bin").split(":")
+    return {
+        **{name: value for name, value in os.environ.items() if name != SUBSTITUTE},
+        "PATH": ":".join([*path, *(sbin for sbin in ("/usr/sbin", "/sbin") if sbin not in path)]),
+        # Every VM would compile for itself alone.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": os.environ.get("HOME", "/root"),
+    }
+
+
+@contextlib.contextmanager
+def _qemu_command(
+    kernel: Kernel, qemu: str, *, acceleration: Acceleration, size: Size, port: int
+) -> Iterator[tuple[list[str], list[int], str | None]]:
+    """Yield QEMU's command line, the file descriptors that it names, and where the host has the modules.
+
+    The file descriptors are open until the context ends.
+    """
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as open_files:
+        initramfs = Path(directory, "initramfs")
+        shown = _ask_virtme(kernel, initramfs, acceleration=acceleration, size=size)
+        given, append = _sort_out(shown)
+        kernel_file = _open_kernel(kernel, open_files)
+        initramfs_file = open_files.enter_context(initramfs.open("rb")).fileno()
+        command = [
+            qemu,
+            *given,
+            "-no-reboot",
+            *("-kernel", f"/proc/self/fd/{kernel_file}" if kernel_file is not None else str(kernel.image)),
+            *("-initrd", f"/proc/self/fd/{initramfs_file}"),
+            *("-append", " ".join([*_boot_parameters(acceleration), *_init()])),
+            *("-chardev", f"socket,id=worker,fd={port}"),
+            *("-device", f"virtserialport,name={PORT},chardev=worker"),
+        ]
+        # A build tree's modules are where virtme-ng put them.
+        modules = append.get("virtme_link_mods") or (str(kernel.modules) if kernel.modules else None)
+        yield command, [fd for fd in (kernel_file, initramfs_file) if fd is not None], modules
+
+
+def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, size: Size) -> list[str]:
+    """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run."""
+    asked = subprocess.run(
+        [
+            *(sys.executable, "-m", "virtme.commands.run", "--kimg", str(kernel.image), "--mods", "auto"),
+            *("--force-9p", "--force-initramfs", "--save-initramfs", str(initramfs), "--disable-monitor"),
+            *([] if acceleration == "kvm" else ["--disable-kvm"]),
+            *("--memory", f"{size.memory}M", "--cpus", str(size.cpus)),
+            # For its overlay module: the overlay itself is made in the guest.
+            *("--overlay-rwdir", "/tmp"),
+            *("--dry-run", "--show-command"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    commands = [line for line in asked.stdout.splitlines() if " -append " in line]
+    if not commands or not initramfs.exists():
+        what = (asked.stderr.strip() or asked.stdout.strip()).splitlines()
+        raise MachineError(f"virtme-ng cannot boot {kernel.image}: {what[-1] if what else 'it says nothing'}")
+    return shlex.split(commands[-1])
+
+
+def _sort_out(shown: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Split what virtme-ng shows into the QEMU arguments to keep and the kernel parameters, by name."""
+    kept: list[str] = []
+    append: dict[str, str] = {}
+    arguments = iter(shown[1:])
+    for option in arguments:
+        if option in ("-echr", "-kernel", "-initrd"):
+            next(arguments)
+        elif option == "-append":
+            append = dict(word.partition("=")[::2] for word in shlex.split(next(arguments)))
+        elif option in ("-chardev", "-device"):
+            value = next(arguments)
+            # Its second console, for kernel messages on standard error.
+            if "id=dmesg" not in value and "chardev=dmesg" not in value:
+                kept += [option, value]
+        else:
+            kept.append(option)
+    return kept, append
+
+
+def _open_kernel(kernel: Kernel, open_files: contextlib.ExitStack) -> int | None:
+    """Return a file descriptor of the decompressed kernel, None if there is none to start directly."""
+    vmlinux = extract_vmlinux(kernel.image)
+    if vmlinux is None:
+        return None
+    file = os.memfd_create("vmlinux")
+    open_files.callback(os.close, file)
+    with open(file, "wb", closefd=False) as out:  # a descriptor, not a path
+        out.write(vmlinux)
+    return file
+
+
+def _boot_parameters(acceleration: Acceleration) -> list[str]:
+    return [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
+
+
+def _init() -> list[str]:
+    """Return the parameters that make `vm.pid1` the first process, in the Python that runs here."""
+    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT]
+    for word in words:
+        if any(character.isspace() for character in word):
+            raise MachineError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")
+    return [f"init={words[0]}", "--", *words[1:]]
+
+
+def _dying_with_us() -> list[str]:
+    """Return what makes a command's process end when this one is killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def _read_console(process: subprocess.Popen[bytes], console: Callable[[bytes], None]) -> None:
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        while part := os.read(stdout.fileno(), 65536):
+            console(part)
+
+
+__all__ = ["PORT", "QEMU", "SUBSTITUTE", "Hello", "Machine", "MachineError", "Size", "start"]

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Mark the begin and end of each case in the guest's kernel log, so that a splat names its case."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from vm.console import BEGIN, END, LONGEST_MARK
+
+KMSG = "REUSEPORT_KMSG"
+"""The environment variable in which `vm.pid1` names the kernel log; without it there is no VM around."""
+
+_NOTICE = "<5>"
+
+
+class Marks:
+    """A plugin for the worker in a VM."""
+
+    def __init__(self, kmsg: Path) -> None:
+        self._kmsg = kmsg
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Say that a case begins."""
+        self._write(BEGIN, nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Say that a case has ended."""
+        self._write(END, nodeid)
+
+    def _write(self, mark: str, nodeid: str) -> None:
+        # A kernel log that takes nothing is found out when the console is scanned.
+        with contextlib.suppress(OSError), self._kmsg.open("wb", buffering=0) as log:
+            log.write(f"{_NOTICE}{mark}{nodeid[:LONGEST_MARK]}\n".encode())
+
+
+def marks_here() -> Marks | None:
+    """Return the plugin if this process is in a VM."""
+    return Marks(Path(name)) if (name := os.environ.get(KMSG)) else None

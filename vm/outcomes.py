@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a case and a kernel can come to, and which exit status says so. docs/exit-codes.md is written from here."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Outcome(enum.StrEnum):
+    """What a case came to."""
+
+    PASSED = "passed"
+    FAILED = "failed"  # also: it made the kernel panic
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"  # failed as it does on a kernel with a known bug
+    XPASSED = "xpassed"  # did not fail although it should have
+    FEATURE_MISSING = "feature missing"  # the kernel is new enough to have what the case requires, and has it not
+    SPLAT = "splat"  # passed, but the kernel complained on its console meanwhile
+    LOST = "lost"  # its VM ended and nothing on the console says why
+    HUNG = "hung"  # the kernel or its worker did not move on
+    NOT_RUN = "not run"  # its kernel was given up before
+
+
+class Verdict(enum.StrEnum):
+    """What a kernel came to, and with it a run: the gravest of its kernels'."""
+
+    PASSED = "passed"
+    INFRASTRUCTURE = "infrastructure"
+    FAILED = "failed"
+    FEATURE_MISSING = "feature missing"
+    SPLAT = "splat"
+    LOST_OR_HUNG = "lost or hung"
+
+
+EXIT_STATUS = {
+    # What a kernel did outranks what could not be tried; among what it did, the gravest comes first.
+    Verdict.LOST_OR_HUNG: 12,
+    Verdict.SPLAT: 11,
+    Verdict.FEATURE_MISSING: 10,
+    Verdict.FAILED: 1,
+    Verdict.INFRASTRUCTURE: 13,
+    Verdict.PASSED: 0,
+}
+"""Exit status by verdict, gravest first. The statuses from 0 to 5 mean what they mean in pytest."""
+
+_OF_CASE = {
+    Outcome.FAILED: Verdict.FAILED,
+    Outcome.XPASSED: Verdict.FAILED,
+    Outcome.FEATURE_MISSING: Verdict.FEATURE_MISSING,
+    Outcome.SPLAT: Verdict.SPLAT,
+    Outcome.LOST: Verdict.LOST_OR_HUNG,
+    Outcome.HUNG: Verdict.LOST_OR_HUNG,
+}
+
+
+def gravest(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict that comes first in EXIT_STATUS; PASSED if there is none."""
+    found = set(verdicts)
+    return next((verdict for verdict in EXIT_STATUS if verdict in found), Verdict.PASSED)
+
+
+def verdict_of(cases: Iterable[Outcome], *, splats: bool = False, lost: bool = False, broken: bool = False) -> Verdict:
+    """Return what a kernel came to.
+
+    `splats`: its console has some; `lost`: a VM of it was lost outside any case, or cases were not run for that;
+    `broken`: it could not be fetched or booted, or its console could not be scanned.
+    """
+    found = [_OF_CASE[case] for case in cases if case in _OF_CASE]
+    found += [Verdict.SPLAT] * splats + [Verdict.LOST_OR_HUNG] * lost + [Verdict.INFRASTRUCTURE] * broken
+    return gravest(found)

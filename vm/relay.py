@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Stand between pytest-xdist and a worker inside a VM: boot it, pass on what both say, and know how it ended.
+
+xdist brings its workers up one after the other and waits for each, so a worker that were the VM itself would make
+the kernels boot in a row. Instead each worker is this process, which is up at once; it fetches and boots its kernel
+while xdist goes on. It also sees every message, which makes it the place of the watchdog, and it outlives the VM,
+which makes it the witness of its end.
+
+Two channels lead to the controller: xdist's, which carries what the guest's worker says, and `status`, on which this
+process speaks for itself (`vm.status`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import execnet
+import xdist.remote
+from execnet.gateway_base import Popen2IO, get_execmodel
+from execnet.gateway_bootstrap import bootstrap
+
+from vm import machine
+from vm.errors import KernelError
+from vm.kernels import load_catalogue, obtain, select
+from vm.slots import capacity
+from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from vm.kernels import Kernel
+    from vm.machine import Machine
+
+_LOOK_EVERY = 0.25  # seconds
+_END_OF_MESSAGES = object()
+
+
+def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: dict[str, Any], path: list[str]) -> None:
+    """Be the xdist worker of one kernel, from `channel`'s first word to its last."""
+    order = Order.from_message(workerinput.pop("vm"))
+    status = workerinput.pop("status")
+    # The controller's temporary directory is no business of a VM.
+    options = {**options, "basetemp": None}
+    Relay(channel, status, order).run((workerinput, [*args, "-p", "no:cacheprovider"], options, path))
+
+
+class Relay:
+    """Hold one worker's two channels and the VM between them."""
+
+    def __init__(self, channel: Any, status: Any, order: Order) -> None:
+        self._channel = channel
+        self._status = status
+        self._order = order
+        self._stop = threading.Event()
+        self._go = threading.Event()
+        self._ended = threading.Event()
+        self._heard = time.monotonic()
+        self._worker_finished = False
+        self._early: list[Any] | None = []  # what the controller said before there was a guest to tell it to
+        self._guest: Any = None
+        self._lock = threading.Lock()
+
+    def run(self, first: tuple[Any, ...]) -> None:
+        """Boot, relay and tell the controller how it ended."""
+        # Ctrl-C reaches every process of the terminal; so does execnet's last resort for a worker that goes on.
+        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
+        self._status.setcallback(self._told, endmarker=None)
+        self._channel.setcallback(self._from_controller, endmarker=_END_OF_MESSAGES)
+        if self._order.idle:
+            self._be_idle()
+            return
+        try:
+            ending = self._boot_and_relay(first)
+        except KernelError as error:
+            ending = Ending(how=End.INFRASTRUCTURE, why=str(error))
+        if self._stop.is_set():
+            ending = Ending(how=End.STOPPED, why="the run was ended")
+        self._say(ending)
+        if ending.how is End.INFRASTRUCTURE:
+            # A worker that dies would be replaced, time and again.
+            self._be_idle()
+
+    def _boot_and_relay(self, first: tuple[Any, ...]) -> Ending:
+        kernel = self._fetch()
+        if not self._wait_for_slot():
+            return Ending(how=End.STOPPED, why="the run was ended")
+        started = self._heard = time.monotonic()
+        self._say(Progress(phase="booting", detail=kernel.release))
+        vm = machine.start(
+            kernel,
+            console=self._console,
+            progress=self._progress("booting"),
+            acceleration=self._order.acceleration,
+        )
+        try:
+            hello = vm.greet(command=[], patience=self._patient)
+            self._say(
+                Booted(
+                    release=hello.release,
+                    version=kernel.version,
+                    cmdline=hello.cmdline,
+                    acceleration=vm.acceleration,
+                    seconds=round(time.monotonic() - started, 2),
+                    notes=hello.notes,
+                )
+            )
+            return self._serve(vm, first)
+        finally:
+            vm.kill()
+
+    def _fetch(self) -> Kernel:
+        selections = select(self._order.words, catalogue=load_catalogue())
+        selection = next(selection for selection in selections if selection.name == self._order.kernel)
+        return obtain(selection, progress=self._progress("fetching"), mirror=self._order.mirror)
+
+    def _wait_for_slot(self) -> bool:
+        """Tell whether to boot: wait until the controller says that there is room for another VM."""
+        self._say(SlotWanted(host=platform.node(), capacity=capacity()))
+        while not self._go.wait(_LOOK_EVERY):
+            if self._stop.is_set():
+                return False
+        return True
+
+    def _serve(self, vm: Machine, first: tuple[Any, ...]) -> Ending:
+        """Run xdist's worker in the guest until it has ended, one way or another."""
+        watcher = threading.Thread(target=self._watch, args=(vm,), daemon=True)
+        watcher.start()
+        try:
+            gateway = _gateway(vm.port, name=self._order.kernel)
+            guest = gateway.remote_exec(xdist.remote)
+            guest.send(first)
+            self._connect(guest)
+        except (EOFError, OSError) as error:
+            self._ended.set()
+            return self._post_mortem(vm, f"its worker did not come up: {error}")
+        self._ended.wait()
+        if self._stop.is_set():
+            return Ending(how=End.STOPPED, why="the run was ended")
+        if self._worker_finished:
+            gateway.exit()
+            if not vm.wait(seconds=20):
+                return Ending(how=End.DONE, why="it did not power off")
+            return Ending(how=End.DONE, why="")
+        cause: Exception | None = guest._getremoteerror()  # type: ignore[no-untyped-call]
+        return self._post_mortem(vm, "" if cause is None or isinstance(cause, EOFError) else str(cause))
+
+    def _post_mortem(self, vm: Machine, error: str) -> Ending:
+        if self._hung:
+            return Ending(how=End.HUNG, why=f"there was no news from it for {self._order.timeout} seconds")
+        if not vm.wait(seconds=10):
+            return Ending(how=End.WORKER_DIED, why=error or "its worker ended, the VM did not")
+        return Ending(how=End.LOST, why=error or "the VM ended")
+
+    _hung = False
+
+    def _watch(self, vm: Machine) -> None:
+        """End a VM that is not heard from, or that nobody wants any more."""
+        while not self._ended.wait(_LOOK_EVERY):
+            if self._stop.is_set():
+                vm.kill()
+                self._ended.set()
+            elif time.monotonic() - self._heard > self._order.timeout:
+                self._hung = True
+                vm.kill()
+                self._ended.set()
+
+    def _patient(self) -> bool:
+        return not self._stop.is_set() and time.monotonic() - self._heard < self._order.timeout
+
+    # What the controller and the guest say; these run in the threads that execnet reads with.
+
+    def _told(self, message: Any) -> None:
+        if message == Say.GO:
+            self._go.set()
+        else:  # Say.STOP, or None: the controller is gone
+            self._stop.set()
+
+    def _from_controller(self, message: Any) -> None:
+        with self._lock:
+            if message is _END_OF_MESSAGES:
+                self._stop.set()
+            elif self._guest is not None:
+                self._pass_to_guest(message)
+            elif self._early is not None:
+                self._early.append(message)
+
+    def _connect(self, guest: Any) -> None:
+        with self._lock:
+            self._guest = guest
+            for message in self._early or ():
+                self._pass_to_guest(message)
+            self._early = None
+        guest.setcallback(self._from_guest, endmarker=_END_OF_MESSAGES)
+
+    def _pass_to_guest(self, message: Any) -> None:
+        with contextlib.suppress(OSError):  # it is ending, which is noticed elsewhere
+            self._guest.send(message)
+
+    def _from_guest(self, message: Any) -> None:
+        self._heard = time.monotonic()
+        if message is _END_OF_MESSAGES:
+            self._ended.set()
+            return
+        if message[0] == "workerfinished":
+            self._worker_finished = True
+        self._channel.send(message)
+
+    def _console(self, part: bytes) -> None:
+        if self._guest is None:
+            # While it boots, its console is what is heard of it.
+            self._heard = time.monotonic()
+        self._status.send(("console", part))
+
+    def _say(self, message: Progress | SlotWanted | Booted | Ending) -> None:
+        self._status.send(message.to_message())
+
+    def _progress(self, phase: str) -> Callable[[str], None]:
+        return lambda line: self._say(Progress(phase=phase, detail=line))
+
+    # A worker without cases, for a kernel of which nothing more is to be had.
+
+    def _be_idle(self) -> None:
+        """Keep xdist's protocol with no cases at all."""
+        info = {
+            "version": sys.version,
+            "version_info": tuple(sys.version_info),
+            "sysplatform": sys.platform,
+            "platform": platform.platform(),
+            "executable": sys.executable,
+            "cwd": os.getcwd(),  # noqa: PTH109  # a string, which is what travels
+        }
+        self._channel.send(("workerready", {"workerinfo": info}))
+        self._channel.send(("collectionfinish", {"topdir": os.getcwd(), "ids": []}))  # noqa: PTH109
+        while not self._stop.wait(_LOOK_EVERY):
+            with self._lock:
+                if any(message[0] == "shutdown" for message in self._early or ()):
+                    break
+        output = {"exitstatus": 0, "shouldfail": False, "shouldstop": False}
+        self._channel.send(("workerfinished", {"workeroutput": output}))
+
+
+def _gateway(port: socket.socket, *, name: str) -> execnet.Gateway:
+    """Return execnet's gateway to the guest's Python on `port`."""
+
+    class Port(Popen2IO):
+        """What execnet reads and writes: it has no process of its own to wait for."""
+
+        def wait(self) -> int | None:
+            return None
+
+        def kill(self) -> None:
+            pass
+
+    port_io = Port(port.makefile("wb"), port.makefile("rb"), get_execmodel("thread"))
+    spec = execnet.XSpec(f"popen//id={name}//execmodel=main_thread_only")
+    gateway = bootstrap(port_io, spec)
+    gateway.spec = spec
+    execnet.Group()._register(gateway)
+    return gateway
