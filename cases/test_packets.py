@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import frames
 from harness.abi import Result, pack_command
 from harness.layout import Bind, Family, InnerMap, Protocol
+from harness.model import SYN_SEQUENCE
 from harness.oddity import CHECKSUM_BREAK, Checksum, Oddity
 from harness.packets import TRANSPORT_HEADER
 from harness.refusal import refused
@@ -231,12 +233,14 @@ def test_connection_from_port_zero_cannot_be_accepted_by_address(
     with load("reference", size=1) as program:
         bench.attach(number, program)
         bench.fill(program.inner, [number])
-        bench.connect([bench.packet(0, Protocol.TCP, family, source_port=0)])
+        packet = bench.packet(0, Protocol.TCP, family, source_port=0)
+        bench.connect([packet])
         assert program.new_results() == {Result.PASS: 1}
         with refused(errno.ECONNABORTED):
             bench[number].accept()
         with refused(errno.EAGAIN):
             bench[number].accept()
+        bench.wire.send(frames.reset(packet, sequence=SYN_SEQUENCE + 1))  # the kernel closes it in the slow way
 
 
 @rule("packet.source-port-range")

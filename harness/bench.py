@@ -7,6 +7,7 @@ opened.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import struct
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from harness.wire import Wire
 
 SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF = 52, 68
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _IPV6_V6ONLY, _SO_BINDTODEVICE, _SO_COOKIE = 26, 25, 57
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -187,6 +190,16 @@ class Bench:
         """Send one packet's frames (of TCP the SYN alone); return the kinds of replies."""
         sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
         return [reply.kind for reply in self.wire.send(sent)]
+
+    def allow_fast_open(self, number: int) -> None:
+        """Let a listener take data in a SYN."""
+        self[number].setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 128)
+
+    def disconnect(self, number: int) -> None:
+        """Take a UDP socket's peer away: connect() to AF_UNSPEC, which Python's own connect() cannot say."""
+        address = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
+        if _libc.connect(self[number].fileno(), address, len(address)):
+            raise OSError(ctypes.get_errno(), "disconnect")
 
     @contextmanager
     def stream(self, packets: Sequence[Packet]) -> Iterator[Callable[[], bool]]:

@@ -15,13 +15,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from harness.layout import Family, Protocol
 from harness.model import SYN_SEQUENCE
-from harness.oddity import make_odd
+from harness.oddity import internet_checksum, make_odd
 
 if TYPE_CHECKING:
     from harness.packets import Packet
@@ -31,6 +31,7 @@ PEER_MAC = "02:00:00:00:00:09"
 
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 _MSS = 1460
+_PSEUDO_FLAG = 0x100  # NS, since RFC 8311 of no meaning: tells a SYN without options from the usual one
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,41 @@ def syn(packet: Packet) -> list[bytes]:
 def ack(packet: Packet, *, sequence: int, acknowledge: int, payload: bytes = b"") -> list[bytes]:
     """Return the ACK that completes the handshake."""
     return _segment(packet, _ACK, sequence, acknowledge, payload)
+
+
+def segment(
+    packet: Packet, flags: int, *, sequence: int, acknowledge: int, payload: bytes | None = None
+) -> list[bytes]:
+    """Return a segment without options with any flags; its payload is the packet's unless said otherwise."""
+    content = packet.payload if payload is None else payload
+    if flags == _SYN:  # the form of a plain SYN has an option
+        flags |= _PSEUDO_FLAG
+    return _segment(packet, flags, sequence, acknowledge, content)
+
+
+def with_data_offset(packet: Packet, frame: bytes, words: int) -> bytes:
+    """Return a segment's frame that states another length of its TCP header, in words, and a checksum to match."""
+    at = 14 + (20 if packet.family is Family.IPV4 else 40)
+    changed = bytearray(frame)
+    changed[at + 12] = words << 4 | changed[at + 12] & 15
+    changed[at + 16 : at + 18] = b"\0\0"
+    addresses = b"".join(ipaddress.ip_address(each).packed for each in (packet.source, packet.destination))
+    pseudo = addresses + struct.pack("!II", len(changed) - at, packet.protocol.number)
+    struct.pack_into("!H", changed, at + 16, internet_checksum(pseudo + bytes(changed[at:])))
+    return bytes(changed)
+
+
+def port_unreachable(packet: Packet) -> bytes:
+    """Return the ICMP error of a peer who was sent what a member would answer to the packet, and has no such port."""
+    family = packet.family
+    quoted: Any = _network(family, packet.protocol)
+    quoted.src, quoted.dst = packet.destination, packet.source
+    transport: Any = UDP if packet.protocol is Protocol.UDP else TCP
+    quoted /= transport(sport=packet.destination_port, dport=packet.source_port) / Raw(bytes(8))
+    link = Ether(src=PEER_MAC, dst=SERVER_MAC, type=family.eth_protocol)
+    if family is Family.IPV4:
+        return bytes(link / IP(src=packet.source, dst=packet.destination) / ICMP(type=3, code=3) / quoted)
+    return bytes(link / IPv6(src=packet.source, dst=packet.destination) / ICMPv6DestUnreach(code=4) / quoted)
 
 
 def reset(packet: Packet, *, sequence: int) -> list[bytes]:

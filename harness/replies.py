@@ -54,11 +54,14 @@ def parse(frame: bytes) -> Reply | Echo | None:
 
 def _segment(address: str, segment: bytes) -> Reply | None:
     _, port, sequence, ack, offset, flags = struct.unpack_from("!HHIIBB", segment)
+    options = segment[20 : (offset >> 4) * 4]
     acknowledges = ack if flags & _ACK else None
     if flags & _RST:
         return Reply(kind=ReplyKind.RESET, address=address, port=port, ack=acknowledges)
     if flags & _SYN:
-        return Reply(kind=ReplyKind.SYN_ACK, address=address, port=port, ack=acknowledges, sequence=sequence)
+        return Reply(
+            kind=ReplyKind.SYN_ACK, address=address, port=port, ack=acknowledges, sequence=sequence, options=options
+        )
     if flags & _ACK and len(segment) == (offset >> 4) * 4:
         return None
     return Reply(kind=ReplyKind.OTHER, address=address, port=port, ack=acknowledges, detail=f"TCP flags {flags:#04x} ")

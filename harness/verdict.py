@@ -37,6 +37,8 @@ class Reply:
     detail: str = ""
     sequence: int = field(default=0, compare=False)
     """The kernel's choice, which nothing can predict."""
+    options: bytes = field(default=b"", compare=False, repr=False)
+    """TCP: the header's options, some of which are the kernel's choice too."""
 
     def __str__(self) -> str:
         ack = "" if self.ack is None else f", ack {self.ack}"

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Where the kernel's own choice falls: `reciprocal_scale` of the hash over the members, in the group's order.
+
+The hash is keyed with a secret of each boot, so it is an input: a program that passes everything notes it. The member
+is then predicted exactly, for random four-tuples over groups of 1 to 300.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.model import reciprocal_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.delivery import Delivery
+    from harness.group import ReuseportGroup
+    from harness.packets import Packet
+
+rule = pytest.mark.rule
+families = pytest.mark.parametrize("family", Family)
+
+SIZES = (1, 2, 3, 7, 64, 127, 128, 129, 256, 300)
+PACKETS = 100
+"""For each family and size: 2,000 four-tuples in all."""
+
+NETWORK = {Family.IPV4: "198.18.0.0/15", Family.IPV6: "2001:db8:ffff::/48"}
+"""RFC 2544's and RFC 3849's; routed back to the peer."""
+
+
+def four_tuples(deliver: Delivery, family: Family, number: int, source: random.Random) -> list[Packet]:
+    """Return that many datagrams from random addresses and different random ports."""
+    network = ipaddress.ip_network(NETWORK[family])
+    return [
+        deliver.packet(
+            port.to_bytes(2, "big"),
+            source_port=port,
+            source_address=str(network[source.randrange(1, min(network.num_addresses, 1 << 48) - 1)]),
+        )
+        for port in source.sample(range(1, 65536), number)
+    ]
+
+
+@rule("fallback.exact", "fallback.hash-is-the-context's")
+@families
+@pytest.mark.parametrize("bind", Bind)
+def test_member_is_the_scaled_hash(
+    make_group: Callable[..., ReuseportGroup],
+    delivery_to: Callable[..., Delivery],
+    record_property: Callable[[str, object], None],
+    family: Family,
+    bind: Bind,
+) -> None:
+    """`ctx->hash` and the size of the group say which member receives, in the order of joining."""
+    shape = Shape(protocol=Protocol.UDP, family=family, bind=bind, inner_map=InnerMap.SOCKARRAY)
+    group = make_group(shape, program="always_pass", size=1, slots=1)
+    deliver = delivery_to(group)
+    source = random.Random(f"{family} {bind}")
+    checked = 0
+    for size in SIZES:
+        for member in range(len(group.layout.members), size):
+            group.join(member)
+        packets = four_tuples(deliver, family, PACKETS if bind is Bind.ANY else PACKETS // 5, source)
+        found = deliver.many(packets)
+        hashes = group.program.hashes(packet.source_port for packet in packets)
+        assert found == [group.layout.members[reciprocal_scale(hash_, size)] for hash_ in hashes], f"{size} members"
+        checked += len(packets)
+    record_property("observed", f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
+
+
+@rule("fallback.without-program")
+@families
+def test_member_without_a_program_is_the_same(
+    make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family
+) -> None:
+    """A program that selects nothing changes nothing: detached, each four-tuple reaches the member that it did."""
+    shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+    group = make_group(shape, program="always_pass", size=37)
+    deliver = delivery_to(group)
+    packets = four_tuples(deliver, family, 200, random.Random(str(family)))
+    found = deliver.many(packets)
+    group.detach()
+    assert deliver.many(packets) == found
+
+
+@rule("fallback.fragments")
+@families
+def test_fragments_hash_as_the_whole(
+    make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family
+) -> None:
+    """The hash is of the four-tuple, which a datagram has that came in fragments as one that came whole."""
+    shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+    group = make_group(shape, program="always_pass", size=37)
+    deliver = delivery_to(group)
+    whole = [deliver.packet(bytes(64)) for _ in range(30)]
+    cut = [deliver.packet(bytes(64), source_port=packet.source_port, fragments=(8, 16)) for packet in whole]
+    assert deliver.many(cut) == deliver.many(whole)
