@@ -142,6 +142,7 @@ class Archive:
                     continue
                 stamp.parent.mkdir(parents=True, exist_ok=True)
                 stamp.touch()
+                Archive._kernel_packages.cache_clear()
             if len(missing) == len(suites):
                 raise missing[0]
 
@@ -181,23 +182,22 @@ class Archive:
         """
         with explained(self.root):
             into.mkdir(parents=True, exist_ok=True)
-            image = self._locate(offer.image, suites)
-            headers = self._locate(offer.headers, suites)
+            files = self._locate((*offer.image, *offer.headers), suites)
             begun = any(into.iterdir())
             try:
-                self._fetch([*image, *headers], into, suites=suites, progress=progress)
+                self._fetch(files, into, suites=suites, progress=progress)
             except SignatureError:
                 # Only what was taken up may have been damaged here, by a full disk say; once more from the start.
                 if not begun:
                     raise
                 for left in into.iterdir():
                     left.unlink()
-                self._fetch([*image, *headers], into, suites=suites, progress=progress)
-            return [into / file.name for file in image], [into / file.name for file in headers]
+                self._fetch(files, into, suites=suites, progress=progress)
+            paths = [into / file.name for file in files]
+            return paths[: len(offer.image)], paths[len(offer.image) :]
 
     def _locate(self, packages: Sequence[Package], suites: Sequence[str]) -> list[_Remote]:
-        if not packages:
-            return []
+        """Return where the files of `packages` are, in the same order."""
         # In an empty directory: apt says nothing of a file that is there.
         with tempfile.TemporaryDirectory(dir=self.root) as empty:
             listed = self._apt(
@@ -210,7 +210,8 @@ class Archive:
             )
         # 'URI' filename size hash
         found = re.findall(r"^'([^']+)' (\S+) \d+ (\S+)$", listed, re.MULTILINE)
-        return [_Remote(uri=uri, name=name, digest=digest) for uri, name, digest in found]
+        files = {name.split("_")[0]: _Remote(uri=uri, name=name, digest=digest) for uri, name, digest in found}
+        return [files[package.name] for package in packages]
 
     def _fetch(
         self, files: Sequence[_Remote], into: Path, *, suites: Sequence[str], progress: Callable[[int], None]
@@ -219,7 +220,7 @@ class Archive:
         arguments = [word for file in files for word in (file.uri, str(into / file.name), file.digest)]
         self._apt("apt-helper", "download-file", *arguments, suites=suites, progress=progress)
 
-    @functools.cache  # noqa: B019  (an Archive lives as long as one command)
+    @functools.cache  # noqa: B019  # one or two of them in a process, and `refresh` empties it
     def _kernel_packages(self, suites: tuple[str, ...]) -> dict[str, Package]:
         """Return the newest version of every package that a kernel is made of, by name."""
         if not any((self.root / "lists").glob("*_Packages*")):

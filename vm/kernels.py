@@ -146,7 +146,6 @@ def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mir
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
     except NotOfferedError:
         # The mirror has moved on since the lists were read.
-        archive = archive_of(series.origin, mirror=mirror)
         offer = _look_up(series, archive, progress=say, max_age=0)
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
     if not headers:

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A user's word becomes the kernel that is meant, or an error that says what to do."""
+
+from __future__ import annotations
+
+import platform
+import re
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_archive import image, module
+
+from vm import guest
+from vm.image import read_release
+from vm.kernels import (
+    Catalogue,
+    Kernel,
+    NotAKernelError,
+    Series,
+    TooOldError,
+    UnknownKernelError,
+    load_catalogue,
+    missing_options,
+    obtain,
+    select,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return load_catalogue()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def names(words: list[str], catalogue: Catalogue) -> list[str]:
+    return [selection.name for selection in select(words, catalogue=catalogue)]
+
+
+def bookworm() -> dict[str, str]:
+    return {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)", "VERSION_CODENAME": "bookworm"}
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# Names
+
+
+def test_the_catalogue_is_in_order_of_release_and_says_where_each_series_is(catalogue: Catalogue) -> None:
+    matrix = [series for series in catalogue.series.values() if series.name == series.series]
+    assert [series.name for series in matrix] == sorted(
+        (series.name for series in matrix), key=lambda name: tuple(map(int, name.split(".")))
+    )
+    assert all(series.suites for series in catalogue.series.values())
+    releases = [series.distribution for series in catalogue.series.values() if series.distribution]
+    assert len(releases) == len(set(releases)), "a release has one kernel of its own"
+
+
+def test_a_name_is_its_series(catalogue: Catalogue) -> None:
+    (selection,) = select(["6.12"], catalogue=catalogue)
+    assert isinstance(selection.source, Series)
+    assert (selection.name, selection.source.series) == ("6.12", "6.12")
+
+
+def test_a_pattern_takes_what_it_matches_in_the_catalogue_s_order(catalogue: Catalogue) -> None:
+    assert names(["6.1?"], catalogue) == ["6.12", "6.16", "6.17", "6.18"]
+    assert "6.1-cloud" not in names(["6.*"], catalogue)
+
+
+def test_all_is_the_matrix_and_not_what_is_there_to_fail(catalogue: Catalogue) -> None:
+    chosen = names(["all"], catalogue)
+    assert chosen[:3] == ["5.10", "6.1", "6.12"]
+    assert not {"6.1-cloud", "7.0"} & set(chosen)
+    assert names(["6.1-cloud"], catalogue) == ["6.1-cloud"]
+
+
+def test_duplicates_collapse_and_the_order_is_the_user_s(catalogue: Catalogue) -> None:
+    assert names(["7.2", "6.1", "7.*", "6.1"], catalogue) == ["7.2", "6.1", "7.3"]
+
+
+def test_no_word_means_the_distribution_s_own(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "freedesktop_os_release", bookworm)
+    assert names([], catalogue) == names(["default"], catalogue) == names(["distribution"], catalogue) == ["6.1"]
+
+
+def test_a_distribution_without_a_kernel_here_is_told_what_to_do(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"PRETTY_NAME": "Other 1", "VERSION_CODENAME": "x"})
+    with pytest.raises(UnknownKernelError, match=r"none for Other 1.*--kernel"):
+        select(["distribution"], catalogue=catalogue)
+
+
+def test_an_unknown_name_lists_those_there_are(catalogue: Catalogue) -> None:
+    with pytest.raises(UnknownKernelError) as raised:
+        select(["6.2"], catalogue=catalogue)
+    message = str(raised.value)
+    assert "'6.2'" in message
+    assert all(word in message for word in catalogue.words)
+
+
+# Paths
+
+
+def test_an_image_states_its_release(tmp_path: Path, catalogue: Catalogue) -> None:
+    (selection,) = select([str(written(tmp_path / "bzImage", image("6.9.0-rc3+")))], catalogue=catalogue)
+    kernel = obtain(selection, progress=print)
+    assert (kernel.name, kernel.release, kernel.version) == ("bzImage", "6.9.0-rc3+", "")
+    assert kernel.modules is None
+
+
+def test_kernels_with_the_same_file_name_get_different_names(tmp_path: Path, catalogue: Catalogue) -> None:
+    one = written(tmp_path / "one/vmlinuz", image("6.1.0"))
+    two = written(tmp_path / "two/vmlinuz", image("6.2.0"))
+    assert names([str(one), str(two)], catalogue) == ["vmlinuz", "two-vmlinuz"]
+    named = written(tmp_path / "6.1", image("6.1.0"))
+    assert names(["6.1", str(named)], catalogue)[1] != "6.1"
+
+
+def test_a_file_in_this_directory_needs_no_slash(
+    tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "vmlinuz", image("6.1.0"))
+    monkeypatch.chdir(tmp_path)
+    (selection,) = select(["vmlinuz"], catalogue=catalogue)
+    assert selection.source == tmp_path / "vmlinuz"
+
+
+def vmlinux() -> bytes:
+    header = struct.pack("<16sHHLQQQLHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<LLQQQQQQ", 1, 5, 0, 0xFFFFFFFF81000000, 0x1000000, 0, 0, 0) + b"\0" * 1024
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no x86 kernel image: it is empty"),
+        (b"\x7fELF\x02" + b"\0" * 2000, "is no x86 kernel image but an ordinary ELF file"),
+        (vmlinux(), "is an ELF vmlinux.*arch/x86/boot/bzImage"),
+        (b"\0" * 0x38 + b"ARM\x64" + b"\0" * 2000, "arm64"),
+        (b"plain text\n" * 200, r'is no x86 kernel image: there is no boot header \("HdrS"\)'),
+        (image("6.1.0")[:4096], "is cut short: 4096 of at least 8192 bytes"),
+        (image(""), "states no kernel release"),
+    ],
+    ids=["empty", "elf", "vmlinux", "arm64", "text", "truncated", "unnamed"],
+)
+def test_a_file_that_is_no_kernel_says_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(NotAKernelError, match=said) as raised:
+        read_release(written(tmp_path / "file", content))
+    assert str(tmp_path / "file") in str(raised.value)
+
+
+def test_bin_true_is_no_kernel(catalogue: Catalogue) -> None:
+    with pytest.raises(NotAKernelError, match="/bin/true is no x86 kernel image"):
+        select(["/bin/true"], catalogue=catalogue)
+
+
+def test_a_path_that_is_not_there_is_said_so(tmp_path: Path, catalogue: Catalogue) -> None:
+    with pytest.raises(NotAKernelError, match="no such file"):
+        select([str(tmp_path / "absent")], catalogue=catalogue)
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [("5.2.21", r"lacks SO_DETACH_REUSEPORT_BPF"), ("4.14.0-3-amd64", r"BPF_PROG_TYPE_SK_REUSEPORT \(4.19\)")],
+)
+def test_a_kernel_that_is_too_old_lacks_something_by_name(
+    tmp_path: Path, catalogue: Catalogue, release: str, said: str
+) -> None:
+    path = written(tmp_path / "bzImage", image(release))
+    with pytest.raises(TooOldError, match=f"Linux {release}.*{said}"):
+        select([str(path)], catalogue=catalogue)
+
+
+def test_the_oldest_kernel_is_taken(tmp_path: Path, catalogue: Catalogue) -> None:
+    assert select([str(written(tmp_path / "bzImage", image("5.3.0")))], catalogue=catalogue)
+
+
+def test_a_directory_without_an_image_says_what_was_looked_for(tmp_path: Path, catalogue: Catalogue) -> None:
+    with pytest.raises(NotAKernelError, match=r"no kernel image; looked for arch/x86/boot/bzImage, .*vmlinuz"):
+        select([str(tmp_path)], catalogue=catalogue)
+
+
+def test_a_tree_that_is_not_built_says_how_to_build_it(tmp_path: Path, catalogue: Catalogue) -> None:
+    written(tmp_path / "Kconfig", b"")
+    with pytest.raises(NotAKernelError, match=re.escape(f"python -m vm build {tmp_path}")):
+        select([str(tmp_path)], catalogue=catalogue)
+
+
+def test_a_directory_with_two_kernels_asks_which(tmp_path: Path, catalogue: Catalogue) -> None:
+    written(tmp_path / "boot/vmlinuz-6.1.0-1", image("6.1.0-1"))
+    written(tmp_path / "boot/vmlinuz-6.1.0-2", image("6.1.0-2"))
+    with pytest.raises(NotAKernelError, match=r"several kernels: name one of boot/vmlinuz-6.1.0-1, "):
+        select([str(tmp_path)], catalogue=catalogue)
+
+
+def test_a_built_tree_is_one_kernel_with_its_own_headers(tmp_path: Path, catalogue: Catalogue) -> None:
+    tree = tmp_path / "linux"
+    bzimage = written(tree / "arch/x86/boot/bzImage", image("6.14.0"))
+    written(tree / "vmlinuz", image("6.14.0"))  # a copy that lies about does not make two
+    config = written(tree / ".config", b"CONFIG_64BIT=y\n")
+    for header in ("generated/autoconf.h", "linux/kconfig.h"):
+        written(tree / "include" / header, b"")
+    (selection,) = select([str(tree)], catalogue=catalogue)
+    assert obtain(selection, progress=print) == Kernel(
+        name="linux", image=bzimage, release="6.14.0", modules=None, config=config, headers=tree, version=""
+    )
+
+
+@pytest.mark.parametrize("usr", ["", "usr/"], ids=["boot", "usr-merged"])
+def test_an_unpacked_package_gives_its_modules_ready_to_load(tmp_path: Path, catalogue: Catalogue, usr: str) -> None:
+    release = "6.8.1-test"
+    package = tmp_path / "package"
+    tree = package / usr / "lib/modules" / release
+    place = tree / "vmlinuz" if usr else package / f"boot/vmlinuz-{release}"
+    written(place, image(release))
+    written(tree / "config" if usr else package / f"boot/config-{release}", b"CONFIG_VETH=m\n")
+    written(tree / "kernel/drivers/net/veth.ko", module("veth", depends="ptr_ring_thing"))
+    written(tree / "kernel/lib/ptr-ring-thing.ko", module("ptr_ring_thing"))
+    written(tree / "kernel/sound/beep.ko", module("beep"))
+    (selection,) = select([str(package)], catalogue=catalogue)
+    kernel = obtain(selection, progress=print)
+    assert kernel.modules is not None
+    loaded = {file.name for file in kernel.modules.rglob("*.ko")}
+    assert loaded == {"veth.ko", "ptr-ring-thing.ko"}, "what a guest needs and what that needs"
+    assert "ptr-ring-thing.ko" in (kernel.modules / "modules.dep").read_text()
+    assert kernel.image.parent / "lib/modules" / release == kernel.modules, "where virtme-ng looks for them"
+    assert not (tree / "modules.dep").exists(), "the package is left as it was"
+    assert kernel.config is not None
+    # Taken once, until it is another kernel.
+    assert obtain(selection, progress=pytest.fail) == kernel
+    written(place, image("6.8.1-test", size=8192 + 16))
+    assert obtain(selection, progress=print).image != kernel.image
+
+
+# Options
+
+
+def config_of(values: dict[str, str]) -> str:
+    return "# CONFIG_FOO is not set\n" + "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def complete(value: str = "y") -> dict[str, str]:
+    return {wanted.any[0]: "y" if wanted.builtin else value for wanted in guest.wanted_options()}
+
+
+def test_a_complete_configuration_misses_nothing() -> None:
+    assert guest.missing_from(config_of(complete()), loadable=False) == []
+    assert guest.missing_from(config_of(complete("m")), loadable=True) == []
+
+
+@pytest.mark.parametrize("wanted", guest.wanted_options(), ids=lambda wanted: wanted.any[0])
+def test_each_option_is_missed_by_name(wanted: guest.WantedOption) -> None:
+    values = complete()
+    for option in wanted.any:
+        values.pop(option, None)
+    # An option that stands for several is gone from each of them.
+    missing = guest.missing_from(config_of(values), loadable=True)
+    assert (" or ".join(wanted.any), wanted.needed != "some") in [(one.option, one.fatal) for one in missing]
+
+
+def test_a_module_is_no_use_without_the_modules_nor_where_it_must_be_built_in() -> None:
+    (missing,) = guest.missing_from(config_of({**complete(), "CONFIG_VETH": "m"}), loadable=False)
+    assert missing.fatal
+    assert "not at hand" in str(missing)
+    (missing,) = guest.missing_from(config_of({**complete(), "CONFIG_DEVTMPFS": "m"}), loadable=True)
+    assert "must be built in" in str(missing)
+
+
+def test_virtiofs_will_do_instead_of_9p() -> None:
+    values = {**complete(), "CONFIG_VIRTIO_FS": "y"}
+    for option in ("CONFIG_NET_9P_VIRTIO", "CONFIG_9P_FS"):
+        del values[option]
+    assert guest.missing_from(config_of(values), loadable=True) == []
+
+
+def test_a_kernel_without_btf_is_only_noted_after_what_is_fatal(tmp_path: Path) -> None:
+    values = complete()
+    del values["CONFIG_DEBUG_INFO_BTF"], values["CONFIG_VETH"]
+    config = written(tmp_path / "config", config_of(values).encode())
+    kernel = Kernel(name="k", image=tmp_path, release="6.1", modules=None, config=config, headers=None, version="")
+    assert [(one.option, one.fatal) for one in missing_options(kernel)] == [
+        ("CONFIG_VETH", True),
+        ("CONFIG_DEBUG_INFO_BTF", False),
+    ]
+    assert missing_options(Kernel(**{**vars(kernel), "config": None})) == []
+
+
+def test_every_module_and_option_says_why() -> None:
+    assert all(module.why for module in guest.wanted_modules())
+    wanted = [module.name for module in guest.wanted_modules()]
+    assert len(wanted) == len(set(wanted))
