@@ -19,6 +19,7 @@ struct migration {
 	__u32 eth_protocol;
 	__u32 linear;
 	__s32 error;     /* what bpf_sk_select_reuseport() answered */
+	__u32 hash;
 };
 
 struct {
@@ -38,6 +39,7 @@ static __always_inline int migrate(struct sk_reuseport_md *ctx, struct bpf_sock 
 		return SK_DROP;
 	seen->listener = bpf_get_socket_cookie(ctx->sk);
 	seen->state = migrating->state;
+	seen->hash = ctx->hash;
 	seen->len = ctx->len;
 	seen->eth_protocol = ctx->eth_protocol;
 	seen->linear = (__u32)((long)ctx->data_end - (long)ctx->data);

@@ -206,6 +206,7 @@ def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[
     with ExitStack() as undo:
         ports = itertools.count(GROUP_PORT + 1)
         undo.callback(wire.settings.restore)
+        undo.callback(wire.send, ())  # reads away what the groups' ends provoke
 
         def make(
             shape: Shape, *, program: str | Program = "reference", size: int = GROUP_SIZE, slots: int | None = None

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A listener closes, and what it had not handed out moves to another member (Linux 5.14, net.ipv4.tcp_migrate_req).
+
+Three things can be on their way: a request that waits for its ACK, a connection that waits to be accepted, and one of
+fast open that waits for both. Which one it is depends on the frames alone, as the sender keeps the ACK back.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.abi import pack_command
+from harness.layout import Bind, InnerMap, Protocol
+from harness.model import reciprocal_scale
+from harness.verdict import ReplyKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.delivery import Delivery, Handshake
+    from harness.group import ReuseportGroup
+    from harness.layout import Shape
+    from harness.packets import Packet
+    from harness.program import Program
+    from harness.wire import Wire
+
+    MakeGroup = Callable[..., ReuseportGroup]
+    DeliveryTo = Callable[..., Delivery]
+
+pytestmark = pytest.mark.shapes(protocol=Protocol.TCP, inner_map=InnerMap.SOCKARRAY)
+needs_sysctl = pytest.mark.requires("tcp_migrate_req")
+needs_program = pytest.mark.requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
+
+SYSCTL = "net/ipv4/tcp_migrate_req"
+SIZE = 6
+CLOSING, HEIR, EMPTY = 0, 4, 5
+BY_HASH, REFUSE = 1000, 1001  # bpf/migrate.bpf.c
+WAKE_SECONDS = 20.0  # how long a thread may sleep before it counts as not woken; never waited out by one that is
+_ENOENT = 2
+
+
+class Point(Enum):
+    """Name the state in which a socket migrates, by its number in the kernel (include/net/tcp_states.h)."""
+
+    REQUEST = 12  # TCP_NEW_SYN_RECV: the ACK is still to come
+    ESTABLISHED = 1  # nobody has accepted it yet
+    FAST_OPEN = 3  # TCP_SYN_RECV: data came with the SYN, the ACK is still to come
+
+
+each_point = pytest.mark.parametrize("point", Point, ids=lambda point: point.name.lower())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """Hold what the program saw of the migration it decided last (`struct migration` of bpf/migrate.bpf.c)."""
+
+    listener: int
+    state: int
+    count: int
+    length: int
+    eth_protocol: int
+    linear: int
+    error: int
+    hash: int = field(default=0, compare=False)
+
+
+def seen_by(program: Program) -> Migration:
+    """Return the record of the last migration."""
+    record = program.maps["migration_map"].lookup(struct.pack("=I", 0))
+    assert record is not None
+    listener, state, count, length, eth_protocol, linear, error, hash_ = struct.unpack("=QIIIIIiI4x", record)
+    return Migration(
+        listener=listener,
+        state=state,
+        count=count,
+        length=length,
+        eth_protocol=eth_protocol,
+        linear=linear,
+        error=error,
+        hash=hash_,
+    )
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Hold TCPMigrateReqSuccess and TCPMigrateReqFailure of the server's namespace."""
+
+    success: int
+    failure: int
+
+    @classmethod
+    def read(cls) -> Counters:
+        """Read both from /proc/net/netstat."""
+        lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
+        names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+        counts = dict(zip(names, values, strict=True))
+        return cls(int(counts["TCPMigrateReqSuccess"]), int(counts["TCPMigrateReqFailure"]))
+
+    def since(self, before: Counters) -> Counters:
+        """Return by how much both have grown."""
+        return Counters(self.success - before.success, self.failure - before.failure)
+
+
+def reach(point: Point, group: ReuseportGroup, deliver: Delivery, packet: Packet | None = None) -> Handshake:
+    """Bring a connection on the listener that closes to the point where it will migrate."""
+    if point is Point.FAST_OPEN:
+        group.allow_fast_open()
+    handshake = deliver.begin(packet or deliver.command(CLOSING))
+    assert [reply.kind for reply in handshake.replies] == [ReplyKind.SYN_ACK]
+    if point is Point.ESTABLISHED:
+        assert deliver.complete(handshake, b"early") == []
+    return handshake
+
+
+def finish(point: Point, deliver: Delivery, handshake: Handshake) -> list[ReplyKind]:
+    """Send the ACK that was kept back, if it was; return the kinds of all replies since the listener closed."""
+    replies = deliver.settle()
+    if point is not Point.ESTABLISHED:
+        replies += deliver.complete(handshake, b"late")
+    return [reply.kind for reply in replies]
+
+
+def held(point: Point) -> bytes:
+    """Return the data that the connection brings with it."""
+    return {
+        Point.REQUEST: b"late",
+        Point.ESTABLISHED: b"early",
+        Point.FAST_OPEN: pack_command(CLOSING) + b"late",
+    }[point]
+
+
+def by_hash(group: ReuseportGroup, hash_: int) -> int:
+    """Return the member that the hash of what migrates points to; it is another hash than that of its packets."""
+    members = group.layout.members
+    return members[reciprocal_scale(hash_, len(members))]
+
+
+def make(make_group: MakeGroup, shape: Shape, heir: int) -> ReuseportGroup:
+    """Make a group whose program gives what migrates to the heir; one slot of its map is empty."""
+    group = make_group(shape, program="migrate", size=SIZE)
+    group.vacate(EMPTY)
+    group.program.state = heir
+    return group
+
+
+@needs_program
+@each_point
+def test_program_chooses_the_heir(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:
+    """The member that the program selects accepts what migrates, with all its data, and the peer hears nothing.
+
+    The program is shown the closing listener as `sk`, what migrates as `migrating_sk`, and of a packet only the ACK
+    that made a request migrate: when the close itself is the reason there is none, and all its fields are 0.
+    """
+    group = make(make_group, shape, HEIR)
+    deliver = delivery_to(group)
+    before, cookie = Counters.read(), group.cookie(CLOSING)
+    handshake = reach(point, group, deliver)
+    group.leave(CLOSING)
+    assert finish(point, deliver, handshake) == []
+    assert group.collect() == {HEIR: (held(point),)}
+    assert Counters.read().since(before) == Counters(1, 0)
+    by_packet = point is Point.REQUEST
+    length = 20 + len(b"late") if by_packet else 0
+    assert seen_by(group.program) == Migration(
+        listener=cookie,
+        state=point.value,
+        count=1,
+        length=length,
+        eth_protocol=socket.htons(shape.family.eth_protocol) if by_packet else 0,
+        linear=length,
+        error=0,
+    )
+
+
+@needs_program
+@each_point
+def test_program_that_selects_nobody_leaves_the_heir_to_the_hash(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+) -> None:
+    """SK_PASS without a selection: the hash of the four-tuple, over the members that are left."""
+    group = make(make_group, shape, BY_HASH)
+    deliver = delivery_to(group)
+    before = Counters.read()
+    handshake = reach(point, group, deliver)
+    group.leave(CLOSING)
+    assert finish(point, deliver, handshake) == []
+    assert seen_by(group.program).count == 1
+    assert group.collect() == {by_hash(group, seen_by(group.program).hash): (held(point),)}
+    assert Counters.read().since(before) == Counters(1, 0)
+
+
+@needs_program
+@each_point
+@pytest.mark.parametrize(("heir", "error"), [(REFUSE, 0), (EMPTY, -_ENOENT), (SIZE, -_ENOENT)])
+def test_program_that_drops_resets_the_connection(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point, heir: int, error: int
+) -> None:
+    """SK_DROP, also for want of an heir: the peer is reset and nobody accepts anything."""
+    group = make(make_group, shape, heir)
+    deliver = delivery_to(group)
+    before = Counters.read()
+    handshake = reach(point, group, deliver)
+    group.leave(CLOSING)
+    assert ReplyKind.RESET in finish(point, deliver, handshake)
+    assert group.collect() == {}
+    assert Counters.read().since(before) == Counters(0, 1)
+    assert (seen_by(group.program).count, seen_by(group.program).error) == (1, error)
+
+
+@needs_program
+@needs_sysctl
+@each_point
+@pytest.mark.parametrize("attached", [True, False], ids=["program-for-selection", "no-program"])
+def test_sysctl_lets_the_hash_choose_the_heir(
+    make_group: MakeGroup,
+    delivery_to: DeliveryTo,
+    loaded: Callable[..., Program],
+    wire: Wire,
+    shape: Shape,
+    point: Point,
+    attached: bool,
+) -> None:
+    """With tcp_migrate_req what waits moves to where its hash points among those who are left.
+
+    A program that was not loaded for migration is not asked, and none is needed. The hash is learnt beforehand, from
+    a connection of the same four-tuple that migrated under a program which saw it.
+    """
+    group = make(make_group, shape, BY_HASH)
+    deliver = delivery_to(group)
+    packet = deliver.command(CLOSING)
+    handshake = reach(point, group, deliver, packet)
+    group.leave(CLOSING)
+    finish(point, deliver, handshake)
+    hash_ = seen_by(group.program).hash
+    group.collect()
+    deliver.finish()
+
+    group.replace_program(loaded("reference", size=SIZE))
+    group.restore()
+    wire.settings.set(SYSCTL, 1)
+    before = Counters.read()
+    handshake = reach(point, group, deliver, packet)
+    group.program.new_results()
+    if not attached:
+        group.detach()
+    group.leave(CLOSING)
+    assert finish(point, deliver, handshake) == []
+    assert group.collect() == {by_hash(group, hash_): (held(point),)}
+    assert Counters.read().since(before) == Counters(1, 0)
+    assert group.program.new_results() == {}
+
+
+@each_point
+def test_without_migration_a_closing_listener_resets(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+) -> None:
+    """What was not accepted dies with its listener, though the group has others: so on every kernel by default."""
+    group = make_group(shape, size=SIZE)
+    deliver = delivery_to(group)
+    handshake = reach(point, group, deliver)
+    group.leave(CLOSING)
+    assert ReplyKind.RESET in finish(point, deliver, handshake)
+    assert group.collect() == {}
+
+
+@needs_program
+@each_point
+def test_nobody_is_left_to_inherit(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:
+    """A group of one has no heir: the connection is reset without the program being asked."""
+    group = make_group(shape, program="migrate", size=1)
+    group.program.state = CLOSING
+    deliver = delivery_to(group)
+    handshake = reach(point, group, deliver)
+    group.leave(CLOSING)
+    assert ReplyKind.RESET in finish(point, deliver, handshake)
+    assert seen_by(group.program).count == 0
+
+
+@needs_program
+def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape) -> None:
+    """All that waits moves: forty connections, half of them still without their ACK."""
+    group = make(make_group, shape, HEIR)
+    deliver = delivery_to(group)
+    before = Counters.read()
+    handshakes = [deliver.begin(deliver.command(CLOSING)) for _ in range(40)]
+    complete, open_ = handshakes[:20], handshakes[20:]
+    assert [deliver.complete(each, b"early") for each in complete] == [[]] * 20
+    group.leave(CLOSING)
+    assert deliver.settle() == []
+    assert [deliver.complete(each, b"late") for each in open_] == [[]] * 20
+    assert group.collect() == {HEIR: (b"early",) * 20 + (b"late",) * 20}
+    assert Counters.read().since(before) == Counters(40, 0)
+    assert seen_by(group.program).count == 40
+
+
+def by_epoll(listener: socket.socket) -> None:
+    """Sleep in epoll_wait until the listener is ready."""
+    with select.epoll() as poll:
+        poll.register(listener.fileno(), select.EPOLLIN)
+        assert poll.poll(WAKE_SECONDS), "epoll was not woken"
+
+
+def by_poll(listener: socket.socket) -> None:
+    """Sleep in poll until the listener is ready."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    assert poll.poll(WAKE_SECONDS * 1000), "poll was not woken"
+
+
+def by_accept(listener: socket.socket) -> None:
+    """Sleep in accept until there is a connection."""
+    listener.settimeout(None)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(WAKE_SECONDS), 0))
+    connection, _ = listener.accept()  # BlockingIOError once the time is over
+    connection.close()
+
+
+@needs_program
+@pytest.mark.shapes(bind=Bind.ANY)
+@each_point
+@pytest.mark.parametrize("sleep", [by_epoll, by_poll, by_accept], ids=["epoll", "poll", "accept"])
+def test_heir_is_woken(
+    make_group: MakeGroup,
+    delivery_to: DeliveryTo,
+    shape: Shape,
+    point: Point,
+    sleep: Callable[[socket.socket], None],
+) -> None:
+    """A thread that sleeps on the heir is told of what it inherits ("tcp: call sk_data_ready() after listener
+    migration", 2026): without it the connection waits for the next one to come.
+    """
+    group = make(make_group, shape, HEIR)
+    deliver = delivery_to(group)
+    handshake = reach(point, group, deliver)
+    failed: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            sleep(group.socket_of(HEIR))
+        except (AssertionError, OSError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while thread.is_alive() and not asleep(thread):
+        pass
+    group.leave(CLOSING)
+    finish(point, deliver, handshake)
+    thread.join()
+    assert failed == []
+
+
+def asleep(thread: threading.Thread) -> bool:
+    """Tell whether a thread sleeps in the kernel."""
+    status = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    return status.rpartition(")")[2].split()[0] == "S"
