@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-R0, R1, R2, R3, R4, R6, R10 = 0, 1, 2, 3, 4, 6, 10
+R0, R1, R2, R3, R4, R5, R6, R10 = 0, 1, 2, 3, 4, 5, 6, 10
 
 SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_ASSIGN = 82, 46, 124
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
@@ -40,6 +40,16 @@ def store_word(destination: int, offset: int, immediate: int) -> bytes:
     return _one(0x62, destination, offset=offset, immediate=immediate)
 
 
+def store_double(destination: int, offset: int, immediate: int) -> bytes:
+    """Return `*(u64 *)(destination + offset) = immediate`."""
+    return _one(0x7A, destination, offset=offset, immediate=immediate)
+
+
+def store_register(size: int, destination: int, source: int, offset: int) -> bytes:
+    """Return `*(uSIZE *)(destination + offset) = source` for a size of 1, 2, 4 or 8 bytes."""
+    return _one({1: 0x73, 2: 0x6B, 4: 0x63, 8: 0x7B}[size], destination, source, offset)
+
+
 def map_of(destination: int, fd: int) -> bytes:
     """Return `destination = map`, by the map's file descriptor; takes two slots."""
     return _one(0x18, destination, 1, immediate=fd) + _one(0)
@@ -55,6 +65,11 @@ def skip_if_equal(register: int, immediate: int, slots: int) -> bytes:
     return _one(0x15, register, offset=slots, immediate=immediate)
 
 
+def skip_if_greater(register: int, other: int, slots: int) -> bytes:
+    """Return `if (register > other)` skip that many of the slots that follow."""
+    return _one(0x2D, register, other, offset=slots)
+
+
 def leave() -> bytes:
     """Return the exit."""
     return _one(0x95)
@@ -65,13 +80,13 @@ def verdict(value: int) -> bytes:
     return move(R0, value) + leave()
 
 
-def select(map_fd: int, index: int) -> bytes:
-    """Return the call `bpf_sk_select_reuseport(ctx, map, &index, 0)`, its answer in r0; r1 must be the context."""
+def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
+    """Return the call `bpf_sk_select_reuseport(ctx, map, &index, flags)`, its answer in r0; r1 must be the context."""
     return b"".join((
         store_word(R10, -4, index),
         map_of(R2, map_fd),
         copy(R3, R10),
         add(R3, -4),
-        move(R4, 0),
+        move(R4, flags),
         call(SELECT_REUSEPORT),
     ))  # fmt: skip

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What the verifier lets a program of this type do, on every kernel: each row is a few instructions long.
+
+Neighbours in the table differ by one number, so that what is refused is refused for the reason that the row names.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import instructions as bpf
+from harness.features import FEATURES, SELECT_OR_MIGRATE, present
+from harness.layout import InnerMap
+from harness.libbpf import BpfError, create_map, load_instructions
+from harness.programs import VARIANTS
+from harness.refusal import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.program import Program
+    from harness.wire import Wire
+
+DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_SK = 0, 8, 16, 20, 24, 28, 32, 40, 48
+"""Offsets in struct sk_reuseport_md (include/uapi/linux/bpf.h)."""
+
+END = 56
+LOOKUP, UPDATE, DELETE, GET_PRANDOM, SKB_STORE_BYTES, REDIRECT, LOAD_BYTES, LOAD_BYTES_RELATIVE = (
+    1,
+    2,
+    3,
+    7,
+    9,
+    23,
+    26,
+    68,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold a program in a few words, its instructions, and whether the verifier takes it."""
+
+    name: str
+    program: bytes
+    accepted: bool
+    requires: str = ""
+    """The feature without which it is refused after all."""
+
+
+def read(offset: int, size: int) -> bytes:
+    """Return a program that reads a field of its context and passes."""
+    return bpf.load(size, bpf.R6, bpf.R1, offset) + bpf.verdict(1)
+
+
+def write(offset: int, size: int) -> bytes:
+    """Return a program that writes a field of its context and passes."""
+    return bpf.move(bpf.R6, 1) + bpf.store_register(size, bpf.R1, bpf.R6, offset) + bpf.verdict(1)
+
+
+def data(at: int, *, checked: int, store: bool = False) -> bytes:
+    """Return a program that touches a byte of the packet after checking that so many are there."""
+    touch = bpf.store_register(1, bpf.R2, bpf.R4, at) if store else bpf.load(1, bpf.R4, bpf.R2, at)
+    return b"".join((
+        bpf.move(bpf.R4, 0),
+        bpf.load(8, bpf.R2, bpf.R1, DATA),
+        bpf.load(8, bpf.R3, bpf.R1, DATA_END),
+        bpf.copy(bpf.R6, bpf.R2),
+        bpf.add(bpf.R6, checked),
+        bpf.skip_if_greater(bpf.R6, bpf.R3, 1),
+        touch,
+        bpf.verdict(1),
+    ))  # fmt: skip
+
+
+def bytes_helper(function: int, length: int) -> bytes:
+    """Return a program that reads so many bytes of the packet onto its stack."""
+    return b"".join((
+        bpf.store_double(bpf.R10, -8, 0),
+        bpf.move(bpf.R2, 0),
+        bpf.copy(bpf.R3, bpf.R10),
+        bpf.add(bpf.R3, -8),
+        bpf.move(bpf.R4, length),
+        bpf.move(bpf.R5, 1),
+        bpf.call(function),
+        bpf.verdict(1),
+    ))  # fmt: skip
+
+
+FIELDS = {"len": LEN, "eth_protocol": ETH_PROTOCOL, "ip_protocol": IP_PROTOCOL, "bind_inany": BIND_INANY, "hash": HASH}
+WIDTHS = {"len": {1, 2, 4}, "eth_protocol": {2, 4}, "ip_protocol": {1, 2, 4}, "bind_inany": {1, 2, 4}, "hash": {4}}
+"""sk_reuseport_is_valid_access (net/core/filter.c): hash as a whole, eth_protocol not by the byte."""
+
+ROWS = [
+    *(
+        Row(f"read-{size}-bytes-of-{name}", read(offset, size), size in WIDTHS[name])
+        for name, offset in FIELDS.items()
+        for size in (1, 2, 4, 8)
+    ),
+    *(Row(f"read-{size}-bytes-of-data", read(DATA, size), size == 8) for size in (1, 2, 4, 8)),
+    *(Row(f"read-{size}-bytes-of-data_end", read(DATA_END, size), size == 8) for size in (4, 8)),
+    *(Row(f"read-{size}-bytes-of-sk", read(SK, size), size == 8, "get_socket_cookie") for size in (4, 8)),
+    *(Row(f"read-{size}-bytes-of-migrating", read(MIGRATING_SK, size), size == 8, "migrating_sk") for size in (4, 8)),
+    Row("read-second-byte-of-len", read(LEN + 1, 1), True),
+    Row("read-high-half-of-len", read(LEN + 2, 2), True),
+    Row("read-high-half-of-hash", read(HASH + 2, 2), False),
+    Row("read-across-two-bytes-unaligned", read(LEN + 1, 2), False),
+    Row("read-behind-hash", read(HASH + 4, 4), False),
+    Row("read-behind-the-context", read(END, 4), False),
+    Row("read-before-the-context", read(-4, 4), False),
+    *(Row(f"write-{name}", write(offset, 4), False) for name, offset in FIELDS.items()),
+    Row("write-data", write(DATA, 8), False),
+    Row("data-within-what-was-checked", data(7, checked=8), True),
+    Row("data-behind-what-was-checked", data(8, checked=8), False),
+    Row("data-never-checked", data(0, checked=0), False),
+    Row("data-written", data(7, checked=8, store=True), False),
+    Row("no-verdict", bpf.leave(), False),
+    *(Row(f"return-{value}", bpf.verdict(value), True) for value in (0, 1, 2, -1)),
+    Row("load-one-byte", bytes_helper(LOAD_BYTES, 1), True),
+    Row("load-all-of-the-buffer", bytes_helper(LOAD_BYTES, 8), True),
+    Row("load-more-than-the-buffer", bytes_helper(LOAD_BYTES, 9), False),
+    Row("load-nothing", bytes_helper(LOAD_BYTES, 0), False),
+    Row("load-relative", bytes_helper(LOAD_BYTES_RELATIVE, 8), True),
+    Row("load-relative-nothing", bytes_helper(LOAD_BYTES_RELATIVE, 0), False),
+    Row("store-bytes-in-the-packet", bytes_helper(SKB_STORE_BYTES, 8), False),
+    Row("redirect", bpf.move(bpf.R1, 1) + bpf.move(bpf.R2, 0) + bpf.call(REDIRECT) + bpf.verdict(1), False),
+    Row("random-number", bpf.call(GET_PRANDOM) + bpf.verdict(1), True),
+]  # fmt: skip
+
+
+def outcome(program: bytes, *, attach_type: int = 0) -> bool:
+    """Return whether the verifier takes a program; any other refusal than the verifier's is an error."""
+    try:
+        os.close(load_instructions("sk_reuseport", program, attach_type=attach_type))
+    except BpfError as error:
+        if error.errno not in {errno.EACCES, errno.EINVAL}:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_few_instructions(row: Row, wire: Wire) -> None:
+    """The verifier takes the program, or refuses it, as the row says."""
+    able = not row.requires or present(row.requires)
+    assert outcome(row.program) == (row.accepted and able)
+
+
+SELECTABLE = {"sockarray": "", "sockmap": "select_from_sockmap", "sockhash": "select_from_sockmap"}
+
+
+@pytest.mark.parametrize("kind", ["sockarray", "sockmap", "sockhash", "array", "hash"])
+def test_map_for_the_selection(wire: Wire, kind: str) -> None:
+    """bpf_sk_select_reuseport takes a map of sockets alone; a sockmap and a sockhash since 9fed9000c5c6."""
+    feature = SELECTABLE.get(kind)
+    with closing(create_map(kind, max_entries=1)) as made:
+        program = bpf.select(made.fd, 0) + bpf.verdict(1)
+        assert outcome(program) == (feature is not None and (not feature or present(feature)))
+
+
+@pytest.mark.parametrize("function", [LOOKUP, UPDATE, DELETE], ids=["lookup", "update", "delete"])
+@pytest.mark.parametrize("kind", ["sockarray", "array"])
+def test_map_of_sockets_is_for_selecting_alone(wire: Wire, kind: str, function: int) -> None:
+    """A program may not look into a sockarray, nor change it; the same call on an array is fine, but for deleting.
+
+    An array's delete is taken by the verifier and refused each time it runs.
+    """
+    with closing(create_map(kind, max_entries=1)) as made:
+        program = b"".join((
+            bpf.store_word(bpf.R10, -4, 0),
+            bpf.store_double(bpf.R10, -16, 0),
+            bpf.map_of(bpf.R1, made.fd),
+            bpf.copy(bpf.R2, bpf.R10),
+            bpf.add(bpf.R2, -4),
+            bpf.copy(bpf.R3, bpf.R10),
+            bpf.add(bpf.R3, -16),
+            bpf.move(bpf.R4, 0),
+            bpf.call(function),
+            bpf.verdict(1),
+        ))  # fmt: skip
+        assert outcome(program) == (kind == "array")
+
+
+@pytest.mark.parametrize("flags", [0, 1, -1])
+def test_flags_of_the_selection_are_not_looked_at(wire: Wire, flags: int) -> None:
+    """The helper has flags that mean nothing (ARG_ANYTHING): any number is taken."""
+    with closing(create_map("sockarray", max_entries=1)) as made:
+        assert outcome(bpf.select(made.fd, 0, flags=flags) + bpf.verdict(1))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_loads(load: Callable[..., Program], wire: Wire, name: str) -> None:
+    """Each program of the table loads where the kernel has what its row requires, and is refused where it has not."""
+    missing = [feature for feature in VARIANTS[name].requires if not present(feature)]
+    if missing:
+        assert set(missing) <= FEATURES.keys()
+        with pytest.raises(BpfError):
+            load(name)
+        return
+    with load(name) as program:
+        assert set(VARIANTS[name].maps) <= program.maps.keys()
+
+
+@pytest.mark.parametrize("inner_map", InnerMap)
+def test_reference_takes_every_map_of_sockets(load: Callable[..., Program], wire: Wire, inner_map: InnerMap) -> None:
+    """One object serves three types of inner map: the template of the outer map decides."""
+    if (feature := SELECTABLE[inner_map]) and not present(feature):
+        with refused(errno.EINVAL):
+            load("reference", inner_map=inner_map)
+        return
+    load("reference", inner_map=inner_map).close()
+
+
+@pytest.mark.requires("select_or_migrate")
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name.startswith("return-")], ids=lambda row: row.name)
+def test_migrating_programs_are_held_to_the_same(row: Row, wire: Wire) -> None:
+    """SELECT_OR_MIGRATE changes when a program runs, not what it may return."""
+    assert outcome(row.program, attach_type=SELECT_OR_MIGRATE) == row.accepted
