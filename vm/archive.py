@@ -18,7 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import filelock
 
@@ -310,7 +310,8 @@ class Archive:
         """Run one of apt's programs on `suites` and return its output; FetchError's subclasses when it fails."""
         tool = _APT_HELPER if program == "apt-helper" else find_tool(program, package="apt")
         configuration = self._configuration(suites)
-        with tempfile.TemporaryFile(dir=self.root) as output, tempfile.TemporaryFile(dir=self.root) as complaints:
+        # In memory: a full disk could not hold what apt says of it.
+        with _memory_file("output") as output, _memory_file("complaints") as complaints:
             reader, writer = os.pipe()
             try:
                 process = subprocess.Popen(
@@ -507,6 +508,10 @@ def _write(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)
+
+
+def _memory_file(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(name), "w+b")
 
 
 def _environment() -> dict[str, str]:

@@ -26,7 +26,7 @@ LONGEST = 100  # lines of a splat
 
 _ALLOWED = Path(__file__).with_name("console.toml")
 
-_PREFIX = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
+_PREFIX = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?)?")
 _CUT_HERE = "------------[ cut here ]------------"
 _END_TRACE = re.compile(r"^---\[ end ")
 

@@ -107,6 +107,8 @@ class Controller:
         progress = self._progress[name]
         status = node.gateway.newchannel()
         status.setcallback(lambda message: self._hear(name, message))
+        if progress.ending is not None and not self._is_given_up(name):
+            self._append_to_console(name, f"\n{console.NEW_VM}{progress.ending.why}\n".encode())
         progress.status, progress.ending = status, None
         nothing_left = self._scheduling.collected(name) and not self._scheduling.left(name)
         order = Order(
@@ -145,8 +147,7 @@ class Controller:
         progress, result = self._progress[name], self._recorder.kernels[name]
         match status:
             case bytes():
-                with self._lock, self._console_of(name).open("ab") as file:
-                    file.write(status)
+                self._append_to_console(name, status)
             case Progress():
                 self._board.show(name, f"{status.phase} {status.detail}".strip())
             case SlotWanted():
@@ -177,7 +178,8 @@ class Controller:
         name = kernel_of(report.node)
         text = self._read_console(name)
         report.taken_as, what = self._cause_of_death(name, text)
-        report.longrepr = f"{crashitem} took its VM down: {what}"
+        report.location = (report.location[0], None, crashitem.partition("::")[2] or crashitem)
+        report.longrepr = f"{what} (the VM went down with the case)"
         report.sections.append((f"console of {name}", console.tail(text)))
 
     def _cause_of_death(self, name: str, text: str) -> tuple[Outcome, str]:
@@ -252,8 +254,6 @@ class Controller:
     def _lose(self, name: str, why: str) -> None:
         progress = self._progress[name]
         progress.lost += 1
-        with self._lock, self._console_of(name).open("ab") as file:
-            file.write(f"\n{console.NEW_VM}{why}\n".encode())
         if self._is_given_up(name):
             self._scheduling.give_up(name)
             if not self._scheduling.collected(name) or self._scheduling.left(name):
@@ -263,8 +263,8 @@ class Controller:
         progress = self._progress[name]
         return bool(progress.trouble) or progress.lost >= self._plan.lost_vms
 
-    def _report_error(self, name: str, message: str) -> None:
-        """Have pytest report an error that is no case's."""
+    def _report_error(self, name: str, message: str, *, excerpt: str | None = None) -> None:
+        """Have pytest report an error that is no case's, with `excerpt` or the last words of the console."""
         report = KernelReport(
             nodeid=f"kernel {name}",
             location=(f"kernel {name}", None, f"kernel {name}"),
@@ -273,8 +273,9 @@ class Controller:
             longrepr=message,
             when="setup",
         )
-        if text := self._read_console(name):
-            report.sections.append((f"console of {name}", console.tail(text)))
+        excerpt = console.tail(self._read_console(name)) if excerpt is None else excerpt
+        if excerpt:
+            report.sections.append((f"console of {name}", excerpt))
         self._board.tell(f"{name}: ERROR {message}")
         self._config.hook.pytest_runtest_logreport(report=report)
 
@@ -349,7 +350,8 @@ class Controller:
             )
             if splat.case is not None:
                 self._recorder.add_splat(name, splat.case, title=splat.title)
-            self._report_error(name, f"{splat.kind} while {splat.case or 'no case'} ran: {splat.title}")
+            during = f"while {splat.case} ran" if splat.case else "outside any case"
+            self._report_error(name, f"{splat.title} ({during})", excerpt=splat.excerpt)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of kernels and topics, and what differs between kernels."""
@@ -360,6 +362,10 @@ class Controller:
 
     def _console_of(self, name: str) -> Path:
         return self._directory / name / "console.log"
+
+    def _append_to_console(self, name: str, text: bytes) -> None:
+        with self._lock, self._console_of(name).open("ab") as file:
+            file.write(text)
 
     def _read_console(self, name: str) -> str:
         with self._lock, contextlib.suppress(FileNotFoundError):

@@ -83,5 +83,5 @@ def _reason_of(report: pytest.TestReport) -> str:
     if isinstance(longrepr, tuple):
         return str(longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(longrepr, "reprcrash", None)
-    text = str(crash.message) if crash is not None else report.longreprtext
+    text = str(longrepr if crash is None else crash.message)
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Stand in for QEMU: print a console, speak the protocol of vm.pid1 on the port, and run the worker right here.
+
+The last argument is the port's file descriptor. The one before, where there is one, says what goes wrong:
+
+    dies        the kernel panics before it can say hello
+    silent      it never says hello
+    mute        it boots, but nothing of what is written to its kernel log reaches the console
+"""
+
+import json
+import os
+import sys
+import time
+
+*wrong, number = sys.argv[1:]
+print("[    0.000000] Linux version 6.1.0 (builder@example)", flush=True)
+if wrong == ["dies"]:
+    print("[    1.234567] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", flush=True)
+    sys.exit()
+if wrong == ["silent"]:
+    time.sleep(600)
+
+port = int(number)
+os.write(port, json.dumps({"release": "6.1.0-fake", "cmdline": "quiet", "notes": []}).encode() + b"\n")
+line = b""
+while not line.endswith(b"\n"):
+    line += os.read(port, 1)
+wanted = json.loads(line)
+log = os.open(os.devnull, os.O_WRONLY) if wrong == ["mute"] else os.dup(1)
+os.environ.update(wanted["environment"], REUSEPORT_KMSG=f"/proc/self/fd/{log}")
+os.chdir(wanted["directory"])
+os.dup2(port, 0)
+os.dup2(port, 1)
+exec(eval(sys.stdin.readline()))
