@@ -53,8 +53,8 @@ def module(name: str, *, depends: str = "", softdep: str = "") -> bytes:
     return header + body[len(header) :] + sections
 
 
-def deb(control: str, files: Mapping[str, bytes]) -> bytes:
-    """Return a package: an ar archive of a version, a tar of the control file, and a tar of the files; see deb(5)."""
+def packed(control: str, files: Mapping[str, bytes]) -> bytes:
+    """Return a package: an ar archive of a version, a tar of the control file and a tar of the files, by deb(5)."""
     members = {
         "debian-binary": b"2.0\n",
         "control.tar.gz": gzip.compress(_tar({"control": control.encode()}), 1),
@@ -107,7 +107,7 @@ class FakeArchive:
         control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: T <t@example.org>\n"
         control += f"Depends: {depends}\n" if depends else ""
         file = pool / f"{name}_{version}_amd64.deb"
-        file.write_bytes(deb(f"{control}Description: test\n", files))
+        file.write_bytes(packed(f"{control}Description: test\n", files))
         file.with_suffix(".control").write_text(f"{control}Description: test\n")
         return file
 

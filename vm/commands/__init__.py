@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-EXIT_INFRASTRUCTURE = 3
+from vm.outcomes import EXIT_STATUS, Verdict
+
+EXIT_INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
 """A kernel could not be fetched or built: nothing was learnt about it."""
 EXIT_USAGE = 4
 """A word that names no kernel, a path that holds none; as pytest's usage error."""
