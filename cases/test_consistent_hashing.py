@@ -7,6 +7,7 @@ clients. Every datagram is checked against the model, and who moved is counted f
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,18 @@ def balance(owners: Owners) -> float:
     return max(counts.values()) * len(counts) / len(owners)
 
 
+def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[str, object]:
+    """Return what harness/disruption.py reports."""
+    return {
+        "kernel": os.uname().release,
+        "program": program,
+        "clients": CLIENTS,
+        "members": SIZE,
+        **share,
+        "busiest": balance(owners),
+    }
+
+
 @pytest.mark.parametrize(("program", "bound"), [("maglev", 0.03), ("rendezvous", 0.0)])
 def test_leaving_moves_little_and_returning_moves_it_back(
     make_group: MakeGroup,
@@ -91,8 +104,7 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     after = deliver.many(packets)
     assert after == deliver.predict(packets)
     share = moved(before, after)
-    record_property("disruption", {"program": program, "clients": CLIENTS, "members": SIZE, **share})
-    record_property("balance", {"program": program, "before": balance(before), "after": balance(after)})
+    record_property("disruption", measured(program, share, before))
     assert share["own"] == 1
     assert share["others"] <= bound
     assert None not in after
@@ -121,8 +133,7 @@ def test_fall_back_of_the_kernel_moves_half(
     after = deliver.many(packets)
     assert after == deliver.predict(packets, hashes)
     share = moved(before, after)
-    record_property("disruption", {"program": "fall-back", "clients": CLIENTS, "members": SIZE, **share})
-    record_property("balance", {"program": "fall-back", "before": balance(before), "after": balance(after)})
+    record_property("disruption", measured("fall-back to hash", share, before))
     assert share["own"] == 1
     assert 0.45 < share["others"] < 0.55
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Carry what the cases of consistent hashing measured into the summary, results/disruption.json, and a picture.
+
+A case states it as the property `disruption`, a `Disruption` as a mapping; the picture is drawn by
+`python -m harness plot`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+NAME = "plot"
+HELP = "draw what the last run measured of consistent hashing (results/disruption.json) as results/disruption.png"
+
+RESULTS = Path("results")
+DATA, PICTURE = "disruption.json", "disruption.png"
+_FOUND = pytest.StashKey[list["Disruption"]]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disruption:
+    """Hold who moved when one member left, in parts of one, and the busiest member's load in multiples of the mean."""
+
+    kernel: str
+    program: str
+    clients: int
+    members: int
+    own: float
+    """Of the clients of the member that left."""
+    others: float
+    """Of all other clients."""
+    busiest: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kernel}: {self.program}: one of {self.members} members leaves: of {self.clients} clients "
+            f"{self.own:.2%} of its own and {self.others:.2%} of the others' move; "
+            f"the busiest had {self.busiest:.2f} times the mean"
+        )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for what is measured."""
+    config.stash[_FOUND] = []
+    config.pluginmanager.register(_Collector(config.stash[_FOUND]))
+
+
+class _Collector:
+    def __init__(self, found: list[Disruption]) -> None:
+        self._found = found
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what a case measured, wherever it ran."""
+        if report.when == "teardown":
+            self._found += [Disruption(**value) for name, value in report.user_properties if name == "disruption"]  # type: ignore[arg-type]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the numbers and keep them for the picture."""
+    found = config.stash[_FOUND]
+    if not found:
+        return
+    terminalreporter.section("consistent hashing")
+    for each in found:
+        terminalreporter.line(str(each))
+    directory = config.rootpath / RESULTS
+    directory.mkdir(exist_ok=True)
+    temporary = directory / f"{DATA}.tmp"
+    temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+    temporary.rename(directory / DATA)
+    terminalreporter.line(f"python -m harness plot draws {RESULTS / PICTURE}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Draw the picture; return 1 if nothing was measured or nothing can draw."""
+    try:
+        found = [Disruption(**each) for each in json.loads((RESULTS / DATA).read_text())]
+    except FileNotFoundError:
+        print(f"{RESULTS / DATA} is not there: run the cases of cases/test_consistent_hashing.py first")
+        return 1
+    try:
+        draw(found, RESULTS / PICTURE)
+    except ModuleNotFoundError:
+        print("matplotlib is not installed: pip install 'matplotlib>=3.6'")
+        return 1
+    print(RESULTS / PICTURE)
+    return 0
+
+
+def draw(found: Sequence[Disruption], path: Path) -> None:
+    """Draw two rows of bars, for each kernel and program: who moved, and how unevenly clients are spread."""
+    import matplotlib as mpl  # noqa: PLC0415  # a second to import, for this command alone
+
+    mpl.use("Agg")
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    labels = [f"{each.program}\n{each.kernel}" for each in found]
+    figure, (moved, spread) = pyplot.subplots(2, 1, figsize=(max(6, 1.4 * len(found)), 8), layout="constrained")
+    bars = moved.bar(labels, [100 * each.others for each in found])
+    moved.bar_label(bars, [f"{each.others:.2%}" for each in found])
+    moved.set(ylabel="% of the other members' clients", title=f"One of {found[0].members} members leaves: who moves")
+    bars = spread.bar(labels, [each.busiest for each in found])
+    spread.bar_label(bars, [f"{each.busiest:.2f}" for each in found])
+    spread.set(ylabel="times the mean", title="Clients of the busiest member")
+    figure.savefig(path)
+    pyplot.close(figure)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The tables of consistent hashing keep what they promise, whatever the members and their weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.abi import NOBODY, TABLE_SIZE
+from harness.consistent import (
+    hash_address,
+    hash_client,
+    maglev_table,
+    rendezvous_nodes,
+    rendezvous_owner,
+    rendezvous_seeds,
+    scramble,
+)
+
+SMALL = 251  # a prime
+WEIGHTS = st.dictionaries(st.integers(0, 15), st.integers(0, 4), min_size=1, max_size=8)
+few = settings(deadline=None, max_examples=50)
+
+
+@pytest.mark.parametrize(("word", "scrambled"), [(0, 0), (1, 0x514E28B7), (0xFFFFFFFF, 0x81F16F39)])
+def test_scramble_is_the_finalizer_of_murmurhash3(word: int, scrambled: int) -> None:
+    assert scramble(word) == scrambled
+
+
+def test_hash_of_a_client_takes_all_of_its_address_and_port() -> None:
+    clients = [("192.0.2.1", 1), ("192.0.2.1", 2), ("192.0.2.2", 1), ("2001:db8::1", 1), ("2001:db8:1::1", 1)]
+    assert len({hash_client(*client) for client in clients}) == len(clients)
+    assert hash_address("192.0.2.1") == scramble(int.from_bytes(bytes([192, 0, 2, 1]), "little"))
+
+
+def test_table_has_the_size_that_the_header_gives_it() -> None:
+    assert len(maglev_table({0: 1})) == TABLE_SIZE
+    assert all(TABLE_SIZE % divisor for divisor in range(2, 100))
+
+
+@few
+@given(WEIGHTS)
+def test_entries_are_in_proportion_to_the_weights(weights: dict[int, int]) -> None:
+    table = Counter(maglev_table(weights, size=SMALL))
+    total = sum(weights.values())
+    if not total:
+        assert table == {NOBODY: SMALL}
+        return
+    for member, weight in weights.items():
+        assert abs(table[member] - SMALL * weight / total) <= max(weights.values())
+
+
+@few
+@given(st.integers(2, 12), st.integers(0, 11))
+def test_table_changes_little_when_a_member_leaves(size: int, leaving: int) -> None:
+    leaving %= size
+    before = maglev_table(dict.fromkeys(range(size), 1))
+    after = maglev_table({member: 1 for member in range(size) if member != leaving})
+    others = [pair for pair in zip(before, after, strict=True) if pair[0] != leaving]
+    assert leaving not in after
+    assert sum(old != new for old, new in others) <= 0.03 * len(others)
+
+
+@few
+@given(WEIGHTS, st.lists(st.integers(0, 0xFFFFFFFF), min_size=1, max_size=50))
+def test_nobody_moves_to_a_member_that_was_there(weights: dict[int, int], clients: list[int]) -> None:
+    stages = [
+        {member: weight for member, weight in weights.items() if member != leaving} for leaving in (None, min(weights))
+    ]
+    owners = [
+        [rendezvous_owner(client, rendezvous_seeds(rendezvous_nodes(stage))) for client in clients] for stage in stages
+    ]
+    (before, after) = next(pairwise(owners))
+    assert all(old in (new, min(weights)) for old, new in zip(before, after, strict=True))
+
+
+def test_nodes_end_with_nobody() -> None:
+    assert rendezvous_seeds((3, 7 | 1 << 16, NOBODY, 5)) == ((scramble(3), 3), (scramble(7 | 1 << 16), 7))
+    assert rendezvous_owner(1, ()) == NOBODY

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What cases measure of consistent hashing is printed, kept and drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.__main__ import main
+
+if TYPE_CHECKING:
+    import pytest
+
+pytest_plugins = ["pytester"]
+CASE = """
+def test_measured(record_property):
+    record_property("disruption", {
+        "kernel": "6.1", "program": "maglev", "clients": 100, "members": 4,
+        "own": 1.0, "others": 0.0123, "busiest": 1.5,
+    })
+"""
+
+
+def test_numbers_are_printed_and_drawn(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    pytester.makepyfile(CASE)
+    result = pytester.runpytest_inprocess("-p", "harness.disruption")
+    result.stdout.fnmatch_lines(
+        ["6.1: maglev: one of 4 members leaves: of 100 clients 100.00% of its own and 1.23% of the others' move*"]
+    )
+    assert main(["plot"]) == 0
+    assert (pytester.path / "results" / "disruption.png").read_bytes().startswith(b"\x89PNG")
+    assert "results/disruption.png" in capsys.readouterr().out
+
+
+def test_nothing_measured_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot"]) == 1
+    assert "run the cases" in capsys.readouterr().out
