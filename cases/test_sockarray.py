@@ -225,6 +225,21 @@ def test_socket_is_in_one_slot_at_most(bench: Bench, array: Map, protocol: Proto
                     put(target, index, bench[number], flags=flags)
 
 
+@rule("sockarray.or-sockmap")
+@both
+@pytest.mark.requires("select_from_sockmap", "udp_in_sockmap")
+def test_socket_is_in_a_sockarray_or_in_sockmaps(bench: Bench, array: Map, protocol: Protocol) -> None:
+    """Both keep a note in the socket (`sk_user_data`): what is in the one is EBUSY for the other."""
+    first, second = bench.group(2, protocol)
+    with closing(create_map("sockmap", max_entries=2)) as sockmap:
+        put(array, 0, bench[first])
+        with refused(errno.EBUSY):
+            put(sockmap, 0, bench[first])
+        put(sockmap, 1, bench[second])
+        with refused(errno.EBUSY):
+            put(array, 1, bench[second])
+
+
 @rule("sockarray.replace")
 @both
 def test_socket_that_was_replaced_is_free_again(bench: Bench, array: Map, protocol: Protocol) -> None:
@@ -347,6 +362,7 @@ def _until_free(array: Map, index: int, made: socket.socket) -> None:
 
 
 @rule("sockarray.accepted-children")
+@pytest.mark.ledger("K9")
 @families
 def test_connections_of_a_listener_leave_its_slot_alone(bench: Bench, array: Map, family: Family) -> None:
     """An accepted socket is a copy of its listener, but not a member of its array (c9a368f1c0fb)."""

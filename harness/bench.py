@@ -20,6 +20,7 @@ from harness.abi import pack_command
 from harness.layout import Family, Protocol
 from harness.packets import Packet
 from harness.verdict import ReplyKind
+from harness.wire import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,6 +191,16 @@ class Bench:
         """Send one packet's frames (of TCP the SYN alone); return the kinds of replies."""
         sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
         return [reply.kind for reply in self.wire.send(sent)]
+
+    def join_multicast(self, number: int, group: str, family: Family) -> None:
+        """Let a UDP socket hear a multicast group on the wire."""
+        index = socket.if_nametoindex(SERVER_LINK)
+        if family is Family.IPV4:
+            request = socket.inet_aton(group) + bytes(4) + struct.pack("=i", index)
+            self[number].setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        else:
+            request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=i", index)
+            self[number].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
 
     def allow_fast_open(self, number: int) -> None:
         """Let a listener take data in a SYN."""

@@ -87,6 +87,24 @@ def with_data_offset(packet: Packet, frame: bytes, words: int) -> bytes:
     return bytes(changed)
 
 
+def to_group(frame: bytes, family: Family, group: str) -> bytes:
+    """Return a datagram's frame for a multicast or broadcast address instead of the server's."""
+    parsed: Any = Ether(frame)
+    network = parsed[IP] if family is Family.IPV4 else parsed[IPv6]
+    address = ipaddress.ip_address(group)
+    network.dst = group
+    if family is Family.IPV6:
+        parsed.dst = "33:33:" + ":".join(f"{byte:02x}" for byte in address.packed[-4:])
+    elif address.is_multicast:
+        parsed.dst = "01:00:5e:" + ":".join(f"{byte:02x}" for byte in address.packed[-3:])
+    else:
+        parsed.dst = "ff:ff:ff:ff:ff:ff"
+    if family is Family.IPV4:
+        del network.chksum
+    del parsed[UDP].chksum
+    return bytes(parsed)
+
+
 def port_unreachable(packet: Packet) -> bytes:
     """Return the ICMP error of a peer who was sent what a member would answer to the packet, and has no such port."""
     family = packet.family

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import struct
 
-R0, R1, R2, R3, R4, R5, R6, R10 = 0, 1, 2, 3, 4, 5, 6, 10
+R0, R1, R2, R3, R4, R5, R6, R7, R10 = 0, 1, 2, 3, 4, 5, 6, 7, 10
 
-SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_ASSIGN = 82, 46, 124
+MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 86, 124
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
 
 
@@ -89,4 +89,28 @@ def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
         add(R3, -4),
         move(R4, flags),
         call(SELECT_REUSEPORT),
+    ))  # fmt: skip
+
+
+def assign(sockmap_fd: int, *, flags: int = 0) -> bytes:
+    """Return an SK_LOOKUP program: `bpf_sk_assign` the socket in slot 0 of a sockmap, and pass."""
+    found = b"".join((
+        copy(R7, R0),
+        copy(R1, R6),
+        copy(R2, R7),
+        move(R3, flags),
+        call(SK_ASSIGN),
+        copy(R1, R7),
+        call(SK_RELEASE),
+    ))  # fmt: skip
+    return b"".join((
+        copy(R6, R1),
+        store_word(R10, -4, 0),
+        map_of(R1, sockmap_fd),
+        copy(R2, R10),
+        add(R2, -4),
+        call(MAP_LOOKUP),
+        skip_if_equal(R0, 0, len(found) // 8),
+        found,
+        verdict(1),
     ))  # fmt: skip

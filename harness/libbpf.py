@@ -81,6 +81,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_program__set_expected_attach_type": (c_int, [c_void_p, c_int]),
     "bpf_prog_load": (c_int, [c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p]),
+    "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
     "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
@@ -221,6 +222,17 @@ def load_instructions(kind: str, instructions: bytes, *, attach_type: int = 0) -
     )
     if fd < 0:
         raise BpfError(-fd, f"load {count} instructions as {kind}")
+    return int(fd)
+
+
+def link(program_fd: int, target_fd: int, attach_type: int) -> int:
+    """Attach a program to a target, a network namespace for SK_LOOKUP, for as long as the descriptor returned is open.
+
+    BpfError carries the kernel's errno.
+    """
+    fd = _library().bpf_link_create(program_fd, target_fd, attach_type, None)
+    if fd < 0:
+        raise BpfError(-fd, "link a program")
     return int(fd)
 
 

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Races that once broke a kernel, tried for a while: two things at once, with a seed, while the kernel is watched.
+
+A campaign that passes says "no splat in N s" and no more. `--campaign-seconds` sets how long each one tries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import socket
+import struct
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import frames
+from harness.layout import Family, Protocol
+from harness.libbpf import create_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.bench import Bench
+    from harness.wire import Wire
+
+    Campaign = Callable[..., None]
+
+pytestmark = pytest.mark.campaign
+rule = pytest.mark.rule
+ledger = pytest.mark.ledger
+families = pytest.mark.parametrize("family", Family)
+
+SO_ATTACH_REUSEPORT_CBPF = 51
+INITIAL_SIZE = 128
+
+
+@pytest.fixture
+def campaign(
+    request: pytest.FixtureRequest, wire: Wire, record_property: Callable[[str, object], None]
+) -> Callable[..., None]:
+    """Return the function that does two things at once for the budget and looks whether the kernel complained."""
+    cpus = wire.cpus
+    budget = float(request.config.getoption("--campaign-seconds"))
+
+    def run(one: Callable[[random.Random], None], other: Callable[[random.Random], None]) -> None:
+        seed = f"{request.node.name}"
+        tainted = Path("/proc/sys/kernel/tainted").read_text()
+        rounds, failure = [0, 0], []
+        over = threading.Event()
+
+        def repeat(place: int, action: Callable[[random.Random], None]) -> None:
+            source = random.Random(f"{seed} {place}")
+            os.sched_setaffinity(0, cpus)  # of this thread: the wire's has one CPU to itself
+            try:
+                while not over.is_set():
+                    action(source)
+                    rounds[place] += 1
+            except OSError as error:
+                failure.append(error)
+                over.set()
+
+        beside = threading.Thread(target=repeat, args=(1, other))
+        beside.start()
+        started = time.monotonic()
+        source = random.Random(f"{seed} 0")
+        try:
+            while time.monotonic() - started < budget and not over.is_set():
+                one(source)
+                rounds[0] += 1
+        finally:
+            over.set()
+            beside.join()
+        assert not failure, failure
+        record_property("campaign", f"no splat in {budget:g} s: {rounds[0]} and {rounds[1]} rounds, seed {seed!r}")
+        assert Path("/proc/sys/kernel/tainted").read_text() == tainted, "the kernel is tainted: see its log"
+        assert min(rounds) > 0, "both halves of a race have to run"
+
+    return run
+
+
+@rule("campaign.has-conns")
+@ledger("K6")
+@families
+def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """A member that connects while another's bind() makes the group grow is not forgotten: its peer finds it."""
+    members = [bench.open(Protocol.UDP, family, family.server) for _ in range(INITIAL_SIZE)]
+    connected = members[0]
+
+    def connect(source: random.Random) -> None:
+        bench[connected].connect((family.peer, source.randrange(500, 510)))
+
+    def grow(source: random.Random) -> None:
+        made = socket.socket(family.address_family, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((family.server, bench.port))
+        made.close()
+
+    campaign(connect, grow)
+    bench[connected].connect((family.peer, 555))
+    assert bench.receiver(bench.packet(0, Protocol.UDP, family, source_port=555)) == connected
+
+
+@rule("campaign.binding-under-traffic")
+@ledger("K7")
+@families
+def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """Members come and go while datagrams are decided and all that stay are connected."""
+    for number in bench.group(4, Protocol.UDP, family):
+        bench[number].connect((family.peer, 500 + number))
+    sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
+
+    def bind(source: random.Random) -> None:
+        made = socket.socket(family.address_family, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((family.any, bench.port))
+        made.close()
+
+    campaign(lambda _: bench.wire.send(sent), bind)
+
+
+@rule("campaign.array-and-sockets")
+@ledger("K8")
+@families
+@pytest.mark.parametrize("protocol", Protocol)
+def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, family: Family, protocol: Protocol) -> None:
+    """A populated sockarray is freed while its sockets close."""
+    made: list[socket.socket] = []
+
+    def fill(source: random.Random) -> None:
+        with closing(create_map("sockarray", max_entries=8)) as array:
+            for index in range(8):
+                member = socket.socket(family.address_family, protocol.socket_type)
+                member.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                member.bind((family.any, bench.port))
+                if protocol is Protocol.TCP:
+                    member.listen(1)
+                array.update(struct.pack("=I", index), struct.pack("=Q", member.fileno()))
+                made.append(member)
+
+    def close(source: random.Random) -> None:
+        if made:
+            made.pop(source.randrange(len(made))).close()
+        else:
+            os.sched_yield()
+
+    try:
+        campaign(fill, close)
+    finally:
+        for member in made:
+            member.close()
+
+
+@rule("campaign.classic-replaced")
+@ledger("K13")
+@families
+def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """A classic program is replaced for ever while datagrams run it."""
+    (first, *_) = bench.group(3, Protocol.UDP, family)
+    code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 1))
+    option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
+    sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
+    campaign(
+        lambda _: bench.wire.send(sent),
+        lambda _: bench[first].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option),
+    )
+
+
+@rule("campaign.life-and-death")
+@ledger("K18")
+@families
+@pytest.mark.parametrize("protocol", Protocol)
+def test_binding_and_closing_under_traffic(
+    bench: Bench, campaign: Campaign, family: Family, protocol: Protocol
+) -> None:
+    """Sockets are hashed and unhashed while packets look for them."""
+    packets = bench.packets(20, 0, protocol, family)
+    sent = [
+        frame
+        for packet in packets
+        for frame in (frames.datagram(packet) if protocol is Protocol.UDP else frames.syn(packet))
+    ]
+
+    def live(source: random.Random) -> None:
+        made = socket.socket(family.address_family, protocol.socket_type)
+        with closing(made), suppress(BlockingIOError):
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.bind((family.any, bench.port))
+            if protocol is Protocol.TCP:
+                made.listen(8)
+
+    campaign(lambda _: bench.wire.send(sent), live)

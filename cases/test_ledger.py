@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Bugs of the ledger that no other case comes across: a leak, and binds that collide or do not."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from contextlib import closing, suppress
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.bench import RESET_ON_CLOSE
+from harness.layout import Family, InnerMap, Protocol
+from harness.refusal import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.bench import Bench
+    from harness.program import Program
+
+rule = pytest.mark.rule
+ledger = pytest.mark.ledger
+families = pytest.mark.parametrize("family", Family)
+
+
+PATIENCE = 3.0
+"""Seconds until a socket that is still there counts as leaked; waited out only where it is."""
+
+
+def sockets_in_use() -> int:
+    """Return the namespace's count of sockets that were not freed."""
+    (line,) = (line for line in Path("/proc/self/net/sockstat").read_text().splitlines() if line.startswith("sockets:"))
+    return int(line.split()[2])
+
+
+@rule("helper.no-leak")
+@ledger("K12")
+@families
+@pytest.mark.requires("select_from_sockmap")
+def test_established_socket_is_not_kept_by_a_selection(
+    bench: Bench, load: Callable[..., Program], family: Family
+) -> None:
+    """A sockmap may hold a connected TCP socket; selecting it fails and takes no reference (b3af60928ab9).
+
+    It has to have been in a group before it was connected, which attaching a program sees to.
+    """
+    before = sockets_in_use()
+    with load("reference", inner_map=InnerMap.SOCKMAP, size=2) as program:
+        listener = bench.open(Protocol.TCP, family)
+        bench.attach(listener, program)
+        bench[listener].setblocking(True)
+        with closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            client.setsockopt(socket.SOL_SOCKET, 52, program.fd)
+            bench.detach(listener)
+            client.connect((family.server, bench.port))
+            accepted, _ = bench[listener].accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            bench.attach(listener, program)
+            bench.fill(program.inner, [bench.adopt(client)])
+            bench[listener].setblocking(False)
+            for _ in range(10):
+                assert bench.replies(bench.packet(0, Protocol.TCP, family))
+            assert program.select_errors() == (-errno.EBADFD,)
+            accepted.close()
+    bench.close()
+    # A sockmap lets go of its sockets in a kernel worker: the one wait here that the clock has to end.
+    deadline = time.monotonic() + PATIENCE
+    while sockets_in_use() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sockets_in_use() == before
+
+
+@rule("bind.wildcard-conflict")
+@ledger("K15")
+@pytest.mark.parametrize("reuseport", [False, True], ids=["alone", "another-user"])
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
+def test_wildcard_collides_with_many_addresses(bench: Bench, wildcard: str, reuseport: bool) -> None:
+    """Eleven sockets on as many addresses of a port keep the wildcard of it from others (e537dd15d0d4).
+
+    From the eleventh on the kernel looks for conflicts in another table.
+    """
+    for host in range(1, 13):
+        bench.open(Protocol.UDP, Family.IPV4, f"127.0.0.{host}", reuseport=reuseport)
+    family = Family.IPV4 if wildcard == "0.0.0.0" else Family.IPV6
+    with refused(errno.EADDRINUSE):
+        bench.open(Protocol.UDP, family, wildcard, reuseport=reuseport, user=65534 if reuseport else None)
+
+
+ADDRESSES = ("0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:0.0.0.0", "::ffff:127.0.0.1")
+ANY = "any"
+
+
+def claims(address: str, v6only: bool) -> dict[int, str]:
+    """Return what a socket on an address claims: for IP version 4 and 6 the host, or any."""
+    version4 = {"0.0.0.0": ANY, "::ffff:0.0.0.0": ANY, "127.0.0.1": "local", "::ffff:127.0.0.1": "local"}
+    if address in version4:
+        return {4: version4[address]}
+    if address == "::1":
+        return {6: "local"}
+    return {6: ANY} if v6only else {4: ANY, 6: ANY}
+
+
+def collide(one: dict[int, str], other: dict[int, str]) -> bool:
+    """Tell whether two claims overlap."""
+    return any(
+        ANY in (one[version], other[version]) or one[version] == other[version] for version in one.keys() & other
+    )
+
+
+@rule("bind.matrix")
+@ledger("K20")
+@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("reuseport", [False, True], ids=["alone", "shared"])
+def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
+    """Two sockets may have a port if their addresses do not overlap, or if both share it: in either order."""
+    kinds = [(address, v6only) for address in ADDRESSES for v6only in ([False, True] if address == "::" else [False])]
+    wrong = []
+    for one, other in product(kinds, kinds):
+        expected = reuseport or not collide(claims(*one), claims(*other))
+        accepted = False
+        with suppress(OSError):
+            for address, v6only in (one, other):
+                family = Family.IPV6 if ":" in address else Family.IPV4
+                bench.open(
+                    protocol,
+                    family,
+                    address,
+                    reuseport=reuseport,
+                    v6only=v6only if family is Family.IPV6 else None,
+                    listen=False,
+                )
+            accepted = True
+        if accepted != expected:
+            wrong.append(f"{one} then {other}: {'accepted' if accepted else 'refused'}")
+        bench.close()
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What else has a say in who receives: SO_INCOMING_CPU, SO_BINDTODEVICE, SK_LOOKUP programs, multicast, broadcast."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import frames
+from harness import instructions as bpf
+from harness.abi import Result
+from harness.features import SK_LOOKUP
+from harness.layout import Family, InnerMap, Protocol
+from harness.libbpf import create_map, link, load_instructions
+from harness.namespace import Namespace
+from harness.wire import SERVER_LINK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.bench import Bench
+    from harness.program import Program
+
+rule = pytest.mark.rule
+ledger = pytest.mark.ledger
+both = pytest.mark.parametrize("protocol", Protocol)
+families = pytest.mark.parametrize("family", Family)
+
+SO_INCOMING_CPU = 49
+NO_CPU = -1
+NO_REUSEPORT = 2  # BPF_SK_LOOKUP_F_NO_REUSEPORT
+GROUPS = {Family.IPV4: "224.0.0.251", Family.IPV6: "ff02::fb"}
+
+
+def set_cpu(bench: Bench, number: int, cpu: int) -> None:
+    """Say which CPU's packets a socket is for."""
+    bench[number].setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, cpu)
+
+
+@rule("neighbours.incoming-cpu")
+@ledger("K19")
+@both
+@families
+@pytest.mark.parametrize("place", range(3))
+def test_member_of_this_cpu_is_preferred(bench: Bench, protocol: Protocol, family: Family, place: int) -> None:
+    """Without a program the member whose SO_INCOMING_CPU is the packet's gets all, wherever it is (b261eda84ec1)."""
+    members = bench.group(3, protocol, family)
+    here = bench.wire.settings.cpu
+    for number in members:
+        set_cpu(bench, number, here if number == members[place] else here + 1 + number)
+    assert bench.receivers(bench.packets(20, 0, protocol, family)) == [members[place]] * 20
+
+
+@rule("neighbours.incoming-cpu-cleared")
+@ledger("K19")
+@both
+@families
+def test_clearing_the_cpu_returns_to_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """SO_INCOMING_CPU of -1 on all members is as if it had never been set."""
+    members = bench.group(3, protocol, family)
+    packets = bench.packets(40, 0, protocol, family)
+    set_cpu(bench, members[1], bench.wire.settings.cpu)
+    assert set(bench.receivers(packets)) == {members[1]}
+    set_cpu(bench, members[1], NO_CPU)
+    again = bench.packets(40, 0, protocol, family)
+    assert set(bench.receivers(again)) == set(members)
+
+
+@rule("neighbours.incoming-cpu-nobody")
+@both
+@families
+def test_cpu_that_nobody_is_for_leaves_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """Where no member is for this CPU, all of them share."""
+    members = bench.group(3, protocol, family)
+    for number in members:
+        set_cpu(bench, number, bench.wire.settings.cpu + 1 + number)
+    assert set(bench.receivers(bench.packets(60, 0, protocol, family))) == set(members)
+
+
+@rule("neighbours.incoming-cpu-program")
+@both
+@families
+def test_program_goes_before_the_cpu(
+    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+) -> None:
+    """SO_INCOMING_CPU is for the fall-back: what the program selects is selected."""
+    members = bench.group(3, protocol, family)
+    set_cpu(bench, members[1], bench.wire.settings.cpu)
+    with load("reference", size=3) as program:
+        bench.attach(members[0], program)
+        bench.fill(program.inner, members)
+        for index in range(3):
+            assert bench.receivers(bench.packets(5, index, protocol, family)) == [members[index]] * 5
+
+
+@rule("neighbours.device")
+@both
+@pytest.mark.parametrize(
+    ("family", "bound_first"),
+    [
+        pytest.param(Family.IPV4, False, id="ipv4-bound-last"),
+        pytest.param(Family.IPV4, True, id="ipv4-bound-first", marks=ledger("K24")),
+        pytest.param(Family.IPV6, False, id="ipv6-bound-last", marks=ledger("K24")),
+        pytest.param(Family.IPV6, True, id="ipv6-bound-first"),
+    ],
+)
+def test_group_of_the_device_wins(bench: Bench, protocol: Protocol, family: Family, bound_first: bool) -> None:
+    """A group that is bound to the packet's device is more specific than one that is not, whichever is older.
+
+    No kernel keeps this in both orders: the first group that fits at all has the packet.
+    """
+    made = {}
+    for device in (SERVER_LINK, None) if bound_first else (None, SERVER_LINK):
+        made[device] = [bench.open(protocol, family, device=device) for _ in range(2)]
+    assert set(bench.receivers(bench.packets(20, 0, protocol, family))) <= set(made[SERVER_LINK])
+
+
+@rule("neighbours.device-other")
+@both
+@families
+def test_group_of_another_device_hears_nothing(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """A group that is bound to loopback gets nothing that comes by the wire."""
+    for _ in range(2):
+        bench.open(protocol, family, device="lo")
+    assert bench.receivers(bench.packets(5, 0, protocol, family)) == [None] * 5
+
+
+@contextmanager
+def sk_lookup(chosen: socket.socket, *, flags: int = 0) -> Iterator[None]:
+    """Let an SK_LOOKUP program of this namespace send everything to one socket."""
+    with closing(create_map("sockmap", max_entries=1)) as sockmap, closing(Namespace.current()) as here:
+        sockmap.update(struct.pack("=I", 0), struct.pack("=Q", chosen.fileno()))
+        program = load_instructions("sk_lookup", bpf.assign(sockmap.fd, flags=flags), attach_type=SK_LOOKUP)
+        attached = link(program, here.fd, SK_LOOKUP)
+        try:
+            yield
+        finally:
+            os.close(attached)
+            os.close(program)
+
+
+@rule("neighbours.sk-lookup")
+@both
+@families
+@pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
+def test_sk_lookup_finds_the_group_and_the_group_decides(
+    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+) -> None:
+    """A socket that SK_LOOKUP assigns stands for its group: the group's program has the last word."""
+    members = bench.group(3, protocol, family)
+    with load("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
+        bench.attach(members[0], program)
+        bench.fill(program.inner, members)
+        with sk_lookup(bench[members[0]]):
+            elsewhere = bench.port + 1
+            for index in range(3):
+                packet = bench.packet(index, protocol, family, destination_port=elsewhere)
+                assert bench.receiver(packet) == members[index]
+            assert program.new_results() == {Result.PASS: 3}
+        assert bench.receiver(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
+
+
+@rule("neighbours.sk-lookup-no-reuseport")
+@both
+@families
+@pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
+def test_sk_lookup_may_pass_the_group_by(
+    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+) -> None:
+    """With BPF_SK_LOOKUP_F_NO_REUSEPORT the socket that was assigned receives, and no program of its group runs."""
+    members = bench.group(3, protocol, family)
+    with load("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
+        bench.attach(members[0], program)
+        bench.fill(program.inner, members)
+        with sk_lookup(bench[members[2]], flags=NO_REUSEPORT):
+            assert bench.receiver(bench.packet(0, protocol, family)) == members[2]
+        assert program.new_results() == {}
+
+
+@rule("neighbours.multicast")
+@families
+def test_every_member_gets_a_copy_of_multicast(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+    """Multicast is delivered to each socket that wants it: nothing is selected, no program runs."""
+    members = bench.group(3, Protocol.UDP, family)
+    with load("reference", size=1) as program:
+        bench.attach(members[0], program)
+        for number in members:
+            bench.join_multicast(number, GROUPS[family], family)
+        packet = bench.packet(0, Protocol.UDP, family)
+        bench.wire.send(frames.to_group(frame, family, GROUPS[family]) for frame in frames.datagram(packet))
+        assert bench.read() == {number: [packet.payload] for number in members}
+        assert program.new_results() == {}
+
+
+@rule("neighbours.broadcast")
+def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load: Callable[..., Program]) -> None:
+    """So is broadcast, which only IPv4 has."""
+    members = bench.group(3)
+    with load("reference", size=1) as program:
+        bench.attach(members[0], program)
+        packet = bench.packet()
+        bench.wire.send(frames.to_group(frame, Family.IPV4, "192.0.2.255") for frame in frames.datagram(packet))
+        assert bench.read() == {number: [packet.payload] for number in members}
+        assert program.new_results() == {}
+
+
+@rule("neighbours.martians")
+@both
+@pytest.mark.parametrize(
+    ("family", "source"),
+    [
+        (Family.IPV4, "127.0.0.1"),
+        (Family.IPV4, "0.0.0.0"),
+        (Family.IPV4, "255.255.255.255"),
+        (Family.IPV4, "224.0.0.1"),
+        (Family.IPV4, Family.IPV4.server),
+        (Family.IPV6, "::1"),
+        (Family.IPV6, "ff02::1"),
+    ],
+)
+def test_packet_from_nowhere_meets_no_program(
+    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family, source: str
+) -> None:
+    """A source that no host on the wire can have is lost before any lookup, without an answer."""
+    number = bench.open(protocol, family)
+    with load("reference", size=1) as program:
+        bench.attach(number, program)
+        bench.fill(program.inner, [number])
+        assert bench.replies(bench.packet(0, protocol, family, source_address=source)) == []
+        assert program.new_results() == {}
+        assert bench.read() == {}
+
+
+@rule("neighbours.gso")
+@families
+def test_segments_of_one_send_are_one_decision(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+    """A UDP_SEGMENT send over loopback is one lookup: the program runs once, its member gets every datagram."""
+    members = bench.group(2, Protocol.UDP, family)
+    with (
+        load("reference", size=2) as program,
+        closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as sender,
+    ):
+        bench.attach(members[0], program)
+        bench.fill(program.inner, members)
+        sender.connect((family.server, bench.port))
+        sender.setsockopt(socket.IPPROTO_UDP, 103, 100)  # UDP_SEGMENT
+        payload = bench.packet(1).payload + bytes(92)
+        sender.send(payload * 5)
+        bench[members[1]].setblocking(True)
+        first = bench[members[1]].recv(2000)
+        bench[members[1]].setblocking(False)
+        assert first == payload
+        assert bench.read() == {members[1]: [payload] * 4}
+        assert program.new_results() == {Result.PASS: 1}
+        context, _ = program.context()
+        assert context is not None
+        assert context.length == 8 + 5 * len(payload)
