@@ -161,7 +161,7 @@ def test_request_of_a_closed_listener_is_reset(
     assert bench.read() == {}
 
 
-@rule("tcp.syncookie", "ledger.syncookie")
+@rule("tcp.syncookie")
 @pytest.mark.ledger("K23")
 @families
 def test_cookie_of_one_listener_is_good_for_another(
@@ -265,7 +265,7 @@ def option_of(options: bytes, kind: int) -> bytes:
     raise AssertionError(f"no option {kind} in {options.hex(' ')}")
 
 
-@rule("icmp.runs-nothing", "ledger.icmp")
+@rule("icmp.runs-nothing")
 @pytest.mark.ledger("K22")
 @families
 @pytest.mark.parametrize("protocol", Protocol)

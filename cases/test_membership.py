@@ -426,7 +426,7 @@ def test_namespaces_do_not_share_groups(bench: Bench, protocol: Protocol) -> Non
     bench[there].close()
 
 
-@rule("membership.ledger-inet-only")
+@rule("membership.inet-only")
 @pytest.mark.ledger("K21")
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_PACKET, socket.AF_NETLINK])
 @pytest.mark.usefixtures("wire")

@@ -327,6 +327,7 @@ def by_accept(listener: socket.socket) -> None:
 @needs_program
 @pytest.mark.shapes(bind=Bind.ANY)
 @each_point
+@pytest.mark.ledger("K14")
 @pytest.mark.parametrize("sleep", [by_epoll, by_poll, by_accept], ids=["epoll", "poll", "accept"])
 def test_heir_is_woken(
     make_group: MakeGroup,

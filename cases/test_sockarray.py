@@ -400,8 +400,8 @@ def test_connecting_a_member_on_the_wildcard_empties_its_slot(bench: Bench, arra
 
 
 @rule("sockarray.foreign-select")
+@pytest.mark.ledger("K11")
 @both
-@pytest.mark.requires("group_id_at_creation")
 def test_helper_tells_what_is_wrong_with_a_socket(
     bench: Bench, load: Callable[..., Program], protocol: Protocol
 ) -> None:
