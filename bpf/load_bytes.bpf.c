@@ -42,9 +42,8 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 		return UNDECIDED;
 	if (!question || !answer)
 		return DECIDE(DROP_MISC);
-	length = question->length;
-	if (length < 1 || length > MOST_BYTES)
-		return DECIDE(DROP_MISC);
+	/* 1 to MOST_BYTES: a mask is a bound that every verifier understands, a comparison is one that some lose */
+	length = ((question->length - 1) & (MOST_BYTES - 1)) + 1;
 	answer->linear = (__u32)((long)ctx->data_end - (long)ctx->data);
 	if (question->header == ABSOLUTE)
 		answer->error = bpf_skb_load_bytes(ctx, question->offset, answer->bytes, length);
