@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Rules say what programs do, in numbers written out by hand; cases/ holds them against the kernel."""
+
+from __future__ import annotations
+
+import errno
+from types import MappingProxyType
+
+import pytest
+
+from harness.abi import Result, pack_indices
+from harness.decision import Decision, View
+from harness.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
+from harness.packets import Packet
+from harness.rules import RULES
+
+UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+SLOTS = MappingProxyType({index: index for index in range(4) if index != 3})
+
+
+def decide(
+    name: str, payload: bytes = b"", *, hash_: int | None = 0, port: int = 40000, **standing: object
+) -> Decision:
+    values: dict[str, object] = {"shape": UDP4, "members": (0, 1, 2), "slots": SLOTS, "size": 4, **standing}
+    packet = Packet(protocol=Protocol.UDP, family=Family.IPV4, source_port=port, payload=payload)
+    layout = Layout(**values)  # type: ignore[arg-type]
+    return RULES[name](View(packet=packet, payload=payload, hash=hash_), layout)
+
+
+def selected(member: int) -> tuple[Result, int | None, int]:
+    return Result.PASS, member, 0
+
+
+def summary(decision: Decision) -> tuple[Result | None, int | None, int]:
+    return decision.result, decision.member, decision.error
+
+
+@pytest.mark.parametrize(
+    ("name", "standing", "member"),
+    [
+        ("by_source_port", {"port": 40002}, 2),
+        ("by_hash", {"hash_": 4 * 1000 + 1}, 1),
+        ("by_cpu", {"cpu": 6}, 2),
+        ("round_robin", {"state": 9}, 1),
+        ("round_robin", {"state": (1 << 32) + 2}, 2),
+        ("active_backup", {}, 0),
+        ("active_backup", {"slots": {1: 1}}, 1),
+        ("active_active", {"port": 40001}, 1),
+        ("active_active", {"port": 40001, "slots": {0: 0}}, 0),
+    ],
+)
+def test_key_names_the_slot(name: str, standing: dict[str, object], member: int) -> None:
+    assert summary(decide(name, **standing)) == selected(member)  # type: ignore[arg-type]
+
+
+def test_memory_goes_on() -> None:
+    assert decide("round_robin", state=9).state == 10
+    assert decide("round_robin", state=(1 << 64) - 1).state == 0
+    # Marsaglia, "Xorshift RNGs": the step of xorshift64 from 1
+    assert decide("random", state=1).state == 0x40822041
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result", "member", "error"),
+    [
+        (1, 2, Result.PASS, 2, 0),
+        (1, 3, Result.PASS, 1, -errno.ENOENT),
+        (3, 2, Result.PASS, 2, 0),
+        (3, 9, Result.PASS_ERR_SK_SELECT_REUSEPORT, None, -errno.ENOENT),
+    ],
+)
+def test_last_success_wins(first: int, second: int, result: Result, member: int | None, error: int) -> None:
+    assert summary(decide("select_twice", pack_indices(first, second))) == (result, member, error)
+
+
+def test_slot_with_a_foreign_socket_answers_its_error() -> None:
+    assert decide("by_source_port", port=40003, foreign={3: -errno.EPROTOTYPE}).error == -errno.EPROTOTYPE
+
+
+@pytest.mark.parametrize("name", ["always_drop", "verdict_two", "verdict_minus_one", "select_then_drop"])
+def test_these_never_pass(name: str) -> None:
+    assert not decide(name, pack_indices(1, 0)).verdict_passes
+
+
+@pytest.mark.parametrize(
+    ("payload", "member"),
+    [
+        (bytes([0x40, 2, 0, 0, 0, 0, 0, 0, 0]), 2),
+        (bytes([0xE0, 0, 0, 0, 1, 8, 1, 0, 0, 0, 0, 0, 0, 0]), 1),
+    ],
+    ids=["short-header", "handshake"],
+)
+def test_server_chose_the_connection_id(payload: bytes, member: int) -> None:
+    assert summary(decide("by_quic_index", payload)) == selected(member)
+
+
+@pytest.mark.parametrize("kind", [0xC0, 0xD0], ids=["initial", "0-rtt"])
+def test_client_chose_the_connection_id(kind: int) -> None:
+    decision = decide("by_quic_index", bytes([kind, 0, 0, 0, 1, 8, 1, 0, 0, 0, 0, 0, 0, 0]))
+    assert (decision.result, decision.index, decision.member) == (Result.PASS, None, None)
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(20), b"\x40" * 8, b"\xe0\0\0\0\1\x08\1\2\3"])
+def test_no_connection_id_can_be_read(payload: bytes) -> None:
+    assert decide("by_quic_index", payload).result is Result.DROP_ERR_SKB_DATA
+
+
+def test_place_beyond_the_group_is_left_to_the_hash() -> None:
+    assert decide("classic_payload", b"\x02", members=(5, 1, 4)).member == 4
+    assert decide("classic_payload", b"\x03", members=(5, 1, 4)).member is None
+    assert decide("classic_payload", b"", members=(5, 1, 4)).member == 5
+
+
+def test_hash_that_nobody_knows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not known"):
+        decide("by_hash", hash_=None)
