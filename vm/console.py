@@ -23,6 +23,8 @@ NEW_VM = "---- another VM: "
 """Between two VMs of one kernel in a console.log, followed by why the one before ended."""
 
 LONGEST = 100  # lines of a splat
+_LINES_OF_A_HEAD = 5
+"""A splat may say what it is more than once: a NULL pointer's BUG is an Oops four lines on. Later it is another one."""
 
 _ALLOWED = Path(__file__).with_name("console.toml")
 
@@ -114,7 +116,7 @@ def scan(console: str, *, ran: Collection[str], allowances: Sequence[Allowance] 
 
 def last_panic(console: str) -> Panic | None:
     """Return the panic that ended the last VM on `console`, None if there is none."""
-    lines = [_text_of(line) for line in console.rpartition(NEW_VM)[2].splitlines()]
+    lines = [_text_of(line) for line in _last_vm(console)]
     for number, line in enumerate(lines):
         if match := _PANIC.match(line):
             return Panic(reason=match[1], case=_case_at(lines, number), excerpt=tail(console))
@@ -123,11 +125,17 @@ def last_panic(console: str) -> Panic | None:
 
 def tail(console: str, *, lines: int = 40) -> str:
     """Return the last words on the console, from the running case's mark on if that is nearer."""
-    last = console.rpartition(NEW_VM)[2].splitlines()
+    last = _last_vm(console)
     for number in range(len(last) - 1, -1, -1):
         if _text_of(last[number]).startswith(BEGIN):
             return "\n".join(last[max(number, len(last) - LONGEST) :])
     return "\n".join(last[-lines:])
+
+
+def _last_vm(console: str) -> list[str]:
+    """Return the lines of the VM that ran last."""
+    _, another, text = console.rpartition(NEW_VM)
+    return text.splitlines()[1 if another else 0 :]
 
 
 def _mark_of(case: str) -> str:
@@ -176,6 +184,8 @@ def _end_of_splat(lines: list[str], start: int) -> int:
         if _END_TRACE.match(line):
             return number + 1
         if line.startswith((BEGIN, END, NEW_VM)) or line == _CUT_HERE:
+            return number
+        if number - start > _LINES_OF_A_HEAD and _kind_of(line):
             return number
     return min(len(lines), start + LONGEST)
 

@@ -299,6 +299,9 @@ class Controller:
         for name in self._plan.kernels:
             self._judge(name)
         verdict = gravest(kernel.outcome for kernel in self._recorder.kernels.values())
+        if exitstatus == pytest.ExitCode.INTERRUPTED and self._config.pluginmanager.getplugin("dsession").shouldstop:
+            # By -x or --maxfail, not by the user.
+            exitstatus = pytest.ExitCode.TESTS_FAILED
         outcome, session.exitstatus = conclude(verdict, exitstatus)
         self._run = RunResult(
             command=["pytest", *map(str, self._config.invocation_params.args)],
@@ -327,6 +330,7 @@ class Controller:
             splats=bool(result.splats),
             lost=lost_for_good,
             broken=bool(progress.trouble),
+            unfinished=not self._scheduling.collected(name) or bool(self._scheduling.left(name)),
         )
         result.reason = "; ".join([*progress.trouble, *([why] if lost_for_good else [])])
         self._board.show(name, f"done: {result.outcome}")
@@ -376,8 +380,8 @@ class Controller:
 def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
     """Return what the run came to and its exit status, from what its kernels did and what pytest thinks."""
     if pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
-    if verdict is Verdict.PASSED and pytest_status:
+        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), int(pytest_status)
+    if verdict in (Verdict.PASSED, Verdict.UNFINISHED) and pytest_status:
         # Nothing collected, or a case file that cannot be imported.
         return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
     return str(verdict), EXIT_STATUS[verdict]

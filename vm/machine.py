@@ -45,7 +45,7 @@ QEMU = "qemu-system-x86_64"
 BOOT_PARAMETERS = (
     "console=ttyS0",
     "earlyprintk=serial,ttyS0,115200",
-    # Notices (5), which the marks of cases are, and what is worse; a splat's lines are warnings (4) at the least.
+    # Notices and worse: an emulated serial port is slow. `vm.pid1` raises it when the cases begin.
     "loglevel=6",
     # Cases begin and end faster than the rate that /dev/kmsg admits.
     "printk.devkmsg=on",

@@ -29,7 +29,8 @@ class Verdict(enum.StrEnum):
     """What a kernel came to, and with it a run: the gravest of its kernels'."""
 
     PASSED = "passed"
-    INFRASTRUCTURE = "infrastructure"
+    UNFINISHED = "not finished"  # the run was ended before
+    INFRASTRUCTURE = "infrastructure"  # not fetched, not booted, or its console not read
     FAILED = "failed"
     FEATURE_MISSING = "feature missing"
     SPLAT = "splat"
@@ -43,6 +44,7 @@ EXIT_STATUS = {
     Verdict.FEATURE_MISSING: 10,
     Verdict.FAILED: 1,
     Verdict.INFRASTRUCTURE: 13,
+    Verdict.UNFINISHED: 2,
     Verdict.PASSED: 0,
 }
 """Exit status by verdict, gravest first. The statuses from 0 to 5 mean what they mean in pytest."""
@@ -63,12 +65,21 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in EXIT_STATUS if verdict in found), Verdict.PASSED)
 
 
-def verdict_of(cases: Iterable[Outcome], *, splats: bool = False, lost: bool = False, broken: bool = False) -> Verdict:
+def verdict_of(
+    cases: Iterable[Outcome],
+    *,
+    splats: bool = False,
+    lost: bool = False,
+    broken: bool = False,
+    unfinished: bool = False,
+) -> Verdict:
     """Return what a kernel came to.
 
     `splats`: its console has some; `lost`: a VM of it was lost outside any case, or cases were not run for that;
-    `broken`: it could not be fetched or booted, or its console could not be scanned.
+    `broken`: it could not be fetched or booted, or its console could not be scanned; `unfinished`: not all cases ran
+    because the run was ended.
     """
     found = [_OF_CASE[case] for case in cases if case in _OF_CASE]
     found += [Verdict.SPLAT] * splats + [Verdict.LOST_OR_HUNG] * lost + [Verdict.INFRASTRUCTURE] * broken
+    found += [Verdict.UNFINISHED] * unfinished
     return gravest(found)

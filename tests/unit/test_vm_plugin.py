@@ -172,7 +172,7 @@ def test_splat_names_its_case(run: Callable[..., Run]) -> None:
     done = run(
         """
 def test_first(): pass
-def test_warns(): log("[   33.000000] WARNING: CPU: 0 PID: 7 at net/core/sock_reuseport.c:321 reuseport_add_sock+0x1/0x2")
+def test_warns(): log("[ 33.0] WARNING: CPU: 0 PID: 7 at net/core/sock_reuseport.c:321 reuseport_add_sock+0x1/0x2")
 def test_last(): pass
 """
     )
