@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Find the kernel headers that bcc compiles against, and what of them the tracer has to know beforehand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_REUSEPORT, _DROPS = "include/net/sock_reuseport.h", "include/trace/events/skb.h"
+
+_ASKED = (
+    ("HAS_CLOSED", _REUSEPORT, "num_closed_socks"),
+    ("HAS_REASON", _DROPS, "skb_drop_reason"),
+)
+"""What backports make a matter of the headers' text, not of the version: define, file, word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headers:
+    """Hold where bcc will find the headers; `source` is None where it unpacks the kernel's own (IKHEADERS)."""
+
+    source: Path | None
+    defines: tuple[str, ...]
+
+
+def find(release: str | None = None) -> Headers | None:
+    """Return the headers of a release (the running one), looked for where bcc looks; None if there are none.
+
+    These are $BCC_KERNEL_SOURCE, /lib/modules/RELEASE/{source,build} and the kernel's own (src/cc/bcc_common,
+    `ClangLoader::parse`).
+    """
+    release = release or os.uname().release
+    modules = Path("/lib/modules") / release
+    given = os.environ.get("BCC_KERNEL_SOURCE")
+    for place in (Path(given) if given else None, modules / "source", modules / "build"):
+        if place is not None and (place / _REUSEPORT).is_file():
+            return Headers(source=place, defines=_defines(place))
+    if given is None and (_own_headers().exists() or (modules / "kernel/kernel/kheaders.ko").exists()):
+        return Headers(source=None, defines=_defines_of_version(release))
+    return None
+
+
+def _own_headers() -> Path:
+    return Path("/sys/kernel/kheaders.tar.xz")
+
+
+def _defines(source: Path) -> tuple[str, ...]:
+    return tuple(name for name, file, word in _ASKED if word in (source / file).read_text())
+
+
+def _defines_of_version(release: str) -> tuple[str, ...]:
+    major, minor = (int(part) for part in release.split(".")[:2])
+    introduced = {"HAS_CLOSED": (5, 14), "HAS_REASON": (5, 17)}
+    return tuple(name for name, version in introduced.items() if (major, minor) >= version)
