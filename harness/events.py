@@ -136,7 +136,7 @@ class Reading:
 
 
 def read_log(log: bytes, since: int) -> tuple[list[bytes], int, int]:
-    """Return the records that one CPU's log has after its `since`-th, how many were lost, and how many it now counts."""
+    """Return the records of one CPU's log after its `since`-th, how many were lost, and how many it now counts."""
     (count,) = struct.unpack_from("=Q", log)
     first = max(since, count - EVENTS)
     starts = (8 + (number % EVENTS) * SIZE for number in range(first, count))

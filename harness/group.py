@@ -14,6 +14,7 @@ from harness.abi import NO_OVERRIDE
 from harness.batch import NUMBER
 from harness.layout import GROUP_PORT, Layout, Protocol, Shape
 from harness.libbpf import BPF_NOEXIST, Map
+from harness.names import remember
 
 if TYPE_CHECKING:
     from harness.batch import Slots
@@ -99,6 +100,7 @@ class ReuseportGroup:
         if shape.protocol is Protocol.TCP:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
             made.listen(128)
+        remember(made, f"member {member}" + ("" if self.port == GROUP_PORT else f" of port {self.port}"))
         self._members.append(member)
         self._poll.register(made.fileno(), select.EPOLLIN)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from harness.events import Event, Kind, Reading, Socket
 from harness.libbpf import MAP_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _TCP, _UDP = 6, 17
 _TCP_FLAGS = ((0x02, "SYN"), (0x04, "RST"), (0x01, "FIN"), (0x08, "PSH"), (0x10, "ACK"))
@@ -129,7 +128,7 @@ def _title(first: Event) -> str:
     return f"{protocol}{flags} {source} > {destination}, len {arrival.length}"
 
 
-def _steps(event: Event, before: Sequence[Event], words: Words) -> Iterator[Step]:  # noqa: PLR0912, C901  # a table of sentences
+def _steps(event: Event, before: Sequence[Event], words: Words) -> Iterator[Step]:  # noqa: PLR0912  # a table of sentences
     kind, name = event.kind, words.socket(event.socket)
     if kind is Kind.LOOKUP:
         yield Step("lookup", _LOOKUPS.get(event.detail, f"lookup {event.detail}"))

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import headers
-from harness.fields import defines as field_defines
 from harness.events import EVENTS, LOG_SIZE, Reading, in_order, read_log
+from harness.fields import defines as field_defines
 from harness.libbpf import Map
 from harness.points import DROP_TRACEPOINT, POINTS, locate
 from harness.release import running
@@ -72,7 +72,8 @@ class Witness:
         assert found is not None, "why_not() looked"
         self._cpus = os.cpu_count() or 1
         bcc = _import_bcc()
-        defines = [f"-DLOG_CPUS={self._cpus}", f"-DLOG_EVENTS={EVENTS}", f"-DLOG_SIZE={LOG_SIZE}", *(f"-D{name}" for name in (*found.defines, *field_defines()))]
+        logs = (f"LOG_CPUS={self._cpus}", f"LOG_EVENTS={EVENTS}", f"LOG_SIZE={LOG_SIZE}")
+        defines = [f"-D{name}" for name in (*logs, *found.defines, *field_defines())]
         try:
             # -w: newer kernels' headers warn in the clang that an older bcc brings along, to no one's use.
             self._bpf = bcc.BPF(text="".join(source.read_text() for source in _SOURCES), cflags=["-w", *defines])

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Let the witness see cases: all of them, or those that failed a second time, or none; its story joins the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from harness.events import Event, Reading
+    from harness.story import Story
+    from harness.witness import Loader, Witness
+
+STORY = "story"
+"""The name of the property of a report that holds the story's text."""
+
+NO_WITNESS = "no_witness"
+"""The name of the property that says in one line why there is no witness, and how to get one."""
+
+_PLUGIN = "reuseport-witness"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --witness."""
+    parser.getgroup("reuseport").addoption(
+        "--witness",
+        choices=("failed", "all", "none"),
+        default="failed",
+        help="which cases bcc traces through the kernel: a failed case is run once more under trace and keeps its "
+        "first outcome (default), all cases as they run, or none",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what traces, where cases run; and what tells of it, where reports are read."""
+    config.addinivalue_line("markers", "unwitnessed: the case traces by itself, or would change what it traces")
+    if hasattr(config, "workerinput") or not getattr(config.option, "tx", None):
+        config.pluginmanager.register(Tracing(config.option.witness), _PLUGIN)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say, once for each reason, why there was no witness where one was wanted."""
+    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, ())]
+    reasons = {value for report in reports for name, value in report.user_properties if name == NO_WITNESS}
+    for reason in sorted(reasons):
+        terminalreporter.write_line(f"no witness: {reason}", yellow=True)
+
+
+class Tracing:
+    """Hold the one witness of this process, made when it is first wanted, and trace cases with it."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.watch: Watch | None = None
+        """What the present case shows; None while nothing is traced."""
+        self._loader: Loader | None = None
+        self._again = False
+        self._told = False
+
+    def start(self) -> Loader:
+        """Begin to load the tracer, if that was not begun before."""
+        if self._loader is None:
+            from harness.witness import Loader  # noqa: PLC0415  # a run without a witness does not pay for it
+
+            self._loader = Loader()
+        return self._loader
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Begin to load while cases are collected and the first group is made, where every case is traced."""
+        if self.mode == "all" and not session.config.option.collectonly:
+            self.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run a case that fails once more under trace; the reports stay those of the first run."""
+        if self.mode != "failed":
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if failed := next((report for report in reports if report.when == "call" and report.failed), None):
+            self._trace_again(item, nextitem, failed, reports[-1])
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Trace a case while it runs, its fixtures' work left out."""
+        if not (self._again or self.mode == "all"):
+            return (yield)
+        watch = self._watch(item)
+        if watch is None:
+            return (yield)
+        self.watch = watch
+        try:
+            return (yield)
+        finally:
+            self.watch = None
+            item.user_properties.append((STORY, str(watch.finish())))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show the story among the report's sections."""
+        report = yield
+        if call.when == "call":
+            report.sections += [("witness", str(text)) for name, text in item.user_properties if name == STORY]
+        return report
+
+    def _watch(self, item: pytest.Item) -> Watch | None:
+        from harness.witness import NoWitnessError  # noqa: PLC0415
+
+        try:
+            return Watch(self.start().wait())
+        except NoWitnessError as error:
+            if not self._told:
+                item.user_properties.append((NO_WITNESS, str(error)))
+                self._told = True
+            return None
+
+    def _trace_again(
+        self, item: pytest.Item, nextitem: pytest.Item | None, failed: pytest.TestReport, last: pytest.TestReport
+    ) -> None:
+        from harness.witness import NoWitnessError  # noqa: PLC0415
+
+        try:
+            self.start().wait()
+        except NoWitnessError as error:
+            failed.sections.append(("witness", f"there is none: {error}"))
+            failed.user_properties.append((NO_WITNESS, str(error)))
+            return
+        first_properties = list(item.user_properties)
+        item.user_properties.clear()
+        self._again = True
+        try:
+            item._initrequest()  # type: ignore[attr-defined]  # what a fixture gave the first run is spent
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        finally:
+            self._again = False
+            told = [str(text) for name, text in item.user_properties if name == STORY]
+            item.user_properties[:] = first_properties
+        text = "\n".join([_comparison(reports), *told])
+        failed.sections.append(("witness", text))
+        for report in {id(report): report for report in (failed, last)}.values():
+            report.user_properties.append((STORY, text))
+
+
+class Watch:
+    """See what one case's packets do, from the moment it is made."""
+
+    def __init__(self, witness: Witness) -> None:
+        from harness.witness import netns_inode  # noqa: PLC0415
+
+        self._witness = witness
+        self._events: list[Event] = []
+        self._lost = 0
+        witness.listen(netns_inode())
+
+    def new_events(self) -> tuple[Event, ...]:
+        """Return what happened since the last call."""
+        reading: Reading = self._witness.read()
+        self._events += reading.events
+        self._lost += reading.lost
+        return reading.events
+
+    def finish(self) -> Story:
+        """Stop and return the whole story."""
+        from harness.events import Reading  # noqa: PLC0415
+        from harness.names import known  # noqa: PLC0415
+        from harness.story import tell  # noqa: PLC0415
+
+        self.new_events()
+        self._witness.listen(0)
+        reading = Reading(events=tuple(self._events), lost=self._lost)
+        return tell(reading, self._witness.words(known()), missing=self._witness.missing)
+
+
+def _comparison(reports: Sequence[pytest.TestReport]) -> str:
+    failed = next((report for report in reports if report.failed), None)
+    if failed is None:
+        return "run again under trace, the case passed: its failure is not of every time"
+    if failed.when != "call":
+        return f"run again under trace, the case failed in its {failed.when}: {_last_line(failed)}"
+    return f"run again under trace, the case failed again: {_last_line(failed)}"
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message).splitlines()[0] if crash else "see the report"
+
+
+@pytest.fixture
+def watch(pytestconfig: pytest.Config) -> Iterator[Watch]:
+    """Return what the witness sees of the case; skip, saying how to get one, where there is none."""
+    from harness.witness import NoWitnessError  # noqa: PLC0415
+
+    tracing = pytestconfig.pluginmanager.get_plugin(_PLUGIN)
+    assert isinstance(tracing, Tracing), "cases run where it is registered"
+    if tracing.mode == "none":
+        pytest.skip("--witness none")
+    try:
+        made = Watch(tracing.start().wait())
+    except NoWitnessError as error:
+        pytest.skip(f"no witness: {error}")
+    yield made
+    made.finish()
