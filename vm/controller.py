@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
-from vm import console, reports, results, summary
+from vm import console, html, reports, results, stories, summary
 from vm.live import Board
 from vm.outcomes import EXIT_STATUS, Outcome, Verdict, gravest, verdict_of
 from vm.recorder import Recorder
@@ -199,6 +199,7 @@ class Controller:
             return
         name = kernel_of(report.node)
         case = self._recorder.add(name, report, taken_as=getattr(report, "taken_as", None))
+        case.story = stories.keep(report.user_properties, case.id, kernel=name, directory=self._directory) or case.story
         path, line, domain = report.location
         report.location = (path, line, f"{domain} on {name}")
         if report.failed:
@@ -314,6 +315,7 @@ class Controller:
         )
         results.write(self._run, self._directory)
         reports.write(self._run, self._directory)
+        html.write(self._run, self._directory)
         results.point_latest(self._directory)
         return result
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from vm import results
+from vm import results, stories
 from vm.outcomes import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -28,19 +28,22 @@ _FINE = {Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED}
 
 def write(run: RunResult, directory: Path) -> None:
     """Write junit.xml and results.ktap into `directory`."""
-    results.write_text(directory / JUNIT, junit(run))
+    results.write_text(directory / JUNIT, junit(run, directory))
     results.write_text(directory / KTAP, ktap(run))
 
 
-def junit(run: RunResult) -> str:
-    """Return JUnit's XML: a suite a kernel, whose name begins the class name of its cases."""
+def junit(run: RunResult, directory: Path | None = None) -> str:
+    """Return JUnit's XML: a suite a kernel, whose name begins the class name of its cases.
+
+    Stories are read from `directory`, and left out without one.
+    """
     document: Any = JUnitXml("reuseport-harness")
     for kernel in run.kernels:
         suite = TestSuite(_xml(kernel.name))
         suite.timestamp = run.started
         for name, value in (("release", kernel.release), ("version", kernel.version), ("cmdline", kernel.cmdline)):
             suite.add_property(name, _xml(value))
-        suite.add_testcases([_junit_case(kernel, case) for case in kernel.cases])
+        suite.add_testcases([_junit_case(kernel, case, directory) for case in kernel.cases])
         suite.add_testcases(list(_junit_kernel(kernel)))
         document.add_testsuite(suite)
     document.update_statistics()
@@ -60,10 +63,12 @@ def ktap(run: RunResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _junit_case(kernel: KernelResult, case: CaseResult) -> TestCase:
+def _junit_case(kernel: KernelResult, case: CaseResult, directory: Path | None) -> TestCase:
     path, _, name = case.id.partition("::")
     classname = ".".join([kernel.name, *PurePath(path).with_suffix("").parts])
     entry = TestCase(_xml(name or path), classname=_xml(classname), time=case.seconds)
+    if directory is not None and case.story:
+        entry.system_out = _xml(stories.contents(directory / case.story))
     reason, detail = _xml(case.reason), _xml(case.detail)
     match case.outcome:
         case Outcome.PASSED:

@@ -29,6 +29,7 @@ class CaseResult:
     observed: Any = None  # what the case observed, as it says itself; compared between kernels
     missing_feature: str | None = None
     detail: str = ""  # the whole report of a failure
+    story: str | None = None  # what the witness saw of it: a file, relative to this one
 
 
 @dataclass(kw_only=True)
