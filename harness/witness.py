@@ -76,7 +76,8 @@ class Witness:
         defines = [f"-D{name}" for name in (*logs, *found.defines, *field_defines())]
         try:
             # -w: newer kernels' headers warn in the clang that an older bcc brings along, to no one's use.
-            self._bpf = bcc.BPF(text="".join(source.read_text() for source in _SOURCES), cflags=["-w", *defines])
+            text = b"".join(source.read_bytes() for source in _SOURCES)
+            self._bpf = bcc.BPF(text=text, cflags=["-w", *defines])
         except Exception as error:  # bcc raises nothing narrower
             raise NoWitnessError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
         self._symbols = Path("/proc/kallsyms").read_bytes()
@@ -125,20 +126,20 @@ class Witness:
                 if name is None:
                     raise LookupError(point.symbols)
                 if point.enter:
-                    self._bpf.attach_kprobe(event=name, fn_name=point.enter)
+                    self._bpf.attach_kprobe(event=name.encode(), fn_name=point.enter.encode())
                 if point.leave:
-                    self._bpf.attach_kretprobe(event=name, fn_name=point.leave)
+                    self._bpf.attach_kretprobe(event=name.encode(), fn_name=point.leave.encode())
             except Exception:  # bcc raises nothing narrower: a function may be there and not take a probe
                 if running().series >= point.since:
                     missing.append(f"{point.tells} ({' or '.join(point.symbols)})")
         try:
-            self._bpf.attach_raw_tracepoint(tp=DROP_TRACEPOINT, fn_name="on_drop")
+            self._bpf.attach_raw_tracepoint(tp=DROP_TRACEPOINT.encode(), fn_name=b"on_drop")
         except Exception:
             missing.append(f"drops (skb:{DROP_TRACEPOINT})")
         return missing
 
     def _map(self, name: str, value_size: int) -> Map:
-        return Map(self._bpf[name].map_fd, name=name, key_size=4, value_size=value_size)
+        return Map(self._bpf[name.encode()].map_fd, name=name, key_size=4, value_size=value_size)
 
 
 class Loader:
