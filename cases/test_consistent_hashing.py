@@ -2,7 +2,8 @@
 """When a member leaves, only its share of the clients should move: Maglev's table and rendezvous hashing.
 
 The kernel's own fall-back scales the hash by the number of members, so a member that leaves moves about half of all
-clients. Every datagram is checked against the model, and who moved is counted from what the sockets received.
+clients. Who moved is counted from what the sockets received; the model has to agree with every receiver before, and
+afterwards with those of the leaving member's clients and of two thousand others.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     group.leave(LEAVING)
     load_table(group, {member: 1 for member in everyone if member != LEAVING})
     after = deliver.many(packets)
-    assert after == deliver.predict(packets)
+    looked_at = [number for number, owner in enumerate(before) if owner == LEAVING or number < SOME]
+    assert [after[number] for number in looked_at] == deliver.predict([packets[number] for number in looked_at])
     share = moved(before, after)
     record_property("disruption", measured(program, share, before))
     assert share["own"] == 1

@@ -69,15 +69,14 @@ class Slots:
                 raise OSError(ctypes.get_errno(), f"sendmmsg: {os.strerror(ctypes.get_errno())}")
             done += sent
 
-    def receive(self, member: socket.socket) -> list[bytes]:
-        """Take what a socket holds, at most as many datagrams as there are slots, each cut to their length."""
+    def receive_numbers(self, member: socket.socket) -> tuple[int, ...]:
+        """Take the numbers of the datagrams that a socket holds, at most as many as there are slots."""
         count = _libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), _MOST, socket.MSG_DONTWAIT, None)
         if count < 0:
             if ctypes.get_errno() in {errno.EAGAIN, errno.EWOULDBLOCK}:
-                return []
+                return ()
             raise OSError(ctypes.get_errno(), f"recvmmsg: {os.strerror(ctypes.get_errno())}")
-        raw = ctypes.string_at(self.buffer, count * self.length)
-        return [raw[at : at + self.length] for at in range(0, count * self.length, self.length)]
+        return struct.unpack_from(f"={count}I", self.buffer)
 
 
 def portions(frames: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -50,26 +50,21 @@ def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple
     if not any(weights.values()):
         return (NOBODY,) * size
     table = [NOBODY] * size
-    walks = {member: _permutation(member, size) for member, weight in weights.items() if weight}
-    places = dict.fromkeys(walks, 0)
+    # Where each member's walk is, and by how much it steps: together its permutation of the table.
+    at = {member: scramble(2 * member + 1) % size for member, weight in weights.items() if weight}
+    step = {member: scramble(2 * member + 2) % (size - 1) + 1 for member in at}
     left = size
     while True:
-        for member, walk in walks.items():
+        for member, stride in step.items():
+            place = at[member]
             for _ in range(weights[member]):
-                place = places[member]
-                while table[walk[place]] != NOBODY:
-                    place += 1
-                table[walk[place]] = member
-                places[member] = place + 1
+                while table[place] != NOBODY:
+                    place = (place + stride) % size
+                table[place] = member
                 left -= 1
                 if not left:
                     return tuple(table)
-
-
-def _permutation(member: int, size: int) -> list[int]:
-    offset = scramble(2 * member + 1) % size
-    skip = scramble(2 * member + 2) % (size - 1) + 1
-    return [(offset + step * skip) % size for step in range(size)]
+            at[member] = place
 
 
 def rendezvous_nodes(weights: Mapping[int, int]) -> tuple[int, ...]:

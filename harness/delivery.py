@@ -51,6 +51,7 @@ class Delivery:
         self._wire, self._group, self._bystanders = wire, group, bystanders
         self._ports = count()
         self._unfinished: list[Packet] = []
+        self._prepared: tuple[Sequence[Packet], list[bytes]] = ((), [])
         self.observed: list[str] = []
         """What each packet came to, in words that are the same on every boot."""
 
@@ -104,8 +105,10 @@ class Delivery:
         """
         __tracebackhide__ = True
         program = self._group.program
-        numbered = [replace(packet, payload=NUMBER.pack(number)) for number, packet in enumerate(packets)]
-        data = [frame for packet in numbered for frame in frames.datagram(packet)]
+        if self._prepared[0] is not packets:  # building the frames costs more than sending them: once a batch
+            numbered = (replace(packet, payload=NUMBER.pack(number)) for number, packet in enumerate(packets))
+            self._prepared = packets, [frame for packet in numbered for frame in frames.datagram(packet)]
+        data = self._prepared[1]
         program.new_results()
         received: dict[int, int] = {}
         slots, replies = Slots(NUMBER.size), 0

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.abi import NO_OVERRIDE
-from harness.batch import NUMBER
 from harness.layout import GROUP_PORT, Layout, Protocol, Shape
 from harness.libbpf import BPF_NOEXIST, Map
 from harness.names import remember
@@ -186,16 +185,15 @@ class ReuseportGroup:
     def collect_numbers(self, slots: Slots) -> dict[int, int]:
         """UDP: take what the members hold of a batch: the number in each datagram to the member that holds it.
 
-        Raises ValueError if two members hold one number.
+        Raises ValueError if a number is held twice.
         """
         received: dict[int, int] = {}
         while ready := [member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None]:
             for member in ready:
-                for datagram in slots.receive(self._sockets[member]):
-                    (number,) = NUMBER.unpack(datagram)
-                    if number in received:
-                        raise ValueError(f"datagram {number} reached both member {received[number]} and {member}")
-                    received[number] = member
+                numbers = slots.receive_numbers(self._sockets[member])
+                if not received.keys().isdisjoint(numbers):
+                    raise ValueError(f"a datagram reached member {member} and, before, another or the same")
+                received.update(dict.fromkeys(numbers, member))
         return received
 
     def disconnect(self) -> None:

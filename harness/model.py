@@ -65,11 +65,11 @@ def _run(layout: Layout, view: View) -> _Run:
     if layout.program is None:
         return _Run(decision=None, member=_by_hash(layout, view), layout=layout)
     decision = RULES[layout.program](view, layout)
-    after = replace(
-        layout,
-        index_override=NO_OVERRIDE if decision.override_spent else layout.index_override,
-        state=layout.state if decision.state is None else decision.state,
-    )
+    after = layout
+    if decision.override_spent:
+        after = replace(after, index_override=NO_OVERRIDE)
+    if decision.state is not None:
+        after = replace(after, state=decision.state)
     member = decision.member
     if not decision.verdict_passes:
         member = None
