@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_USAGE
-from vm.errors import FetchError, KernelError
+from vm.errors import BuildError, FetchError, KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except KernelError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_INFRASTRUCTURE if isinstance(error, FetchError) else EXIT_USAGE
+        return EXIT_INFRASTRUCTURE if isinstance(error, FetchError | BuildError) else EXIT_USAGE
     return status
 
 

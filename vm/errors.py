@@ -43,3 +43,7 @@ class StoreError(FetchError):
 
 class MissingToolError(FetchError):
     """Name a program that is not installed and the package that has it."""
+
+
+class BuildError(KernelError):
+    """Say why a kernel tree could not be built, with the end of the compiler's output."""

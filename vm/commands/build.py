@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Build a kernel tree: python -m vm build."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vm.build import FRAGMENT, build
+from vm.commands import EXIT_USAGE
+from vm.errors import MissingToolError
+from vm.progress import progress_on
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the parser of `build`."""
+    parser = subparsers.add_parser(
+        "build",
+        help="build a kernel tree so that it can be tested",
+        description="Build the bzImage of a kernel tree. Its configuration is nothing, then what virtme-ng asks of a "
+        f"guest, then {FRAGMENT.name}, which says what each option is for. A .config that lies in the tree is used as "
+        "it is instead, unless --output is given. Test the kernel with: tox -e vm -- --kernel DIR",
+    )
+    parser.add_argument("tree", type=Path, metavar="TREE", help="a kernel source tree")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="build in this directory and leave the tree as it is (make O=DIR); a second build there compiles only "
+        "what changed",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build and say what --kernel takes."""
+    try:
+        with progress_on(sys.stderr) as progress:
+            built = build(args.tree, output=args.output, progress=progress)
+    except MissingToolError as error:
+        # The machine's fault, not the tree's: a bisection must not take it for a commit that does not build.
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    print(f"{built.release}  built in {built.seconds:.0f} s  --kernel {built.directory}")
+    return 0
