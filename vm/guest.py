@@ -26,7 +26,7 @@ class WantedModule:
 class WantedOption:
     """Hold an option that a kernel's configuration must set."""
 
-    any: tuple[str, ...]  # one of them is enough
+    name: str  # "CONFIG_NET_9P_VIRTIO"
     needed: Literal["boot", "cases", "some"]
     builtin: bool  # it has no module form, or as a module it would come too late
     why: str  # what does not work without it
@@ -36,7 +36,7 @@ class WantedOption:
 class MissingOption:
     """Name an option that a kernel's configuration lacks and what does not work without it."""
 
-    option: str  # "CONFIG_NET_9P_VIRTIO", or "CONFIG_A or CONFIG_B"
+    option: str  # "CONFIG_NET_9P_VIRTIO"
     why: str  # "the guest cannot reach the host's files"
     fatal: bool  # False: only a note
 
@@ -59,7 +59,7 @@ def wanted_options() -> tuple[WantedOption, ...]:
     """Return the options that a guest needs."""
     return tuple(
         WantedOption(
-            any=tuple(entry["any"]),
+            name=entry["name"],
             needed=entry["needed"],
             builtin=entry.get("builtin", False),
             why=entry["why"],
@@ -80,22 +80,14 @@ def missing_from(config: str, *, loadable: bool) -> list[MissingOption]:
     `loadable` says whether the kernel's modules are at hand: without them "=m" is as good as absent.
     """
     values = dict(re.findall(r"^(CONFIG_\w+)=(\S+)$", config, re.MULTILINE))
-
-    def present(option: str, *, builtin: bool) -> bool:
-        value = values.get(option)
-        return value == "y" or (value == "m" and loadable and not builtin)
-
     missing = []
     for wanted in wanted_options():
-        if any(present(option, builtin=wanted.builtin) for option in wanted.any):
+        value, why = values.get(wanted.name), wanted.why
+        if value == "y" or (value == "m" and loadable and not wanted.builtin):
             continue
-        why = wanted.why
-        modular = [option for option in wanted.any if values.get(option) == "m"]
-        if modular:
+        if value == "m":
             why += (
-                f" ({modular[0]} is a module, and it must be built in)"
-                if wanted.builtin
-                else f" ({modular[0]} is a module, and the kernel's modules are not at hand)"
+                " (as a module: it must be built in)" if wanted.builtin else " (a module, and modules are not at hand)"
             )
-        missing.append(MissingOption(option=" or ".join(wanted.any), why=why, fatal=wanted.needed != "some"))
+        missing.append(MissingOption(option=wanted.name, why=why, fatal=wanted.needed != "some"))
     return sorted(missing, key=lambda option: not option.fatal)

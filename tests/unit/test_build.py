@@ -92,7 +92,7 @@ def test_a_tree_is_built_in_the_output_directory_and_left_alone(tree: Path, tmp_
 
 @needs_make
 def test_a_developer_s_own_configuration_is_used_as_it_is(tree: Path) -> None:
-    theirs = FRAGMENT.read_text() + "".join(f"{one.any[0]}=y\n" for one in guest.wanted_options()) + "CONFIG_X=m\n"
+    theirs = FRAGMENT.read_text() + "".join(f"{one.name}=y\n" for one in guest.wanted_options()) + "CONFIG_X=m\n"
     (tree / ".config").write_text(theirs)
     assert build(tree, output=None, progress=print).directory == tree
     assert (tree / ".config").read_text() == theirs
