@@ -88,6 +88,8 @@ class Delivery:
         observed, seen_hash = self._observe(packet)
         hash_ = hash_ if seen_hash is None else seen_hash
         expected = expect(layout, packet, hash_=hash_)
+        if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
+            expected = replace(expected, select_errors=())
         verdict = verdict_of(expected, hash_=hash_)
         if observed != expected:
             self.observed.append("differs from the model")

@@ -71,6 +71,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_object__next_program": (c_void_p, [c_void_p, c_void_p]),
     "bpf_map__name": (c_char_p, [c_void_p]),
     "bpf_map__fd": (c_int, [c_void_p]),
+    "bpf_map__type": (c_int, [c_void_p]),
     "bpf_map__key_size": (c_uint32, [c_void_p]),
     "bpf_map__value_size": (c_uint32, [c_void_p]),
     "bpf_map__set_inner_map_fd": (c_int, [c_void_p, c_int]),
@@ -286,6 +287,15 @@ class Object:
                 key_size=library.bpf_map__key_size(current),
                 value_size=library.bpf_map__value_size(current),
             )
+        return found
+
+    def map_kinds(self) -> dict[str, str]:
+        """Return what kind of map each one is, a key of `MAP_TYPE` or a number."""
+        library, found, current = _library(), {}, None
+        names = {number: name for name, number in MAP_TYPE.items()}
+        while current := library.bpf_object__next_map(self._object, current):
+            number = library.bpf_map__type(current)
+            found[library.bpf_map__name(current).decode()] = names.get(number, str(number))
         return found
 
     def program_fds(self) -> dict[str, int]:

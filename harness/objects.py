@@ -33,15 +33,22 @@ def compile_variants(*, cache_directory: Path | None = None) -> dict[str, Path]:
     }
 
 
-def compile_program(source: Path, *, defines: tuple[str, ...] = (), cache_directory: Path | None = None) -> Path:
+def compile_program(
+    source: Path,
+    *,
+    defines: tuple[str, ...] = (),
+    includes: tuple[Path, ...] = (),
+    cache_directory: Path | None = None,
+) -> Path:
     """Return the object of a source, compiled unless the same content with the same clang was before.
 
-    `defines` go to the compiler as -D. Raises CompileError with clang's whole output, or naming the package if clang
+    `defines` go to the compiler as -D. `includes` are where a program that is not of this project has its headers;
+    its warnings are its own affair. Raises CompileError with clang's whole output, or naming the package if clang
     is missing.
     """
     directory = cache_directory or user_cache_path("reuseport-harness") / "bpf"
     name = source.name.removesuffix(".bpf.c")
-    target = directory / f"{name}-{_content_key(source, defines)}.bpf.o"
+    target = directory / f"{name}-{_content_key(source, defines, includes)}.bpf.o"
     if target.exists():
         return target
     try:
@@ -51,7 +58,7 @@ def compile_program(source: Path, *, defines: tuple[str, ...] = (), cache_direct
         raise CompileError(f"cannot write compiled programs: {error} (XDG_CACHE_HOME moves the cache)") from error
     os.close(handle)
     try:
-        command = [*_command(defines), str(source), "-o", temporary]
+        command = [*_command(defines, includes), str(source), "-o", temporary]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             raise CompileError(f"clang refuses {source.name}:\n{run.stdout}{run.stderr}".rstrip())
@@ -62,17 +69,22 @@ def compile_program(source: Path, *, defines: tuple[str, ...] = (), cache_direct
     return target
 
 
-def _command(defines: tuple[str, ...]) -> list[str]:
+def _command(defines: tuple[str, ...], includes: tuple[Path, ...]) -> list[str]:
     # Debian and Ubuntu keep asm/ in a directory of the architecture, which -target bpf does not search.
     multiarch = Path("/usr/include") / f"{os.uname().machine}-linux-gnu"
-    return ["clang", *FLAGS, f"-I{SOURCES}", f"-I{multiarch}", *(f"-D{define}" for define in defines), "-c"]
+    foreign = [f"-I{path}" for path in includes]
+    if includes:
+        # The machine's name lets <stdlib.h> and its like find their parts, which -target bpf does not define.
+        foreign += ["-Wno-error", f"-D__{os.uname().machine}__"]
+    return ["clang", *FLAGS, *foreign, f"-I{SOURCES}", f"-I{multiarch}", *(f"-D{define}" for define in defines), "-c"]
 
 
-def _content_key(source: Path, defines: tuple[str, ...]) -> str:
+def _content_key(source: Path, defines: tuple[str, ...], includes: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
-    for part in (*_command(defines), _clang_version()):
+    for part in (*_command(defines, includes), _clang_version()):
         digest.update(part.encode())
-    for path in (source, *sorted(SOURCES.glob("*.h"))):
+    headers = (each for directory in (SOURCES, *includes) for each in sorted(directory.glob("*.h")))
+    for path in (source, *headers):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

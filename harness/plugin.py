@@ -72,9 +72,10 @@ def _objects(config: pytest.Config) -> dict[str, Path]:
         if given is None:
             # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
             from harness.objects import CompileError, compile_variants  # noqa: PLC0415
+            from harness.own import replacements  # noqa: PLC0415
 
             try:
-                found = compile_variants()
+                found = compile_variants() | replacements(config)
             except CompileError as error:
                 raise pytest.UsageError(str(error)) from error
             config.stash[_OBJECTS] = found

@@ -39,9 +39,11 @@ _OFFLOADS = (
 """Off, so that a frame arrives as it was sent: checksums looked at, nothing merged or cut."""
 
 _SERVER_SYSCTLS = {
-    # An ICMP error for every drop: no rate limit, neither per destination nor for the whole namespace.
+    # An ICMP error for every drop: no rate limit, neither per destination nor for the whole namespace. IPv6's mask is
+    # a list of the types that are limited: one has to be named, and 255 is none that the kernel sends.
     "net/ipv4/icmp_ratemask": 0,
     "net/ipv6/icmp/ratelimit": 0,
+    "net/ipv6/icmp/ratemask": 255,
     # Addresses are usable at once.
     "net/ipv6/conf/default/accept_dad": 0,
     "net/ipv6/conf/default/router_solicitations": 0,
