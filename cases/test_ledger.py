@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,9 @@ rule = pytest.mark.rule
 ledger = pytest.mark.ledger
 families = pytest.mark.parametrize("family", Family)
 
+
+CLIENTS = 8
+SO_ATTACH_REUSEPORT_EBPF = 52
 
 QUIET = 0.3
 """Seconds without a change until nothing more is going to be freed: kernel workers do that, in their own time."""
@@ -55,27 +58,25 @@ def test_established_socket_is_not_kept_by_a_selection(
     It has to have been in a group before it was connected, which attaching a program sees to.
     """
     before = sockets_in_use()
-    with load("reference", inner_map=InnerMap.SOCKMAP, size=2) as program:
+    with load("reference", inner_map=InnerMap.SOCKMAP, size=CLIENTS) as program, ExitStack() as undo:
         listener = bench.open(Protocol.TCP, family)
-        bench.attach(listener, program)
         bench[listener].setblocking(True)
-        with closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client:
+        for index in range(CLIENTS):
+            client = undo.enter_context(closing(socket.socket(family.address_family, socket.SOCK_STREAM)))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            client.setsockopt(socket.SOL_SOCKET, 52, program.fd)
-            bench.detach(listener)
+            client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.fd)
             client.connect((family.server, bench.port))
-            accepted, _ = bench[listener].accept()
+            accepted = undo.enter_context(closing(bench[listener].accept()[0]))
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            bench.attach(listener, program)
-            bench.fill(program.inner, [bench.adopt(client)])
-            bench[listener].setblocking(False)
-            for _ in range(10):
-                assert bench.replies(bench.packet(0, Protocol.TCP, family))
+            bench.fill(program.inner, [bench.adopt(client)], first=index)
+        bench.attach(listener, program)
+        for index in range(CLIENTS):
+            assert bench.replies(bench.packet(index, Protocol.TCP, family))
             assert program.select_errors() == (-errno.EBADFD,)
-            accepted.close()
     bench.close()
-    assert sockets_in_use() == before
+    # What other cases let go of may still be on its way: fewer is no leak.
+    assert sockets_in_use() <= before
 
 
 @rule("bind.wildcard-conflict")
