@@ -69,6 +69,7 @@ APT::Update::Error-Mode "any";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowWeakRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::GzipIndexes "true";
 Acquire::Languages "none";
 Acquire::Retries "2";
 Acquire::http::Timeout "20";

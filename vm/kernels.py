@@ -7,6 +7,7 @@ obtain(selection)   selection -> Kernel: from the store, or fetched into it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Ker
             release=located.release,
             modules=None,
             config=located.config,
-            headers=located.headers,
+            headers=located.headers or _join_headers(located),
             version="",
         )
     # A package's modules are compressed and have no index, and its directory may not be ours to write in.
@@ -234,6 +235,22 @@ def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Ker
                 _adopt(stage, located)
             entries = [entry for entry in store.entries(key) if entry.path.name == version]
     return _kernel(name, entries[0], version="")
+
+
+def _join_headers(located: Located) -> Path | None:
+    """Return a directory of links that joins the headers of a source tree with those of its output directory."""
+    if located.source is None or located.tree is None:
+        return None
+    key = hashlib.sha256(f"{located.source}\n{located.tree}".encode()).hexdigest()[:12]
+    joined = cache_root() / "headers" / key
+    with explained(joined):
+        for directory in (Path("include"), Path("arch/x86/include")):
+            (joined / directory).mkdir(parents=True, exist_ok=True)
+            for root in (located.source, located.tree):
+                for path in (root / directory).iterdir():
+                    with contextlib.suppress(FileExistsError):
+                        (joined / directory / path.name).symlink_to(path)
+    return joined
 
 
 def _adopt(stage: Path, located: Located) -> None:

@@ -32,6 +32,7 @@ class Located:
     modules: Path | None  # .../lib/modules/<release> beside the image, as it was found: compressed, without an index
     config: Path | None
     headers: Path | None  # one directory that bcc can compile against
+    source: Path | None  # with `headers` None: the tree of which an output directory (make O=) was built
 
 
 def locate(path: Path) -> Located:
@@ -53,6 +54,7 @@ def locate(path: Path) -> Located:
         modules=modules,
         config=_config_of(image, release, tree=tree, modules=modules),
         headers=_headers_of(tree, modules),
+        source=_source_of(tree),
     )
 
 
@@ -112,3 +114,11 @@ def _headers_of(tree: Path | None, modules: Path | None) -> Path | None:
         if (directory / "include/generated/autoconf.h").is_file() and (directory / "include/linux/kconfig.h").is_file():
             return directory.resolve()
     return None
+
+
+def _source_of(tree: Path | None) -> Path | None:
+    """Return the source tree of an output directory, which kbuild links as `source`."""
+    if tree is None or not (tree / "include/generated/autoconf.h").is_file():
+        return None
+    source = tree / "source"
+    return source.resolve() if (source / "include/linux/kconfig.h").is_file() else None

@@ -218,6 +218,24 @@ def test_a_built_tree_is_one_kernel_with_its_own_headers(tmp_path: Path, catalog
     )
 
 
+def test_an_output_directory_s_headers_are_joined_with_the_source_s(tmp_path: Path, catalogue: Catalogue) -> None:
+    source, output = tmp_path / "linux", tmp_path / "out"
+    written(source / "include/linux/kconfig.h", b"source")
+    written(source / "arch/x86/include/asm/page.h", b"")
+    written(output / "arch/x86/boot/bzImage", image("6.14.0"))
+    written(output / ".config", b"")
+    written(output / "include/generated/autoconf.h", b"output")
+    written(output / "arch/x86/include/generated/asm/x.h", b"")
+    (output / "source").symlink_to(source)
+    (selection,) = select([str(output)], catalogue=catalogue)
+    for _ in range(2):
+        headers = obtain(selection, progress=print).headers
+        assert headers is not None
+        assert (headers / "include/linux/kconfig.h").read_bytes() == b"source"
+        assert (headers / "include/generated/autoconf.h").read_bytes() == b"output"
+        assert sorted(path.name for path in (headers / "arch/x86/include").iterdir()) == ["asm", "generated"]
+
+
 @pytest.mark.parametrize("usr", ["", "usr/"], ids=["boot", "usr-merged"])
 def test_an_unpacked_package_gives_its_modules_ready_to_load(tmp_path: Path, catalogue: Catalogue, usr: str) -> None:
     release = "6.8.1-test"
