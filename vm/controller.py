@@ -118,6 +118,7 @@ class Controller:
             timeout=self._plan.timeout,
             acceleration=self._plan.acceleration,
             mirror=self._plan.mirror,
+            plugins=plugins_of(self._config),
             idle=nothing_left or self._is_given_up(name),
         )
         node.workerinput["kernel"] = name
@@ -387,6 +388,15 @@ def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
         # Nothing collected, or a case file that cannot be imported.
         return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
     return str(verdict), EXIT_STATUS[verdict]
+
+
+def plugins_of(config: pytest.Config) -> list[str]:
+    """Return the names of the installed plugins that a worker in a guest needs.
+
+    Those that are loaded here, except hypothesis's: at the end of every run it imports all of hypothesis.
+    """
+    plugins = [getattr(plugin, "__name__", "") for plugin, _ in config.pluginmanager.list_plugin_distinfo()]
+    return [name for name in plugins if name and not name.startswith("_hypothesis")]
 
 
 def kernel_of(node: Any) -> str:

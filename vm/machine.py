@@ -57,6 +57,9 @@ BOOT_PARAMETERS = (
     # A busy host starves an emulated CPU for longer than the defaults (soft lockup after 20 s, RCU stall after 21 s).
     "watchdog_thresh=30",
     "rcupdate.rcu_cpu_stall_timeout=60",
+    # Counts ticks while it spins, and panics ("IO-APIC + timer doesn't work!") where the host gives it no time; a KVM
+    # guest leaves it out by itself (kvm_guest_init).
+    "no_timer_check",
     "nokaslr",
 )
 
@@ -100,11 +103,13 @@ class Machine:
     modules: str | None  # the host's directory to show as /lib/modules/<release>
     _console: threading.Thread
 
-    def greet(self, *, command: list[str], patience: Callable[[], bool]) -> Hello:
+    def greet(
+        self, *, command: list[str], patience: Callable[[], bool], environment: dict[str, str] | None = None
+    ) -> Hello:
         """Wait for the guest, tell it what to become, and return what it said.
 
-        `command` runs on the port; if empty, an execnet worker does. `patience` is asked every now and then whether to
-        go on waiting. Raises MachineError.
+        `command` runs on the port; if empty, an execnet worker does. `environment` is added to `guest_environment`.
+        `patience` is asked every now and then whether to go on waiting. Raises MachineError.
         """
         line = b""
         self.port.settimeout(0.25)
@@ -125,13 +130,26 @@ class Machine:
         said = json.loads(line)
         wanted = {
             "directory": str(Path.cwd()),
-            "environment": guest_environment(),
+            "environment": {**guest_environment(), **(environment or {})},
             "modules": self.modules,
             "hostname": "".join(c if c.isalnum() or c in ".-" else "-" for c in self.kernel.name)[:63],
             "command": command,
         }
         self.port.sendall(json.dumps(wanted).encode() + b"\n")
         return Hello(release=said["release"], cmdline=said["cmdline"], notes=tuple(said["notes"]))
+
+    @property
+    def starved(self) -> float:
+        """Return the seconds for which the VM could have run and the host had other work.
+
+        The second number of schedstat is the nanoseconds that a thread waited on a run queue (proc(5), Documentation/
+        scheduler/sched-stats.rst). The busiest virtual CPU waits most; 0 where the kernel does not count.
+        """
+        waited = [0]
+        for thread in Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # the thread has ended
+                waited.append(int(thread.read_text().split()[1]))
+        return max(waited) / 1e9
 
     def wait(self, *, seconds: float) -> bool:
         """Tell whether the VM ended within `seconds`; if so its console is complete."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,11 @@ class Marks:
 
     def __init__(self, kmsg: Path) -> None:
         self._kmsg = kmsg
+
+    def pytest_collection_finish(self) -> None:
+        """Let the garbage collector work from here on, and on nothing that is there already."""
+        gc.freeze()
+        gc.enable()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say that a case begins."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import socket
@@ -143,6 +144,8 @@ def _work(port_name: str, notes: list[str]) -> None:
     os.close(port)
     if wanted["command"]:
         os.execvp(wanted["command"][0], wanted["command"])
+    # Importing and collecting make many objects that all stay: `vm.marks` turns it on when that is done.
+    gc.disable()
     # What execnet has a Python do that it starts itself (execnet.gateway_io.popen_bootstrapline).
     exec(eval(sys.stdin.readline()))
 

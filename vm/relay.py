@@ -62,7 +62,7 @@ class Relay:
         self._stop = threading.Event()
         self._go = threading.Event()
         self._ended = threading.Event()
-        self._heard = time.monotonic()
+        self._patience = _Patience(order.timeout)
         self._worker_finished = False
         self._early: list[Any] | None = []  # what the controller said before there was a guest to tell it to
         self._guest: Any = None
@@ -92,7 +92,7 @@ class Relay:
         kernel = self._fetch()
         if not self._wait_for_slot():
             return Ending(how=End.STOPPED, why="the run was ended")
-        started = self._heard = time.monotonic()
+        started = time.monotonic()
         self._say(Progress(phase="booting", detail=kernel.release))
         vm = machine.start(
             kernel,
@@ -100,8 +100,13 @@ class Relay:
             progress=self._progress("booting"),
             acceleration=self._order.acceleration,
         )
+        self._patience.watch(vm)
         try:
-            hello = vm.greet(command=[], patience=self._patient)
+            hello = vm.greet(
+                command=[],
+                environment=_with_plugins(self._order.plugins),
+                patience=lambda: not self._stop.is_set() and not self._patience.is_over,
+            )
             self._say(
                 Booted(
                     release=hello.release,
@@ -167,13 +172,10 @@ class Relay:
             if self._stop.is_set():
                 vm.kill()
                 self._ended.set()
-            elif time.monotonic() - self._heard > self._order.timeout:
+            elif self._patience.is_over:
                 self._hung = True
                 vm.kill()
                 self._ended.set()
-
-    def _patient(self) -> bool:
-        return not self._stop.is_set() and time.monotonic() - self._heard < self._order.timeout
 
     # What the controller and the guest say; these run in the threads that execnet reads with.
 
@@ -205,7 +207,7 @@ class Relay:
             self._guest.send(message)
 
     def _from_guest(self, message: Any) -> None:
-        self._heard = time.monotonic()
+        self._patience.renew()
         if message is _END_OF_MESSAGES:
             self._ended.set()
             return
@@ -216,7 +218,7 @@ class Relay:
     def _console(self, part: bytes) -> None:
         if self._guest is None:
             # While it boots, its console is what is heard of it.
-            self._heard = time.monotonic()
+            self._patience.renew()
         self._status.send(("console", part))
 
     def _say(self, message: Progress | SlotWanted | Booted | Ending) -> None:
@@ -245,6 +247,40 @@ class Relay:
                     break
         output = {"exitstatus": 0, "shouldfail": False, "shouldstop": False}
         self._channel.send(("workerfinished", {"workeroutput": output}))
+
+
+class _Patience:
+    """Count the seconds without news in which a VM could have had some: a busy host is no hung kernel."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._vm: Machine | None = None
+        self.renew()
+
+    def watch(self, vm: Machine) -> None:
+        """Begin to count for `vm`."""
+        self._vm = vm
+        self.renew()
+
+    def renew(self) -> None:
+        """Take note of news."""
+        self._since = self._now()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether there has been no news for too long."""
+        return self._now() - self._since > self._seconds
+
+    def _now(self) -> float:
+        return time.monotonic() - (self._vm.starved if self._vm is not None else 0)
+
+
+def _with_plugins(names: list[str]) -> dict[str, str]:
+    """Return what makes pytest load these plugins and not look for others.
+
+    Looking means to read the entry points of every distribution that is installed.
+    """
+    return {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(names)}
 
 
 def _gateway(port: socket.socket, *, name: str) -> execnet.Gateway:

@@ -38,6 +38,7 @@ class Order:
     timeout: float  # seconds without news
     acceleration: Acceleration | None
     mirror: str | None
+    plugins: list[str]  # of pytest, that the guest's worker loads
     idle: bool  # be a worker without cases
 
     def to_message(self) -> dict[str, Any]:
