@@ -117,9 +117,16 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
 
 
 @rule("bind.matrix")
-@ledger("K20")
-@pytest.mark.parametrize("protocol", Protocol)
-@pytest.mark.parametrize("reuseport", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize(
+    ("reuseport", "protocol"),
+    [
+        pytest.param(False, Protocol.UDP, id="alone-udp"),
+        # TCP alone keeps a second table of binds (bhash2, Linux 6.1), which had to learn of mapped addresses.
+        pytest.param(False, Protocol.TCP, id="alone-tcp", marks=ledger("K20")),
+        pytest.param(True, Protocol.UDP, id="shared-udp"),
+        pytest.param(True, Protocol.TCP, id="shared-tcp"),
+    ],
+)
 def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
     """Two sockets may have a port if their addresses do not overlap, or if both share it: in either order."""
     kinds = [(address, v6only) for address in ADDRESSES for v6only in ([False, True] if address == "::" else [False])]
