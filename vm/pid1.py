@@ -11,7 +11,8 @@ On the virtio-serial port named by the first argument, guest and host each say o
     guest  {"release": uname -r, "cmdline": …, "notes": [what could not be mounted]}
     host   {"directory": …, "environment": {…}, "modules": directory or null, "hostname": …, "command": [] or argv}
 
-after which the port is the standard input and output of `command`, or, if it is empty, of an execnet worker.
+after which the port is the standard input and output of an execnet worker, or, if there is one, of `command`, whose
+status is then on the console.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 PORTS = Path("/sys/class/virtio-ports")
+ENDED = "reuseport-harness: ended with status "
+"""What is written to the kernel log before the guest powers off."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_MOVE = 1, 2, 4, 8, 8192
 _POWER_OFF = 0x4321FEDC
@@ -143,6 +146,7 @@ def _work(port_name: str, notes: list[str]) -> None:
     os.dup2(port, 1)
     os.close(port)
     if wanted["command"]:
+        os.dup2(1, 2)
         os.execvp(wanted["command"][0], wanted["command"])
     # Importing and collecting make many objects that all stay: `vm.marks` turns it on when that is done.
     gc.disable()
@@ -168,9 +172,10 @@ def main() -> None:
             os._exit(1)
         os._exit(0)
     # As the first process it inherits every orphan.
-    while os.wait()[0] != worker:
-        pass
-    os.sync()
+    ended = 0
+    while ended != worker:
+        ended, status = os.wait()
+    Path("/dev/kmsg").write_text(f"<5>{ENDED}{os.waitstatus_to_exitcode(status)}\n")
     _libc.reboot(_POWER_OFF)
 
 

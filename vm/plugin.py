@@ -95,6 +95,6 @@ def pytest_configure(config: pytest.Config) -> None:
     from vm.controller import Controller  # noqa: PLC0415
 
     started = datetime.now(UTC)
-    directory = results.new_directory(config.rootpath / "results", stamp=started.strftime("%Y%m%dT%H%M%SZ"))
+    directory = results.new_directory(config.rootpath / results.ROOT.name, stamp=started.strftime("%Y%m%dT%H%M%SZ"))
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")

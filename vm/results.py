@@ -16,6 +16,7 @@ from vm.outcomes import Outcome, Verdict
 SCHEMA = 1
 FILE = "results.json"
 LATEST = "latest"
+ROOT = Path(__file__).parents[1] / "results"
 
 
 @dataclass(kw_only=True)

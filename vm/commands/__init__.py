@@ -29,6 +29,6 @@ class Command(Protocol):
 
 
 # After the name that they import from here.
-from vm.commands import build, fetch, list_kernels, prune  # noqa: E402
+from vm.commands import build, compare, fetch, list_kernels, prune, run, shell  # noqa: E402
 
-COMMANDS: tuple[Command, ...] = (list_kernels, fetch, prune, build)
+COMMANDS: tuple[Command, ...] = (list_kernels, fetch, prune, build, run, shell, compare)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run a command on a kernel: python -m vm run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vm.commands.fetch import MIRROR_HELP
+from vm.session import run_command, take_kernel
+
+if TYPE_CHECKING:
+    import argparse
+
+ACCEL_HELP = "how QEMU runs the guest: natively or emulated (default: KVM where a trial shows that it works)"
+KERNEL_HELP = "a name of 'python -m vm list', or a path as --kernel takes it"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the parser of `run`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a command in a VM with a kernel",
+        description="Boot the kernel, run the command as root in the current directory of the host's files, print what "
+        "it prints, and end with its exit status; 12 if the VM was lost, 13 if it did not boot. The command has no "
+        "input, and what it writes to files is gone when it ends.",
+        usage="%(prog)s [-h] [--accel {kvm,tcg}] [--mirror ADDRESS] KERNEL -- COMMAND [ARGUMENT ...]",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help=KERNEL_HELP)
+    parser.add_argument("command", metavar="COMMAND", nargs="+", help="the command and its arguments, after --")
+    parser.add_argument("--accel", choices=["kvm", "tcg"], help=ACCEL_HELP)
+    parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `args.command` and return its exit status."""
+    return run_command(take_kernel(args.kernel, mirror=args.mirror), args.command, acceleration=args.accel)
