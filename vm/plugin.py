@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import argparse
+
     from vm.controller import Plan
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
@@ -56,10 +58,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     from vm.controller import KERNEL_VARIABLE, LOST_VMS, Plan  # noqa: PLC0415
     from vm.kernels import KernelError, load_catalogue, select  # noqa: PLC0415
 
-    if option.tx or option.numprocesses or option.dist != "no" or option.distload:
-        raise pytest.UsageError("--kernel makes a worker of each kernel: -n, --dist and --tx do not go with it")
-    if option.vms is not None and option.vms < 1:
-        raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
+    demand_consistent(option)
     words = option.kernel or ["default"]
     try:
         kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
@@ -79,6 +78,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option.maxworkerrestart = None
     option.dist = "each"
     option.tx = [f"popen//id={name}//env:{KERNEL_VARIABLE}={name}" for name in kernels]
+
+
+def demand_consistent(option: argparse.Namespace) -> None:
+    """Raise UsageError for options that do not go with kernels."""
+    if option.tx or option.numprocesses or option.dist != "no" or option.distload:
+        raise pytest.UsageError("--kernel makes a worker of each kernel: -n, --dist and --tx do not go with it")
+    if option.vms is not None and option.vms < 1:
+        raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
+    if option.vm_timeout <= 0:
+        raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: no VM is that quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:

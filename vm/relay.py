@@ -13,16 +13,17 @@ process speaks for itself (`vm.status`).
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import execnet
-import xdist.remote
 from execnet.gateway_base import Popen2IO, get_execmodel
 from execnet.gateway_bootstrap import bootstrap
 
@@ -140,7 +141,7 @@ class Relay:
         watcher.start()
         try:
             gateway = _gateway(vm.port, name=self._order.kernel)
-            guest = gateway.remote_exec(xdist.remote)
+            guest = gateway.remote_exec(_xdist_worker())
             guest.send(first)
             self._connect(guest)
         except (EOFError, OSError) as error:
@@ -203,6 +204,7 @@ class Relay:
         guest.setcallback(self._from_guest, endmarker=_END_OF_MESSAGES)
 
     def _pass_to_guest(self, message: Any) -> None:
+        self._patience.resume()
         with contextlib.suppress(OSError):  # it is ending, which is noticed elsewhere
             self._guest.send(message)
 
@@ -213,6 +215,9 @@ class Relay:
             return
         if message[0] == "workerfinished":
             self._worker_finished = True
+        elif message[0] == "collectionfinish":
+            # It is the controller's turn, which may be busy with other kernels.
+            self._patience.pause()
         self._channel.send(message)
 
     def _console(self, part: bytes) -> None:
@@ -255,6 +260,7 @@ class _Patience:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._vm: Machine | None = None
+        self._paused = False
         self.renew()
 
     def watch(self, vm: Machine) -> None:
@@ -266,10 +272,19 @@ class _Patience:
         """Take note of news."""
         self._since = self._now()
 
+    def pause(self) -> None:
+        """Expect no news for now."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Expect news again."""
+        self._paused = False
+        self.renew()
+
     @property
     def is_over(self) -> bool:
         """Tell whether there has been no news for too long."""
-        return self._now() - self._since > self._seconds
+        return not self._paused and self._now() - self._since > self._seconds
 
     def _now(self) -> float:
         return time.monotonic() - (self._vm.starved if self._vm is not None else 0)
@@ -281,6 +296,14 @@ def _with_plugins(names: list[str]) -> dict[str, str]:
     Looking means to read the entry points of every distribution that is installed.
     """
     return {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(names)}
+
+
+def _xdist_worker() -> str:
+    """Return the source of xdist's worker, without importing it: that would import all of pytest."""
+    package = importlib.util.find_spec("xdist")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).with_name("remote.py").read_text()
 
 
 def _gateway(port: socket.socket, *, name: str) -> execnet.Gateway:

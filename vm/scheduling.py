@@ -98,11 +98,15 @@ class KernelScheduling:
             if not kernel.given_up:
                 left = set(kernel.left)
                 kernel.pending = [index for index, case in enumerate(kernel.worker_collection) if case in left]
-            if kernel.pending:
-                kernel.worker.send_runtest_some(kernel.pending)
+            kernel.scheduled = True
+            try:
+                if kernel.pending:
+                    kernel.worker.send_runtest_some(kernel.pending)
+            except OSError:
+                # It died after it had collected, which xdist is about to hear: no case had begun.
+                kernel.pending = []
             # A worker runs its last case only when it knows that it is the last.
             kernel.worker.shutdown()
-            kernel.scheduled = True
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
         """Take note that a worker is through with a case."""

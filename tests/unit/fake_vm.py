@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Stand in for QEMU: print a console, speak the protocol of vm.pid1 on the port, and run the worker right here.
 
-The last argument is the port's file descriptor. The one before, where there is one, says what goes wrong:
+The last argument is the port's file descriptor. The kernel's name says what goes wrong, if anything:
 
     dies        the kernel panics before it can say hello
     silent      it never says hello
@@ -13,12 +13,13 @@ import os
 import sys
 import time
 
-*wrong, number = sys.argv[1:]
+number = sys.argv[-1]
+kernel = os.environ["REUSEPORT_KERNEL"]
 print("[    0.000000] Linux version 6.1.0 (builder@example)", flush=True)
-if wrong == ["dies"]:
+if kernel == "dies":
     print("[    1.234567] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", flush=True)
     sys.exit()
-if wrong == ["silent"]:
+if kernel == "silent":
     time.sleep(600)
 
 port = int(number)
@@ -27,7 +28,7 @@ line = b""
 while not line.endswith(b"\n"):
     line += os.read(port, 1)
 wanted = json.loads(line)
-log = os.open(os.devnull, os.O_WRONLY) if wrong == ["mute"] else os.dup(1)
+log = os.open(os.devnull, os.O_WRONLY) if kernel == "mute" else os.dup(1)
 os.environ.update(wanted["environment"], REUSEPORT_KMSG=f"/proc/self/fd/{log}")
 os.chdir(wanted["directory"])
 os.dup2(port, 0)

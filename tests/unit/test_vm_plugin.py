@@ -1,217 +1,244 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The plugin, xdist and relays as a user meets them; only the VM is a process of the host (fake_vm.py)."""
+"""The plugin, xdist and relays as a user meets them; only the VM is a process of the host (fake_vm.py).
+
+Most of what can go wrong goes wrong in one run, on a kernel each: a run costs more than a kernel.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from fake_archive import image
+from filelock import FileLock
+from runs import Run, run_pytest
 
+from vm.controller import conclude
 from vm.machine import SUBSTITUTE
+from vm.outcomes import EXIT_STATUS, Outcome, Verdict, gravest, verdict_of
+from vm.plugin import demand_consistent
+from vm.slots import Slots, capacity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).parents[2]
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
-CASES = """
+COMMON = """
 import os, signal, time
 from pathlib import Path
+import pytest
+
+kernel = os.environ["REUSEPORT_KERNEL"]
 
 def log(text):
     Path(os.environ["REUSEPORT_KMSG"]).open("w").write(text + "\\n")
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+def test_first(): pass
 """
 
+MISFITS = """
+if kernel == "ordinary":
+    def test_good(record_property): record_property("observed", {"member": 3})
+    def test_bad(): assert "member 4" == "member 3"
+    def test_skipped(): pytest.skip("no such thing here")
+    @pytest.mark.xfail(reason="a known bug", strict=True)
+    def test_known(): assert False
+    @pytest.mark.xfail(reason="a known bug", strict=True)
+    def test_gone(): pass
+if kernel == "gated":
+    def test_gated(record_property):
+        record_property("missing_feature", "migrate")
+        assert False
+if kernel == "panics":
+    def test_panics():
+        log("<0>[   12.000000] Kernel panic - not syncing: sysrq triggered crash")
+        die()
+    def test_second(): assert kernel == "panics", "a replaced worker keeps its kernel's name"
+if kernel == "lost":
+    def test_dies(): die()  # the last one: there is nothing left to boot another VM for
+if kernel == "hangs":
+    def test_hangs(): time.sleep(600)
+    def test_second(): pass
+if kernel == "lockup":
+    def test_locks_up():
+        log("[   50.000000] Kernel panic - not syncing: softlockup: hung tasks")
+        die()
+if kernel == "splat":
+    def test_warns(): log("[   33.000000] WARNING: CPU: 0 PID: 7 at net/core/sock_reuseport.c:321 reuseport_add_sock")
+    def test_second(): pass
+if kernel == "every":
+    @pytest.mark.parametrize("n", range(6))
+    def test_dies(n): die()
+if kernel == "collecting":
+    die()
+"""
+KERNELS = (
+    *("ordinary", "gated", "panics", "lost", "hangs", "lockup", "splat", "every", "collecting"),
+    *("dies", "silent", "mute"),  # by fake_vm.py
+)
 
-class Run:
-    """A finished run and what it left."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str], directory: Path) -> None:
-        self.status = done.returncode
-        self.output = done.stdout + done.stderr
-        self.directory = directory / "results" / "latest"
-
-    @property
-    def results(self) -> Any:
-        return json.loads((self.directory / "results.json").read_text())
-
-    @property
-    def kernel(self) -> Any:
-        (kernel,) = self.results["kernels"]
-        return kernel
-
-    @property
-    def cases(self) -> dict[str, str]:
-        return {case["id"].partition("::")[2]: case["outcome"] for case in self.kernel["cases"]}
-
-    def case(self, name: str) -> Any:
-        (case,) = [case for case in self.kernel["cases"] if case["id"].endswith(f"::{name}")]
-        return case
+def run_in(directory: Path, source: str, kernels: tuple[str, ...], *arguments: str) -> Run:
+    for name in kernels:
+        (directory / name).write_bytes(image("6.1.0"))
+    chosen = [word for name in kernels for word in ("--kernel", f"./{name}")]
+    variables = {SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}"}
+    return run_pytest(directory, [*chosen, *arguments], source=COMMON + source, variables=variables)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Return the function that runs `source` as cases in fake VMs, for kernels of these names."""
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest]\naddopts = ['-p', 'vm.plugin', '-p', 'no:cacheprovider']\n")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
-        monkeypatch.delenv(name)
+def run(tmp_path: Path) -> Callable[..., Run]:
+    """Return the function that runs `source` as cases in fake VMs."""
 
-    def run(source: str, *arguments: str, kernels: tuple[str, ...] = ("k61",), wrong: str = "") -> Run:
-        (tmp_path / "test_topic.py").write_text(CASES + source)
-        for name in kernels:
-            (tmp_path / name).write_bytes(image("6.1.0"))
-        monkeypatch.setenv(SUBSTITUTE, f"{sys.executable} {FAKE_VM} {wrong}".strip())
-        chosen = [word for name in kernels for word in ("--kernel", f"./{name}")]
-        command = [sys.executable, "-m", "pytest", *chosen, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-        return Run(done, tmp_path)
+    def run(source: str, *arguments: str, kernels: tuple[str, ...] = ("k61",)) -> Run:
+        return run_in(tmp_path, source, kernels, *arguments)
 
     return run
 
 
-def test_results_of_an_ordinary_run(run: Callable[..., Run]) -> None:
-    done = run(
-        """
-import pytest
-def test_good(record_property): record_property("observed", {"member": 3})
-def test_bad(): assert "member 4" == "member 3"
-def test_skipped(): pytest.skip("no such thing here")
-@pytest.mark.xfail(reason="a known bug", strict=True)
-def test_known(): assert False
-@pytest.mark.xfail(reason="a known bug", strict=True)
-def test_gone(): pass
-"""
-    )
-    assert done.status == 1, done.output
-    assert done.cases == {
+@pytest.fixture(scope="module")
+def misfits(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Run:
+    """Return a run on many kernels of which almost none is well; the workers of a test run share it."""
+    directory = tmp_path_factory.getbasetemp().parent / f"misfits-{testrun_uid}"
+    with FileLock(f"{directory}.lock"):
+        saved = directory / "run.json"
+        if not saved.exists():
+            directory.mkdir()
+            run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "2", "--vms", "3")
+            saved.write_text(json.dumps([run.status, run.output]))
+        status, output = json.loads(saved.read_text())
+    return Run(status, output, directory / "results" / "latest")
+
+
+def test_outcomes_of_an_ordinary_kernel(misfits: Run) -> None:
+    assert misfits.cases("ordinary") == {
+        "test_first": "passed",
         "test_good": "passed",
         "test_bad": "failed",
         "test_skipped": "skipped",
         "test_known": "xfailed",
         "test_gone": "xpassed",
     }
-    assert done.case("test_good")["observed"] == {"member": 3}
-    assert done.case("test_skipped")["reason"] == "no such thing here"
-    assert "member 4" in done.case("test_bad")["reason"]
-    assert (done.kernel["release"], done.kernel["outcome"], done.kernel["vms"]) == ("6.1.0-fake", "failed", 1)
-    assert "2 failed, 1 passed, 1 skipped, 1 xfailed" in done.output.splitlines()[-1]
-    junit = ElementTree.parse(done.directory / "junit.xml")
-    assert {case.get("classname") for case in junit.iter("testcase")} == {"k61.test_topic"}
-    assert [case.get("name") for case in junit.iter("testcase") if case.find("failure") is not None] == [
-        "test_bad",
-        "test_gone",
-    ]
-    assert "not ok 2 test_topic.py::test_bad" in (done.directory / "results.ktap").read_text()
-    assert "begin test_topic.py::test_good" in (done.directory / "k61/console.log").read_text()
+    assert misfits.case("test_good", kernel="ordinary")["observed"] == {"member": 3}
+    assert misfits.case("test_skipped", kernel="ordinary")["reason"] == "no such thing here"
+    assert "member 4" in misfits.case("test_bad", kernel="ordinary")["reason"]
+    kernel = misfits.kernel("ordinary")
+    assert (kernel["release"], kernel["outcome"], kernel["vms"]) == ("6.1.0-fake", "failed", 1)
+    assert "begin test_topic.py::test_good" in (misfits.directory / "ordinary/console.log").read_text()
 
 
-def test_everything_passed(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass")
-    assert (done.status, done.results["exit"], done.results["outcome"]) == (0, 0, "passed"), done.output
+def test_reports_of_an_ordinary_kernel(misfits: Run) -> None:
+    junit = ElementTree.parse(misfits.directory / "junit.xml")
+    (suite,) = [suite for suite in junit.iter("testsuite") if suite.get("name") == "ordinary"]
+    failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert failed == ["test_bad", "test_gone"]
+    assert {case.get("classname") for case in suite.iter("testcase")} == {"ordinary.test_topic"}
+    assert "  not ok 3 test_topic.py::test_bad" in (misfits.directory / "results.ktap").read_text().splitlines()
 
 
-def test_case_that_panics_fails_once_and_the_others_run_in_a_fresh_vm(run: Callable[..., Run]) -> None:
-    done = run(
-        """
-def test_first(): pass
-def test_panics():
-    log("<0>[   12.000000] Kernel panic - not syncing: sysrq triggered crash")
-    die()
-def test_last(): assert os.environ["REUSEPORT_KERNEL"] == "k61"
-"""
-    )
-    assert done.status == 1, done.output
-    assert done.cases == {"test_first": "passed", "test_panics": "failed", "test_last": "passed"}
-    assert done.case("test_panics")["reason"].startswith("Kernel panic - sysrq triggered crash")
-    assert done.kernel["vms"] == 2
-    assert done.output.count("begin test_topic.py::test_panics") == 1, "the console's last words are shown"
-    assert "1 failed, 2 passed" in done.output.splitlines()[-1]
+def test_case_that_panics_fails_once_and_the_others_run_in_a_fresh_vm(misfits: Run) -> None:
+    assert misfits.cases("panics") == {"test_first": "passed", "test_panics": "failed", "test_second": "passed"}
+    assert misfits.case("test_panics", kernel="panics")["reason"].startswith("Kernel panic - sysrq triggered crash")
+    assert misfits.kernel("panics")["outcome"] == "failed"
+    assert misfits.kernel("panics")["vms"] == 2
+    assert misfits.output.count("begin test_topic.py::test_panics") == 1, "the console's last words are shown"
 
 
-def test_vm_that_ends_without_a_word_is_lost(run: Callable[..., Run]) -> None:
-    done = run("def test_dies(): die()\ndef test_last(): pass")
-    assert done.cases == {"test_dies": "lost", "test_last": "passed"}
-    assert (done.status, done.results["outcome"]) == (12, "lost or hung"), done.output
+def test_vm_that_ends_without_a_word_is_lost(misfits: Run) -> None:
+    assert misfits.cases("lost") == {"test_first": "passed", "test_dies": "lost"}
+    assert misfits.kernel("lost")["outcome"] == "lost or hung"
+    assert misfits.kernel("lost")["vms"] == 1
 
 
-def test_last_case_takes_its_vm_down(run: Callable[..., Run]) -> None:
-    """There is nothing left to boot another VM for."""
-    done = run("def test_first(): pass\ndef test_dies(): die()")
-    assert done.cases == {"test_first": "passed", "test_dies": "lost"}
-    assert (done.status, done.kernel["vms"]) == (12, 1), done.output
+def test_hung_case_is_ended_by_the_watchdog(misfits: Run) -> None:
+    assert misfits.cases("hangs") == {"test_first": "passed", "test_hangs": "hung", "test_second": "passed"}
+    assert misfits.kernel("hangs")["outcome"] == "lost or hung"
+    assert "no news" in misfits.case("test_hangs", kernel="hangs")["reason"]
 
 
-def test_hung_case_is_ended_by_the_watchdog(run: Callable[..., Run]) -> None:
-    done = run("def test_hangs(): time.sleep(600)\ndef test_last(): pass", "--vm-timeout", "2")
-    assert done.cases == {"test_hangs": "hung", "test_last": "passed"}
-    assert (done.status, done.results["outcome"]) == (12, "lost or hung"), done.output
-    assert "no news" in done.case("test_hangs")["reason"]
-
-
-def test_soft_lockup_is_a_hang(run: Callable[..., Run]) -> None:
+def test_soft_lockup_is_a_hang(misfits: Run) -> None:
     """Its panic is what the boot parameters make of a hang."""
-    done = run("def test_hangs():\n log('[ 9.0] Kernel panic - not syncing: softlockup: hung tasks')\n die()")
-    assert (done.status, done.cases) == (12, {"test_hangs": "hung"}), done.output
+    assert misfits.cases("lockup") == {"test_first": "passed", "test_locks_up": "hung"}
 
 
-def test_splat_names_its_case(run: Callable[..., Run]) -> None:
-    done = run(
-        """
-def test_first(): pass
-def test_warns(): log("[ 33.0] WARNING: CPU: 0 PID: 7 at net/core/sock_reuseport.c:321 reuseport_add_sock+0x1/0x2")
-def test_last(): pass
-"""
-    )
-    assert done.cases == {"test_first": "passed", "test_warns": "splat", "test_last": "passed"}
-    assert (done.status, done.results["outcome"]) == (11, "splat"), done.output
-    (splat,) = done.kernel["splats"]
+def test_splat_names_its_case(misfits: Run) -> None:
+    assert misfits.cases("splat") == {"test_first": "passed", "test_warns": "splat", "test_second": "passed"}
+    assert misfits.kernel("splat")["outcome"] == "splat"
+    (splat,) = misfits.kernel("splat")["splats"]
     assert (splat["kind"], splat["case"]) == ("WARNING", "test_topic.py::test_warns")
-    assert "3 passed, 1 error" in done.output.splitlines()[-1]
 
 
-def test_console_without_the_marks_is_not_taken_for_a_clean_one(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", wrong="mute")
-    assert (done.status, done.results["outcome"]) == (13, "infrastructure"), done.output
-    assert "could not be scanned for splats" in done.kernel["reason"]
+def test_console_without_the_marks_is_not_taken_for_a_clean_one(misfits: Run) -> None:
+    assert misfits.cases("mute") == {"test_first": "passed"}
+    assert misfits.kernel("mute")["outcome"] == "infrastructure"
+    assert "could not be scanned for splats" in misfits.kernel("mute")["reason"]
 
 
-def test_missing_feature_has_an_exit_status_of_its_own(run: Callable[..., Run]) -> None:
-    done = run("def test_gated(record_property):\n record_property('missing_feature', 'migrate')\n assert False")
-    assert (done.status, done.cases) == (10, {"test_gated": "feature missing"}), done.output
-    assert done.case("test_gated")["missing_feature"] == "migrate"
+def test_missing_feature_is_an_outcome_of_its_own(misfits: Run) -> None:
+    assert misfits.kernel("gated")["outcome"] == "feature missing"
+    assert misfits.case("test_gated", kernel="gated")["missing_feature"] == "migrate"
 
 
-def test_kernel_that_never_boots_is_shown_with_its_console(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", wrong="dies")
-    assert (done.status, done.results["outcome"]) == (13, "infrastructure"), done.output
-    assert "Unable to mount root fs" in done.output
-    assert "no tests ran" not in done.output
+def test_kernel_that_never_boots_is_shown_with_its_console(misfits: Run) -> None:
+    assert misfits.kernel("dies")["outcome"] == "infrastructure"
+    assert misfits.output.count("Unable to mount root fs") == 1
 
 
-def test_kernel_that_boots_for_ever_is_given_up(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", "--vm-timeout", "1", wrong="silent")
-    assert (done.status, done.results["outcome"]) == (13, "infrastructure"), done.output
-    assert "did not come up in time" in done.output
+def test_kernel_that_boots_for_ever_is_given_up(misfits: Run) -> None:
+    assert misfits.kernel("silent")["outcome"] == "infrastructure"
+    assert "did not come up in time" in misfits.kernel("silent")["reason"]
 
 
-def test_kernel_that_dies_at_every_case_ends(run: Callable[..., Run]) -> None:
-    done = run("import pytest\n@pytest.mark.parametrize('n', range(9))\ndef test_dies(n): die()")
-    assert list(done.cases.values()) == ["lost"] * 4 + ["not run"] * 5
-    assert (done.status, done.kernel["vms"]) == (12, 4), done.output
+def test_kernel_that_dies_at_every_case_ends(misfits: Run) -> None:
+    assert list(misfits.cases("every").values()) == ["passed", *["lost"] * 4, *["not run"] * 2]
+    assert misfits.kernel("every")["vms"] == 4
+
+
+def test_death_while_collecting_is_not_tried_for_ever(misfits: Run) -> None:
+    assert (misfits.kernel("collecting")["outcome"], misfits.kernel("collecting")["vms"]) == ("lost or hung", 4)
+
+
+def test_gravest_outcome_is_the_exit_status(misfits: Run) -> None:
+    assert (misfits.status, misfits.results["exit"], misfits.results["outcome"]) == (12, 12, "lost or hung")
+
+
+def test_closing_table_has_a_column_a_kernel(misfits: Run) -> None:
+    lines = misfits.output.splitlines()
+    (heads,) = [line.split() for line in lines if line.split()[:2] == list(KERNELS[:2])]
+    assert heads == list(KERNELS)
+    (outcomes,) = [line for line in lines if line.startswith("outcome ")]
+    assert outcomes.count("infrastructure") == 3
+    assert any(line.startswith("  test_topic.py::test_second: absent on ordinary") for line in lines)
+    assert " in " in lines[-1], "the last line is pytest's own"
+
+
+def test_every_kernel_has_a_line_of_progress(misfits: Run) -> None:
+    for name in KERNELS:
+        assert f"{name}: done: " in misfits.output
+
+
+def test_everything_passed_on_two_kernels_one_at_a_time(run: Callable[..., Run]) -> None:
+    """With fewer slots than kernels the second boots when the first has ended."""
+    alone = """
+def test_alone():
+    lock = Path("lock")
+    lock.mkdir()
+    time.sleep(0.3)
+    lock.rmdir()
+"""
+    done = run(alone, "--vms", "1", "--kernel", "./k61", kernels=("k61", "k62"))
+    assert (done.status, done.results["exit"], done.results["outcome"]) == (0, 0, "passed"), done.output
+    assert [kernel["name"] for kernel in done.results["kernels"]] == ["k61", "k62"], "one given twice runs once"
+    assert "4 passed" in done.output.splitlines()[-1]
 
 
 def test_worker_that_cannot_import_its_cases(run: Callable[..., Run]) -> None:
@@ -220,67 +247,78 @@ def test_worker_that_cannot_import_its_cases(run: Callable[..., Run]) -> None:
     assert "not importable" in done.output
 
 
-def test_death_while_collecting_is_not_tried_for_ever(run: Callable[..., Run]) -> None:
-    done = run("die()")
-    assert (done.status, done.kernel["vms"]) == (12, 4), done.output
-
-
-def test_two_kernels_have_a_worker_each(run: Callable[..., Run]) -> None:
-    done = run(
-        """
-def test_kernel(): assert os.environ["REUSEPORT_KERNEL"] == "k61"
-def test_good(): pass
-""",
-        kernels=("k61", "k62"),
-    )
-    assert done.status == 1, done.output
-    first, second = done.results["kernels"]
-    assert [case["outcome"] for case in first["cases"]] == ["passed", "passed"]
-    assert [case["outcome"] for case in second["cases"]] == ["failed", "passed"]
-    assert "test_kernel: passed on k61, failed on k62" in done.output
-    assert "1 failed, 3 passed" in done.output.splitlines()[-1]
-
-
-def test_one_vm_at_a_time(run: Callable[..., Run]) -> None:
-    """With fewer slots than kernels the second boots when the first has ended."""
-    done = run(
-        """
-def test_alone():
-    lock = Path("lock")
-    lock.mkdir()
-    time.sleep(0.3)
-    lock.rmdir()
-""",
-        "--vms",
-        "1",
-        kernels=("k61", "k62"),
-    )
-    assert done.status == 0, done.output
-
-
-def test_kernel_given_twice_runs_once(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", "--kernel", "./k61")
-    assert (done.status, len(done.results["kernels"])) == (0, 1), done.output
-
-
 def test_unknown_kernel_is_a_usage_error(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", "--kernel", "9.99")
+    done = run("", "--kernel", "9.99")
     assert done.status == pytest.ExitCode.USAGE_ERROR, done.output
     assert "9.99" in done.output
     assert "6.1" in done.output, "the names there are"
     assert not done.directory.exists()
 
 
-@pytest.mark.parametrize("option", [["-n", "2"], ["--dist", "each"], ["--tx", "popen"], ["--vms", "0"]])
-def test_options_that_do_not_go_with_kernels(run: Callable[..., Run], option: list[str]) -> None:
-    assert run("", *option).status == pytest.ExitCode.USAGE_ERROR
-
-
 def test_no_case_selected(run: Callable[..., Run]) -> None:
-    done = run("def test_good(): pass", "-k", "nothing")
-    assert done.status == pytest.ExitCode.NO_TESTS_COLLECTED, done.output
+    assert run("", "-k", "nothing").status == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_first_failure_ends_the_run(run: Callable[..., Run]) -> None:
     done = run("def test_bad(): assert False\ndef test_good(): pass", "-x")
-    assert done.cases == {"test_bad": "failed", "test_good": "not run"}
+    assert done.status == 1, done.output
+    assert done.cases() == {"test_first": "passed", "test_bad": "failed", "test_good": "not run"}
+
+
+@pytest.mark.parametrize(
+    "given", [{"numprocesses": 2}, {"dist": "each"}, {"tx": ["popen"]}, {"vms": 0}, {"vm_timeout": 0.0}]
+)
+def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
+    usual: dict[str, object] = {
+        "tx": [],
+        "numprocesses": None,
+        "dist": "no",
+        "distload": False,
+        "vms": None,
+        "vm_timeout": 120.0,
+    }
+    demand_consistent(Namespace(**usual))
+    with pytest.raises(pytest.UsageError):
+        demand_consistent(Namespace(**{**usual, **given}))
+
+
+def test_what_a_kernel_did_outranks_what_could_not_be_tried() -> None:
+    assert [EXIT_STATUS[verdict] for verdict in EXIT_STATUS] == [12, 11, 10, 1, 13, 2, 0]
+    assert gravest([Verdict.INFRASTRUCTURE, Verdict.FAILED]) is Verdict.FAILED
+    assert gravest([]) is Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    ("cases", "verdict"),
+    [
+        ([Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED], Verdict.PASSED),
+        ([Outcome.PASSED, Outcome.FAILED], Verdict.FAILED),
+        ([Outcome.XPASSED], Verdict.FAILED),
+        ([Outcome.FAILED, Outcome.FEATURE_MISSING], Verdict.FEATURE_MISSING),
+        ([Outcome.FAILED, Outcome.SPLAT], Verdict.SPLAT),
+        ([Outcome.SPLAT, Outcome.HUNG], Verdict.LOST_OR_HUNG),
+        ([Outcome.LOST], Verdict.LOST_OR_HUNG),
+    ],
+)
+def test_verdict_of_a_kernel(cases: list[Outcome], verdict: Verdict) -> None:
+    assert verdict_of(cases) is verdict
+
+
+@pytest.mark.parametrize("status", [pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR])
+def test_run_that_pytest_ended_keeps_its_status(status: int) -> None:
+    assert conclude(Verdict.LOST_OR_HUNG, status)[1] == status
+
+
+@pytest.mark.parametrize(("cores", "memory", "vms"), [(8, 64_000, 8), (8, 3000, 2), (2, 500, 1), (1, 64_000, 1)])
+def test_as_many_vms_as_cores_and_memory_allow(cores: int, memory: int, vms: int) -> None:
+    assert capacity(cores=cores, available_mebibytes=memory) == vms
+
+
+def test_slots_are_given_in_order_and_by_host() -> None:
+    slots, gone = Slots(), list[str]()
+    for who, host in (("a", "here"), ("b", "here"), ("c", "there"), ("d", "here")):
+        slots.want(who, host=host, capacity=1, go=lambda who=who: gone.append(who))  # type: ignore[misc]
+    assert gone == ["a", "c"]
+    slots.release("b")  # gives up its place
+    slots.release("a")
+    assert gone == ["a", "c", "d"]
