@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ _SOCKET = struct.Struct("=QQIIIIHHI")
 SIZE = _HEAD.size + _SOCKET.size
 LOG_SIZE = 8 + EVENTS * SIZE
 
+_KIND_AT = 16
 _LAST_ERRNO = 4095
 
 
@@ -129,10 +131,23 @@ def decode(record: bytes) -> Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Hold the events since the last reading, in the order in which they happened, and how many were written over."""
+    """Hold the records since the last reading, as the kernel wrote them, and how many were written over."""
 
-    events: tuple[Event, ...] = ()
+    records: tuple[bytes, ...] = ()
     lost: int = 0
+
+
+def cookie_in(record: bytes) -> int:
+    """Return the cookie that a record names, 0 if none; a fiftieth of the price of `decode`."""
+    return 0 if record[_KIND_AT] == Kind.ARRIVED else int.from_bytes(record[_HEAD.size : _HEAD.size + 8], sys.byteorder)
+
+
+def drop_in(record: bytes) -> tuple[int, int] | None:
+    """Return (address, reason) of a record that tells of a drop, None for another."""
+    if record[_KIND_AT] != Kind.DROP:
+        return None
+    _, address, _, _, _, _, _, _, reason = _SOCKET.unpack_from(record, _HEAD.size)
+    return address, reason
 
 
 def read_log(log: bytes, since: int) -> tuple[list[bytes], int, int]:

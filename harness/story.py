@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.events import Event, Kind, Reading, Socket
+from harness.events import SIZE, Event, Kind, Reading, Socket, cookie_in, drop_in, in_order
 from harness.libbpf import MAP_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _TCP, _UDP = 6, 17
 _TCP_FLAGS = ((0x02, "SYN"), (0x04, "RST"), (0x01, "FIN"), (0x08, "PSH"), (0x10, "ACK"))
@@ -43,8 +44,8 @@ class Words:
     """What a case calls a socket, by its cookie."""
     reasons: Mapping[int, str] = field(default_factory=dict)
     """Drop reasons of the running kernel, {} where it has none (before 5.17)."""
-    symbol: Callable[[int], str] = hex
-    """The function that an address lies in."""
+    places: Mapping[int, str] = field(default_factory=dict)
+    """The functions that the addresses of drops lie in."""
 
     def socket(self, socket: Socket | None) -> str:
         """Return what a case calls the socket."""
@@ -87,12 +88,72 @@ class Story:
         return "\n".join([*parts, *(f"note: {note}" for note in self.notes)])
 
 
-def tell(reading: Reading, words: Words, *, missing: Sequence[str] = ()) -> Story:
-    """Return the story of a reading; `missing` names what the witness could not stand at on this kernel."""
+def tell(events: Sequence[Event], words: Words, *, lost: int = 0, missing: Sequence[str] = ()) -> Story:
+    """Return the story of events; `missing` names what the witness could not stand at on this kernel."""
     notes = [f"this kernel does not let the witness see {what}" for what in missing]
-    if reading.lost:
-        notes.append(f"{reading.lost} earlier events were written over before they were read")
-    return Story(paths=tuple(_path(events, words) for events in split(reading.events)), notes=tuple(notes))
+    if lost:
+        notes.append(f"{lost} earlier events were written over before they were read")
+    return Story(paths=tuple(_path(path, words) for path in split(events)), notes=tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Hold all that a story is told from, small enough to travel: telling costs more than a slow guest should pay."""
+
+    records: bytes
+    lost: int
+    words: Words
+    missing: tuple[str, ...]
+
+    @classmethod
+    def gather(
+        cls,
+        readings: Iterable[Reading],
+        *,
+        names: Mapping[int, str],
+        reasons: Mapping[int, str],
+        symbol: Callable[[int], str],
+        missing: tuple[str, ...],
+    ) -> Evidence:
+        """Return what readings show, with only those words that their story will use."""
+        records: list[bytes] = []
+        lost = 0
+        for reading in readings:
+            records += reading.records
+            lost += reading.lost
+        drops = {drop for record in records if (drop := drop_in(record))}
+        words = Words(
+            cookies={cookie: names[cookie] for cookie in set(map(cookie_in, records)) & names.keys()},
+            reasons={reason: reasons[reason] for _, reason in drops if reason in reasons},
+            places={address: symbol(address) for address, _ in drops},
+        )
+        return cls(records=b"".join(records), lost=lost, words=words, missing=missing)
+
+    def pack(self) -> dict[str, Any]:
+        """Return it in types that reports may carry from a worker."""
+        words = self.words
+        return {
+            "records": base64.b64encode(self.records).decode(),
+            "lost": self.lost,
+            "words": [list(mapping.items()) for mapping in (words.cookies, words.reasons, words.places)],
+            "missing": list(self.missing),
+        }
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Evidence:
+        """Return what `pack` packed."""
+        cookies, reasons, places = (dict(map(tuple, items)) for items in packed["words"])
+        return cls(
+            records=base64.b64decode(packed["records"]),
+            lost=packed["lost"],
+            words=Words(cookies=cookies, reasons=reasons, places=places),
+            missing=tuple(packed["missing"]),
+        )
+
+    def story(self) -> Story:
+        """Return the story."""
+        records = (self.records[start : start + SIZE] for start in range(0, len(self.records), SIZE))
+        return tell(in_order(records), self.words, lost=self.lost, missing=self.missing)
 
 
 def split(events: Sequence[Event]) -> list[list[Event]]:
@@ -209,7 +270,7 @@ def by_program(before: Sequence[Event]) -> bool:
 
 
 def _dropped(event: Event, words: Words) -> str:
-    where = words.symbol(event.value)
+    where = words.places.get(event.value, hex(event.value))
     reason = words.reasons.get(event.reason)
     if reason is None and event.reason not in _NO_REASON:
         reason = f"reason {event.reason}"

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import headers
-from harness.events import EVENTS, LOG_SIZE, Reading, in_order, read_log
+from harness.events import EVENTS, LOG_SIZE, Reading, read_log
 from harness.fields import defines as field_defines
 from harness.libbpf import Map
 from harness.points import DROP_TRACEPOINT, POINTS, locate
 from harness.release import running
-from harness.story import Words
+from harness.story import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("fields.h", "witness.c"))
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -103,11 +103,11 @@ class Witness:
             new, over, self._counts[cpu] = read_log(log, self._counts[cpu])
             records += new
             lost += over
-        return Reading(events=in_order(records), lost=lost)
+        return Reading(records=tuple(records), lost=lost)
 
-    def words(self, cookies: Mapping[int, str]) -> Words:
-        """Return the words for a story, given what a case calls its sockets, by cookie."""
-        return Words(cookies=cookies, reasons=self.reasons, symbol=self.symbol)
+    def evidence(self, readings: Iterable[Reading], names: Mapping[int, str]) -> Evidence:
+        """Return what readings show, given what a case calls its sockets, by cookie."""
+        return Evidence.gather(readings, names=names, reasons=self.reasons, symbol=self.symbol, missing=self.missing)
 
     def symbol(self, address: int) -> str:
         """Return the function of the kernel that an address lies in."""

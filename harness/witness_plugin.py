@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from harness.events import Event, Reading
-    from harness.story import Story
+    from harness.story import Evidence
     from harness.witness import Loader, Witness
 
 STORY = "story"
@@ -20,6 +20,9 @@ STORY = "story"
 
 NO_WITNESS = "no_witness"
 """The name of the property that says in one line why there is no witness, and how to get one."""
+
+_EVIDENCE = "witnessed"
+"""The name of the property in which a report brings the story's material from where the case ran."""
 
 _PLUGIN = "reuseport-witness"
 
@@ -38,8 +41,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register what traces, where cases run; and what tells of it, where reports are read."""
     config.addinivalue_line("markers", "unwitnessed: the case traces by itself, or would change what it traces")
+    if not hasattr(config, "workerinput"):
+        # A worker passes its reports on as they are: a guest has no time for stories.
+        config.pluginmanager.register(Telling())
     if hasattr(config, "workerinput") or not getattr(config.option, "tx", None):
         config.pluginmanager.register(Tracing(config.option.witness), _PLUGIN)
+
+
+class Telling:
+    """Tell stories where reports come in."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Tell the story before anyone looks at the report."""
+        tell_story(report)
+        return (yield)
+
+
+def tell_story(report: pytest.TestReport) -> None:
+    """Replace the material of a story among a report's properties by the story, and show it as a section."""
+    from harness.story import Evidence  # noqa: PLC0415
+
+    for place, (name, value) in enumerate(report.user_properties):
+        if name == _EVIDENCE and isinstance(value, dict):
+            head = f"{value['head']}\n" if "head" in value else ""
+            text = head + str(Evidence.unpack(value).story())
+            report.user_properties[place] = (STORY, text)
+            if report.when == "call":
+                report.sections.append(("witness", text))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -101,17 +130,7 @@ class Tracing:
             return (yield)
         finally:
             self.watch = None
-            item.user_properties.append((STORY, str(watch.finish())))
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Show the story among the report's sections."""
-        report = yield
-        if call.when == "call":
-            report.sections += [("witness", str(text)) for name, text in item.user_properties if name == STORY]
-        return report
+            item.user_properties.append((_EVIDENCE, watch.finish().pack()))
 
     def _watch(self, item: pytest.Item) -> Watch | None:
         from harness.witness import NoWitnessError  # noqa: PLC0415
@@ -143,12 +162,12 @@ class Tracing:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
         finally:
             self._again = False
-            told = [str(text) for name, text in item.user_properties if name == STORY]
+            told = [value for name, value in item.user_properties if name == _EVIDENCE]
             item.user_properties[:] = first_properties
-        text = "\n".join([_comparison(reports), *told])
-        failed.sections.append(("witness", text))
-        for report in {id(report): report for report in (failed, last)}.values():
-            report.user_properties.append((STORY, text))
+        for value in told:
+            assert isinstance(value, dict), "Evidence.pack() made it"
+            for report in {id(report): report for report in (failed, last)}.values():
+                report.user_properties.append((_EVIDENCE, {**value, "head": _comparison(reports)}))
 
 
 class Watch:
@@ -158,27 +177,23 @@ class Watch:
         from harness.witness import netns_inode  # noqa: PLC0415
 
         self._witness = witness
-        self._events: list[Event] = []
-        self._lost = 0
+        self._readings: list[Reading] = []
         witness.listen(netns_inode())
 
     def new_events(self) -> tuple[Event, ...]:
         """Return what happened since the last call."""
-        reading: Reading = self._witness.read()
-        self._events += reading.events
-        self._lost += reading.lost
-        return reading.events
+        from harness.events import in_order  # noqa: PLC0415
 
-    def finish(self) -> Story:
-        """Stop and return the whole story."""
-        from harness.events import Reading  # noqa: PLC0415
+        self._readings.append(self._witness.read())
+        return in_order(self._readings[-1].records)
+
+    def finish(self) -> Evidence:
+        """Stop and return all that was seen."""
         from harness.names import known  # noqa: PLC0415
-        from harness.story import tell  # noqa: PLC0415
 
-        self.new_events()
+        self._readings.append(self._witness.read())
         self._witness.listen(0)
-        reading = Reading(events=tuple(self._events), lost=self._lost)
-        return tell(reading, self._witness.words(known()), missing=self._witness.missing)
+        return self._witness.evidence(self._readings, known())
 
 
 def _comparison(reports: Sequence[pytest.TestReport]) -> str:

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
 import pytest
 
 from harness.events import EVENTS, LOG_SIZE, SIZE, Arrival, Event, Kind, Reading, Socket, decode, in_order, read_log
 from harness.points import POINTS, Point, locate
-from harness.story import Words, split, tell
+from harness.story import Evidence, Words, split, tell
 from harness.witness import drop_reasons, symbol_at
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
 _THIRD = Socket(cookie=33, inode=3)
-_WORDS = Words(cookies={33: "member 3", 34: "member 4"}, reasons={3: "NO_SOCKET"}, symbol=lambda _: "udp_rcv")
+_WORDS = Words(
+    cookies={33: "member 3", 34: "member 4"},
+    reasons={3: "NO_SOCKET"},
+    places={0xFFFFFFFF81000000: "udp_rcv", 1: "udp_rcv"},
+)
 
 
 def arrived(*, protocol: int = 17, flags: int = 0, skb: int = 1) -> Event:
@@ -36,7 +41,7 @@ def group(**changes: int) -> Event:
 
 
 def story_of(*events: Event, lost: int = 0, missing: tuple[str, ...] = ()) -> list[str]:
-    return str(tell(Reading(events=events, lost=lost), _WORDS, missing=missing)).splitlines()
+    return str(tell(events, _WORDS, lost=lost, missing=missing)).splitlines()
 
 
 def chosen(kind: Kind, socket: Socket = _THIRD) -> Event:
@@ -171,6 +176,28 @@ def test_log_is_read_from_where_it_was_left_and_overruns_are_counted(count: int,
     records, lost, now = read_log(bytes(log), since)
     assert [event.value for event in in_order(records)] == list(range(first, count))
     assert (lost, now) == (first - since, count)
+
+
+def test_evidence_travels_with_the_words_it_needs_and_no_others() -> None:
+    drop = struct.pack("=QQHBBI", 2, 9, Kind.DROP, 0, 0, 0) + struct.pack("=QQIIIIHHI", 0, 77, 0, 0, 0, 0, 0, 0, 3)
+    reading = Reading(records=(drop, record(Kind.QUEUED, 1)), lost=2)
+    evidence = Evidence.gather(
+        [reading],
+        names={33: "member 3", 34: "member 4"},
+        reasons={3: "NO_SOCKET", 4: "OTHER"},
+        symbol=lambda address: f"at_{address}",
+        missing=("the accept queue",),
+    )
+    assert (dict(evidence.words.cookies), dict(evidence.words.reasons)) == ({33: "member 3"}, {3: "NO_SOCKET"})
+    arrived_evidence = Evidence.unpack(json.loads(json.dumps(evidence.pack())))
+    assert arrived_evidence == evidence
+    assert str(arrived_evidence.story()).splitlines() == [
+        "outside of any packet",
+        "  queued    on the receive queue of member 3",
+        "  dropped   NO_SOCKET in at_77",
+        "note: this kernel does not let the witness see the accept queue",
+        "note: 2 earlier events were written over before they were read",
+    ]
 
 
 _SYMBOLS = b"""0000000000000000 A fixed_percpu_data

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The kernel's own answer, traced in its functions, agrees with the map's record and with the socket that received.
+
+Three views that share nothing: bcc reads what functions return, the program writes maps, and the socket holds bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.abi import Result
+from harness.events import Kind
+from harness.layout import GROUP_SIZE, Bind, InnerMap, Protocol
+from harness.model import reciprocal_scale
+from harness.verdict import Delivered, Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.delivery import Delivery
+    from harness.events import Event
+    from harness.group import ReuseportGroup
+    from harness.layout import Shape
+    from harness.packets import Packet
+    from harness.wire import Wire
+    from harness.witness_plugin import Watch
+
+    Command = Callable[..., Packet]
+
+pytestmark = [pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)]
+tcp = pytest.mark.shapes(protocol=Protocol.TCP)
+
+NO_SLOT = GROUP_SIZE
+ESTABLISHED = 1  # TCP_ESTABLISHED
+
+
+def only(events: tuple[Event, ...], kind: Kind) -> Event:
+    """Return the one event of a kind."""
+    (found,) = (event for event in events if event.kind is kind)
+    return found
+
+
+def member_of(event: Event, group: ReuseportGroup) -> int | None:
+    """Return the member that an event names by its cookie, None where it names no socket."""
+    if event.socket is None:
+        return None
+    return {group.cookie(member): member for member in group.layout.members}[event.socket.cookie]
+
+
+def end_of(events: tuple[Event, ...], protocol: Protocol) -> Event:
+    """Return the event that puts a packet, or the connection that it opens, into a queue."""
+    return only(events, Kind.QUEUED if protocol is Protocol.UDP else Kind.ACCEPT)
+
+
+def test_kernel_map_and_socket_agree_on_a_selection(
+    group: ReuseportGroup, deliver: Delivery, command: Command, watch: Watch
+) -> None:
+    """What bpf_sk_select_reuseport chose is what the program passed, the group returned, and the queue received."""
+    for index in (0, 13, GROUP_SIZE - 1):
+        verdict = deliver(command(index))
+        assert verdict == Delivered(index)
+        events = watch.new_events()
+        helper = only(events, Kind.HELPER)
+        assert (helper.value, helper.reason, member_of(helper, group)) == (index, 0, index)
+        assert member_of(only(events, Kind.PROGRAM), group) == index
+        assert member_of(only(events, Kind.SELECTED), group) == index
+        assert member_of(end_of(events, group.shape.protocol), group) == index
+        seen = only(events, Kind.GROUP)
+        assert (seen.members, seen.value) == (GROUP_SIZE, verdict.hash)
+
+
+def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: Command, watch: Watch) -> None:
+    """The helper's error, the program's verdict and the group's answer say drop; the packet is freed as dropped."""
+    assert deliver(command(NO_SLOT)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
+    events = watch.new_events()
+    helper = only(events, Kind.HELPER)
+    assert (helper.value, helper.reason, helper.socket) == (NO_SLOT, -2, None)
+    assert only(events, Kind.PROGRAM).error == only(events, Kind.SELECTED).error == 111  # ERR_PTR(-ECONNREFUSED)
+    assert not {Kind.QUEUED, Kind.REQUEST, Kind.ACCEPT} & {event.kind for event in events}
+    assert only(events, Kind.DROP).value
+
+
+def test_kernel_map_and_socket_agree_on_the_fall_back(
+    group: ReuseportGroup, deliver: Delivery, command: Command, watch: Watch
+) -> None:
+    """The program passes nothing, and the group's answer is the member on which the hash falls that it was given."""
+    for _ in range(4):
+        verdict = deliver(command(NO_SLOT, pass_on_failure=True))
+        events = watch.new_events()
+        seen = only(events, Kind.GROUP)
+        member = reciprocal_scale(seen.value, seen.members)
+        assert verdict == Delivered(member, Result.PASS_ERR_SK_SELECT_REUSEPORT)
+        assert verdict.hash == seen.value
+        assert (only(events, Kind.PROGRAM).value, only(events, Kind.PROGRAM).socket) == (0, None)
+        assert member_of(only(events, Kind.SELECTED), group) == member
+        assert member_of(end_of(events, group.shape.protocol), group) == member
+
+
+def test_kernel_runs_no_program_where_none_is_attached(
+    group: ReuseportGroup, deliver: Delivery, command: Command, watch: Watch
+) -> None:
+    """Without a program the group answers by the hash alone, and says that it has none."""
+    packet = command(5)
+    hash_ = deliver(packet).hash
+    deliver.finish()
+    group.detach()
+    watch.new_events()
+    assert hash_ is not None
+    member = reciprocal_scale(hash_, GROUP_SIZE)
+    assert deliver(packet, hash_=hash_) == Delivered(member, None)
+    events = watch.new_events()
+    assert not {Kind.PROGRAM, Kind.HELPER} & {event.kind for event in events}
+    assert (only(events, Kind.GROUP).program, only(events, Kind.GROUP).type) == (0, 0)
+    assert member_of(only(events, Kind.SELECTED), group) == member
+
+
+@tcp
+@pytest.mark.requires("tcp_migrate_req")
+def test_kernel_and_socket_agree_on_a_migration(
+    make_group: Callable[..., ReuseportGroup],
+    delivery_to: Callable[..., Delivery],
+    shape: Shape,
+    wire: Wire,
+    watch: Watch,
+) -> None:
+    """The heir that the group names for a closing listener's connection is who accepts it, with its data."""
+    group = make_group(shape, size=4)
+    wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    deliver = delivery_to(group)
+    handshake = deliver.begin(deliver.command(0))
+    assert deliver.complete(handshake, b"early") == []
+    closing, left = group.cookie(0), {group.cookie(member): member for member in (1, 2, 3)}
+    watch.new_events()
+    group.leave(0)
+    (accepted,) = group.collect().items()
+    events = watch.new_events()
+    away, to = only(events, Kind.MIGRATE), only(events, Kind.MIGRATED)
+    assert away.socket is not None
+    assert to.socket is not None
+    assert (away.socket.cookie, away.type) == (closing, ESTABLISHED)
+    assert accepted == (left[to.socket.cookie], (b"early",))
+    assert member_of(only(events, Kind.ACCEPT), group) == accepted[0]
