@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
-from harness import disruption, ledger_table, table
+from harness import disruption, ledger_table, table, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS = cast("tuple[Command, ...]", (table, disruption, ledger_table))
+COMMANDS = cast("tuple[Command, ...]", (table, disruption, ledger_table, watch))
 
 
 def main(words: Sequence[str] | None = None) -> int:

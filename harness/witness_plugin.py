@@ -133,7 +133,7 @@ class Tracing:
             item.user_properties.append((_EVIDENCE, watch.finish().pack()))
 
     def _watch(self, item: pytest.Item) -> Watch | None:
-        from harness.witness import NoWitnessError  # noqa: PLC0415
+        from harness.tracer import NoWitnessError  # noqa: PLC0415
 
         try:
             return Watch(self.start().wait())
@@ -146,7 +146,7 @@ class Tracing:
     def _trace_again(
         self, item: pytest.Item, nextitem: pytest.Item | None, failed: pytest.TestReport, last: pytest.TestReport
     ) -> None:
-        from harness.witness import NoWitnessError  # noqa: PLC0415
+        from harness.tracer import NoWitnessError  # noqa: PLC0415
 
         try:
             self.start().wait()
@@ -174,7 +174,7 @@ class Watch:
     """See what one case's packets do, from the moment it is made."""
 
     def __init__(self, witness: Witness) -> None:
-        from harness.witness import netns_inode  # noqa: PLC0415
+        from harness.tracer import netns_inode  # noqa: PLC0415
 
         self._witness = witness
         self._readings: list[Reading] = []
@@ -213,7 +213,7 @@ def _last_line(report: pytest.TestReport) -> str:
 @pytest.fixture
 def watch(pytestconfig: pytest.Config) -> Iterator[Watch]:
     """Return what the witness sees of the case; skip, saying how to get one, where there is none."""
-    from harness.witness import NoWitnessError  # noqa: PLC0415
+    from harness.tracer import NoWitnessError  # noqa: PLC0415
 
     tracing = pytestconfig.pluginmanager.get_plugin(_PLUGIN)
     assert isinstance(tracing, Tracing), "cases run where it is registered"

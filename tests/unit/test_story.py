@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 
+from harness import points
 from harness.events import EVENTS, LOG_SIZE, SIZE, Arrival, Event, Kind, Reading, Socket, decode, in_order, read_log
 from harness.points import POINTS, Point, locate
 from harness.story import Evidence, Words, split, tell
-from harness.witness import drop_reasons, symbol_at
+from harness.tracer import drop_reasons, symbol_at
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
 _THIRD = Socket(cookie=33, inode=3)
@@ -220,9 +222,7 @@ def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() 
 
 
 def test_every_point_has_its_functions_in_the_tracer() -> None:
-    from harness.witness import _SOURCES
-
-    text = _SOURCES[-1].read_text()
+    text = (Path(points.__file__).parent / "witness.c").read_text()
     for point in POINTS:
         for name in filter(None, (point.enter, point.leave)):
             assert f"int {name}(struct pt_regs *ctx)" in text, point

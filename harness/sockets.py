@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""List the sockets of this network namespace that may be members of a group, and who holds them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TABLES = ("udp", "udp6", "tcp", "tcp6")
+_LISTEN = "0A"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Hold one socket that is bound to the port: a UDP socket or a TCP listener."""
+
+    inode: int
+    protocol: str
+    address: str
+
+
+def bound_to(port: int, root: Path = Path("/proc/thread-self/net")) -> list[Bound]:
+    """Return the UDP sockets and TCP listeners of a port, by protocol and inode."""
+    found = []
+    for table in _TABLES:
+        try:
+            lines = (root / table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # no IPv6
+            continue
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            address, _, local_port = local.partition(":")
+            if int(local_port, 16) == port and (table.startswith("udp") or state == _LISTEN):
+                found.append(Bound(inode=int(rest[5]), protocol=table.rstrip("6"), address=_address(address)))
+    return sorted(found, key=lambda bound: (bound.protocol, bound.inode))
+
+
+def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
+    """Return who holds each socket, "nginx[77]"; of several processes the last that was forked."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, str] = {}
+    for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
+        try:
+            held = [link.readlink() for link in (process / "fd").iterdir()]
+            name = (process / "comm").read_text().strip()
+        except OSError:  # it has ended, or is another user's
+            continue
+        for link in held:
+            if (inode := wanted.get(str(link))) is not None:
+                found[inode] = f"{name}[{process.name}]"
+    return found
+
+
+def _address(text: str) -> str:
+    """Return the address behind /proc's words of four bytes in host order."""
+    words = (int(text[start : start + 8], 16).to_bytes(4, "little") for start in range(0, len(text), 8))
+    return str(ipaddress.ip_address(b"".join(words)))

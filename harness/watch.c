@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Counts for `python -m harness watch`: what a reuseport group does, added up in the kernel, so that traffic pays for a
+ * few map lookups a packet and nothing is sent to user space for it. harness/fields.h stands before this text.
+ */
+
+struct place {
+	u64 cookie;
+	u32 inode;
+	u32 unused;
+};
+
+struct traffic {
+	u64 packets;     /* UDP: put on the receive queue */
+	u64 bytes;
+	u64 connections; /* TCP: put on the accept queue */
+	u64 chosen;      /* by the group, for a datagram or a SYN */
+};
+
+enum verdict {
+	BY_PROGRAM,
+	BY_HASH,  /* the program passed and selected nothing */
+	DROPPED,
+	UNASKED,  /* no SK_REUSEPORT program is attached */
+	VERDICTS,
+};
+
+struct watched {
+	u32 port;
+	u32 netns;
+};
+
+struct selection {
+	u32 active;
+	u32 asked;
+	u64 skb;
+};
+
+BPF_HASH(traffic, struct place, struct traffic, 4096);
+BPF_HASH(drops, u32, u64, 512);
+BPF_ARRAY(verdicts, u64, VERDICTS);
+BPF_ARRAY(watched, struct watched, 1);
+BPF_PERCPU_ARRAY(selection, struct selection, 1);
+
+static __always_inline int of_group(u64 sk)
+{
+	int zero = 0;
+	struct watched *wanted = watched.lookup(&zero);
+
+	return wanted && AT(u16, sk, SOCK_PORT) == wanted->port && AT(u64, sk, SOCK_GROUP) &&
+	       AT(u32, AT(u64, sk, SOCK_NET), NET_NUMBER) == wanted->netns;
+}
+
+static __always_inline struct traffic *traffic_of(u64 sk)
+{
+	struct traffic none = {};
+	struct place place = {};
+	u64 file = AT(u64, sk, SOCK_SOCKET);
+
+	place.cookie = AT(u64, sk, SOCK_COOKIE);
+	if (file)
+		place.inode = AT(u64, file, SOCKET_INODE);
+	if (place.inode) /* a cookie may be made at any time; the inode is there from the start */
+		place.cookie = 0;
+	return traffic.lookup_or_try_init(&place, &none);
+}
+
+static __always_inline void add(u32 which)
+{
+	u64 *count = verdicts.lookup(&which);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+int on_select(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+
+	if (!s)
+		return 0;
+	s->active = of_group(PT_REGS_PARM1(ctx));
+	s->asked = 0;
+	s->skb = PT_REGS_PARM3(ctx);
+	return 0;
+}
+
+int on_program_end(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+	u64 returned = PT_REGS_RC(ctx);
+
+	if (!s || !s->active)
+		return 0;
+	s->asked = 1;
+	if (returned >= (u64)-4095)
+		add(DROPPED);
+	else
+		add(returned ? BY_PROGRAM : BY_HASH);
+	return 0;
+}
+
+int on_selected(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+	u64 returned = PT_REGS_RC(ctx);
+	struct traffic *t;
+
+	if (!s || !s->active)
+		return 0;
+	s->active = 0;
+	if (!s->asked)
+		add(UNASKED);
+	if (!returned || returned >= (u64)-4095)
+		return 0;
+	t = traffic_of(returned);
+	if (t)
+		__sync_fetch_and_add(&t->chosen, 1);
+	return 0;
+}
+
+int on_queue(struct pt_regs *ctx)
+{
+	u64 sk = PT_REGS_PARM1(ctx);
+	struct traffic *t;
+
+	if (!of_group(sk))
+		return 0;
+	t = traffic_of(sk);
+	if (!t)
+		return 0;
+	__sync_fetch_and_add(&t->packets, 1);
+	__sync_fetch_and_add(&t->bytes, AT(u32, PT_REGS_PARM2(ctx), SKB_LENGTH));
+	return 0;
+}
+
+int on_accept_queue(struct pt_regs *ctx)
+{
+	u64 sk = PT_REGS_PARM1(ctx);
+	struct traffic *t;
+
+	if (!of_group(sk))
+		return 0;
+	t = traffic_of(sk);
+	if (t)
+		__sync_fetch_and_add(&t->connections, 1);
+	return 0;
+}
+
+/* Drops of packets to the port, wherever the stack gives them up after it knows their port. */
+int on_drop(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 skb = ctx->args[0], head = AT(u64, skb, SKB_HEAD), none = 0, *count;
+	u16 transport = AT(u16, skb, SKB_TRANSPORT), network = AT(u16, skb, SKB_NETWORK);
+	int zero = 0;
+	struct watched *wanted = watched.lookup(&zero);
+	u32 reason = 0;
+	u8 protocol;
+
+	if (!wanted || transport == 0xffff || transport <= network)
+		return 0;
+	protocol = AT(u8, head + network, 0) >> 4 == 4 ? AT(u8, head + network, 9) : AT(u8, head + network, 6);
+	if ((protocol != 6 && protocol != 17) || AT(u16, head + transport, 2) != htons(wanted->port) ||
+	    AT(u32, AT(u64, AT(u64, skb, SKB_DEVICE), DEVICE_NET), NET_NUMBER) != wanted->netns)
+		return 0;
+#ifdef HAS_REASON
+	reason = (u32)ctx->args[2];
+#endif
+	count = drops.lookup_or_try_init(&reason, &none);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 0;
+}
