@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Where the witness stands in the kernel: functions by name, with what each version calls them..
+"""Where the witness stands in the kernel: functions by name, with what each version calls them.
 
-Only functions that other files of the kernel call, or that are reached through a pointer, are named: the compiler
-cannot inline those away. Their first three arguments are what harness/witness.c relies on, and are the same from 5.3
-to 7.3. Of the static ones (`clone` below) no argument is read, so that a compiler's copy of them will do.
+Only functions that other files of the kernel call, or that are reached through a pointer, are named: for those the
+compiler must keep them. For callers of the same file it may still inline them, as it does with the accept queue,
+which therefore has a second point. Of their arguments only the first three are read, which are the same from 5.3 to
+7.3. Of the static ones (`clone` below) none is read, so that a compiler's copy of them will do.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ POINTS = (
     Point(tells="the receive queue of UDP", symbols=("__udp_enqueue_schedule_skb",), enter="on_queue"),
     Point(tells="the request that a SYN leaves", symbols=("inet_csk_reqsk_queue_hash_add",), enter="on_request"),
     Point(tells="the accept queue", symbols=("inet_csk_reqsk_queue_add",), enter="on_accept_queue"),
+    Point(
+        tells="the end of a handshake",
+        symbols=("inet_csk_complete_hashdance",),
+        enter="on_complete",
+        leave="on_completed",
+    ),
     Point(tells="the SYN cookie over IPv4", symbols=("cookie_v4_init_sequence",), enter="on_cookie_sent"),
     Point(tells="the SYN cookie over IPv6", symbols=("cookie_v6_init_sequence",), enter="on_cookie_sent"),
     Point(tells="the ACK with a SYN cookie", symbols=("tcp_get_cookie_sock",), enter="on_cookie_taken"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +47,14 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     found: dict[int, str] = {}
     for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
         try:
-            held = [link.readlink() for link in (process / "fd").iterdir()]
+            links = list((process / "fd").iterdir())
             name = (process / "comm").read_text().strip()
         except OSError:  # it has ended, or is another user's
             continue
-        for link in held:
-            if (inode := wanted.get(str(link))) is not None:
-                found[inode] = f"{name}[{process.name}]"
+        for link in links:
+            with suppress(OSError):  # closed meanwhile
+                if (inode := wanted.get(str(link.readlink()))) is not None:
+                    found[inode] = f"{name}[{process.name}]"
     return found
 
 

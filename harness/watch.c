@@ -33,7 +33,9 @@ struct watched {
 struct selection {
 	u32 active;
 	u32 asked;
-	u64 skb;
+	u32 accepted;
+	u32 unused;
+	u64 listener; /* whose handshake is being completed */
 };
 
 BPF_HASH(traffic, struct place, struct traffic, 4096);
@@ -82,7 +84,6 @@ int on_select(struct pt_regs *ctx)
 		return 0;
 	s->active = of_group(PT_REGS_PARM1(ctx));
 	s->asked = 0;
-	s->skb = PT_REGS_PARM3(ctx);
 	return 0;
 }
 
@@ -137,9 +138,8 @@ int on_queue(struct pt_regs *ctx)
 	return 0;
 }
 
-int on_accept_queue(struct pt_regs *ctx)
+static __always_inline int accept_on(u64 sk)
 {
-	u64 sk = PT_REGS_PARM1(ctx);
 	struct traffic *t;
 
 	if (!of_group(sk))
@@ -147,6 +147,42 @@ int on_accept_queue(struct pt_regs *ctx)
 	t = traffic_of(sk);
 	if (t)
 		__sync_fetch_and_add(&t->connections, 1);
+	return 0;
+}
+
+int on_accept_queue(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+
+	if (s)
+		s->accepted = 1;
+	return accept_on(PT_REGS_PARM1(ctx));
+}
+
+/* The function of the accept queue may have been inlined here: harness/witness.c. */
+int on_complete(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+
+	if (!s)
+		return 0;
+	s->listener = PT_REGS_PARM1(ctx);
+	s->accepted = 0;
+	return 0;
+}
+
+int on_completed(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct selection *s = selection.lookup(&zero);
+
+	if (!s || !s->listener)
+		return 0;
+	if (PT_REGS_RC(ctx) && !s->accepted)
+		accept_on(s->listener);
+	s->listener = 0;
 	return 0;
 }
 

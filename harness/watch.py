@@ -43,6 +43,7 @@ _POINTS = tuple(
         ("bpf_run_sk_reuseport", "", "on_program_end"),
         ("__udp_enqueue_schedule_skb", "on_queue", ""),
         ("inet_csk_reqsk_queue_add", "on_accept_queue", ""),
+        ("inet_csk_complete_hashdance", "on_complete", "on_completed"),
     )
     for point in POINTS
     if symbol in point.symbols

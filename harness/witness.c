@@ -77,6 +77,8 @@ struct state {
 	u64 context; /* of bpf_sk_select_reuseport() */
 	u64 map;
 	u64 key;
+	u64 listener; /* whose handshake is being completed */
+	u32 accepted;
 	u32 selecting;
 	u32 migrating;
 };
@@ -359,7 +361,38 @@ int on_request(struct pt_regs *ctx)
 
 int on_accept_queue(struct pt_regs *ctx)
 {
+	struct state *s = current_state();
+
+	if (s)
+		s->accepted = 1;
 	return about_socket(ACCEPT, PT_REGS_PARM1(ctx));
+}
+
+/*
+ * The compiler may have put the function of the accept queue into the one that completes a handshake, where it can't be
+ * seen: then the listener that this one was called for, or was given by a migration meanwhile, is the one.
+ */
+int on_complete(struct pt_regs *ctx)
+{
+	struct state *s = current_state();
+
+	if (!s)
+		return 0;
+	s->listener = PT_REGS_PARM1(ctx);
+	s->accepted = 0;
+	return 0;
+}
+
+int on_completed(struct pt_regs *ctx)
+{
+	struct state *s = current_state();
+
+	if (!s || !s->listener)
+		return 0;
+	if (PT_REGS_RC(ctx) && !s->accepted)
+		about_socket(ACCEPT, s->listener);
+	s->listener = 0;
+	return 0;
 }
 
 int on_cookie_taken(struct pt_regs *ctx)
@@ -441,5 +474,7 @@ int on_migrated(struct pt_regs *ctx)
 	if (!s || !s->migrating)
 		return 0;
 	s->migrating = 0;
+	if (PT_REGS_RC(ctx))
+		s->listener = PT_REGS_RC(ctx);
 	return result(MIGRATED, s, PT_REGS_RC(ctx));
 }

@@ -24,6 +24,9 @@ NO_WITNESS = "no_witness"
 _EVIDENCE = "witnessed"
 """The name of the property in which a report brings the story's material from where the case ran."""
 
+_WIRE = "wire"
+"""The fixture behind all that cases send."""
+
 _PLUGIN = "reuseport-witness"
 
 
@@ -40,7 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register what traces, where cases run; and what tells of it, where reports are read."""
-    config.addinivalue_line("markers", "unwitnessed: the case traces by itself, or would change what it traces")
     if not hasattr(config, "workerinput"):
         # A worker passes its reports on as they are: a guest has no time for stories.
         config.pluginmanager.register(Telling())
@@ -84,8 +86,6 @@ class Tracing:
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        self.watch: Watch | None = None
-        """What the present case shows; None while nothing is traced."""
         self._loader: Loader | None = None
         self._again = False
         self._told = False
@@ -106,7 +106,7 @@ class Tracing:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a case that fails once more under trace; the reports stay those of the first run."""
-        if self.mode != "failed":
+        if self.mode != "failed" or not _sends_packets(item):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
@@ -120,19 +120,20 @@ class Tracing:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Trace a case while it runs, its fixtures' work left out."""
-        if not (self._again or self.mode == "all"):
+        if not (self._again or (self.mode == "all" and _sends_packets(item))):
             return (yield)
         watch = self._watch(item)
         if watch is None:
             return (yield)
-        self.watch = watch
         try:
             return (yield)
         finally:
-            self.watch = None
             item.user_properties.append((_EVIDENCE, watch.finish().pack()))
 
     def _watch(self, item: pytest.Item) -> Watch | None:
+        given = item.funcargs.get("watch") if isinstance(item, pytest.Function) else None
+        if isinstance(given, Watch):
+            return given
         from harness.tracer import NoWitnessError  # noqa: PLC0415
 
         try:
@@ -194,6 +195,11 @@ class Watch:
         self._readings.append(self._witness.read())
         self._witness.listen(0)
         return self._witness.evidence(self._readings, known())
+
+
+def _sends_packets(item: pytest.Item) -> bool:
+    """Tell whether there is anything to see of an item: what has no wire sends nothing through the kernel."""
+    return isinstance(item, pytest.Function) and _WIRE in item.fixturenames
 
 
 def _comparison(reports: Sequence[pytest.TestReport]) -> str:

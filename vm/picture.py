@@ -33,7 +33,7 @@ _LANE_OF = {
     "answered": "wire",
 }
 _SHORT = (
-    (r".*\bselect_reuseport\(.*key (\d+)\) = (-?\d+).*", r"key \1: \2"),
+    (r".*select_reuseport\(.*key (\d+)\) = (-?\d+).*", r"key \1: \2"),
     (r"SK_PASS with (.*)", r"SK_PASS"),
     (r"SK_PASS, .*", "SK_PASS, none selected"),
     (r"not SK_PASS.*", "drop"),
