@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _FIELDS = _HERE / "fields.h"
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-_9P = "9p"
+_SLOW = ("9p", "overlay")
 _LARGE = 1 << 20
 
 
@@ -175,7 +175,7 @@ def _preload() -> None:
     """
     memory = Path("/dev/shm")
     libraries = _libraries("libbcc.so.0")
-    if not libraries or _file_system(libraries[0]) != _9P or not memory.is_dir():
+    if not libraries or not memory.is_dir() or not _is_slow(libraries[0]):
         return
     large = [library for library in libraries if library.stat().st_size > _LARGE]
     if shutil.disk_usage(memory).free < 2 * sum(library.stat().st_size for library in large):
@@ -196,12 +196,14 @@ def _libraries(name: str) -> list[Path]:
     return []
 
 
-def _file_system(path: Path) -> str:
-    """Return the type of the file system that a path lies in."""
+def _is_slow(path: Path) -> bool:
+    """Tell whether a path lies in a file system over 9p, be it under an overlay, whose lower half cannot be seen."""
+    if "\t9p\n" not in Path("/proc/filesystems").read_text():
+        return False
     device = path.stat().st_dev
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         major, minor = map(int, fields[2].split(":"))
         if os.makedev(major, minor) == device:
-            return fields[fields.index("-") + 1]
-    return ""
+            return fields[fields.index("-") + 1] in _SLOW
+    return True  # an overlay may show a device of its own for a file of its lower half
