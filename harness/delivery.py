@@ -108,8 +108,14 @@ class Delivery:
         __tracebackhide__ = True
         program = self._group.program
         if self._prepared[0] is not packets:  # building the frames costs more than sending them: once a batch
-            numbered = (replace(packet, payload=NUMBER.pack(number)) for number, packet in enumerate(packets))
-            self._prepared = packets, [frame for packet in numbered for frame in frames.datagram(packet)]
+            self._prepared = (
+                packets,
+                [
+                    frame
+                    for number, packet in enumerate(packets)
+                    for frame in frames.datagram(packet, payload=NUMBER.pack(number))
+                ],
+            )
         data = self._prepared[1]
         program.new_results()
         received: dict[int, int] = {}

@@ -47,10 +47,11 @@ class _Form:
     checksum_at: int
 
 
-def datagram(packet: Packet) -> list[bytes]:
-    """Return the frames of a UDP packet, one for each fragment, in order."""
-    form = _form(packet.family, Protocol.UDP, packet.destination_port, len(packet.payload), packet.fragments, 0)
-    return make_odd(packet, _fill(packet, form, struct.pack("!H", packet.source_port), packet.payload))
+def datagram(packet: Packet, *, payload: bytes | None = None) -> list[bytes]:
+    """Return the frames of a UDP packet, one for each fragment, in order; with another payload if one is given."""
+    payload = packet.payload if payload is None else payload
+    form = _form(packet.family, Protocol.UDP, packet.destination_port, len(payload), packet.fragments, 0)
+    return make_odd(packet, _fill(packet, form, struct.pack("!H", packet.source_port), payload))
 
 
 def syn(packet: Packet) -> list[bytes]:
