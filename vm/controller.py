@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
-from vm import console, html, reports, results, stories, summary
+from vm import console, publishing, stories, summary
 from vm.live import Board
-from vm.outcomes import EXIT_STATUS, Outcome, Verdict, gravest, verdict_of
+from vm.outcomes import Outcome, Verdict, conclude, gravest, verdict_of
 from vm.recorder import Recorder
-from vm.results import RunResult, SplatResult
+from vm.results import SplatResult
 from vm.scheduling import KernelScheduling
 from vm.slots import Slots
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted, read_status
-from vm.tools import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vm.acceleration import Acceleration
+    from vm.results import RunResult
 
 KERNEL_VARIABLE = "REUSEPORT_KERNEL"
 """Names the kernel in a worker's gateway specification, which a replaced worker inherits, and in its environment."""
@@ -305,19 +305,15 @@ class Controller:
             # By -x or --maxfail, not by the user.
             exitstatus = pytest.ExitCode.TESTS_FAILED
         outcome, session.exitstatus = conclude(verdict, exitstatus)
-        self._run = RunResult(
-            command=["pytest", *map(str, self._config.invocation_params.args)],
-            started=self._started.isoformat(timespec="seconds"),
+        self._run = publishing.run_result(
+            self._config,
+            started=self._started,
             duration=round(time.monotonic() - self._clock, 2),
-            exit=int(session.exitstatus),
+            exit_status=int(session.exitstatus),
             outcome=outcome,
-            tools=versions(),
             kernels=list(self._recorder.kernels.values()),
         )
-        results.write(self._run, self._directory)
-        reports.write(self._run, self._directory)
-        html.write(self._run, self._directory)
-        results.point_latest(self._directory)
+        publishing.publish(self._run, self._directory)
         return result
 
     def _judge(self, name: str) -> None:
@@ -378,16 +374,6 @@ class Controller:
         with self._lock, contextlib.suppress(FileNotFoundError):
             return self._console_of(name).read_text(errors="replace").replace("\r", "")
         return ""
-
-
-def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
-    """Return what the run came to and its exit status, from what its kernels did and what pytest thinks."""
-    if pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), int(pytest_status)
-    if verdict in (Verdict.PASSED, Verdict.UNFINISHED) and pytest_status:
-        # Nothing collected, or a case file that cannot be imported.
-        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
-    return str(verdict), EXIT_STATUS[verdict]
 
 
 def plugins_of(config: pytest.Config) -> list[str]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,3 +85,13 @@ def verdict_of(
     found += [Verdict.SPLAT] * splats + [Verdict.LOST_OR_HUNG] * lost + [Verdict.INFRASTRUCTURE] * broken
     found += [Verdict.UNFINISHED] * unfinished
     return gravest(found)
+
+
+def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
+    """Return what the run came to and its exit status, from what its kernels did and what pytest thinks."""
+    if pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), int(pytest_status)
+    if verdict in (Verdict.PASSED, Verdict.UNFINISHED) and pytest_status:
+        # Nothing collected, or a case file that cannot be imported.
+        return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
+    return str(verdict), EXIT_STATUS[verdict]

@@ -98,12 +98,20 @@ def pytest_configure(config: pytest.Config) -> None:
         if marks := marks_here():
             config.pluginmanager.register(marks, "vm-marks")
         return
-    if _PLAN not in config.stash:
+    if config.option.collectonly:
         return
-    from vm import results  # noqa: PLC0415
-    from vm.controller import Controller  # noqa: PLC0415
+    from vm import publishing, results  # noqa: PLC0415
 
     started = datetime.now(UTC)
-    directory = results.new_directory(config.rootpath / results.ROOT.name, stamp=started.strftime("%Y%m%dT%H%M%SZ"))
+    if _PLAN not in config.stash:
+        # `tox -e host`: the option is the harness's.
+        if config.getoption("--where-possible", default=False):
+            from vm.host import HostRun  # noqa: PLC0415
+
+            config.pluginmanager.register(HostRun(config, started=started), "vm-host")
+        return
+    from vm.controller import Controller  # noqa: PLC0415
+
+    directory = results.new_directory(publishing.root(config), started=started)
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")

@@ -9,9 +9,12 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vm.outcomes import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SCHEMA = 1
 FILE = "results.json"
@@ -116,9 +119,10 @@ def _read_kernel(data: dict[str, Any]) -> KernelResult:
     return KernelResult(**{**data, "outcome": Verdict(data["outcome"]), "splats": splats, "cases": cases})
 
 
-def new_directory(root: Path, *, stamp: str) -> Path:
-    """Make and return results/<run> for a run that starts now; runs of the same second get a number."""
+def new_directory(root: Path, *, started: datetime) -> Path:
+    """Make and return root/<run> for a run; those that started in the same second get a number."""
     root.mkdir(parents=True, exist_ok=True)
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
     for number in range(1, 1000):
         directory = root / (stamp if number == 1 else f"{stamp}-{number}")
         with contextlib.suppress(FileExistsError):

@@ -18,9 +18,8 @@ from fake_archive import image
 from filelock import FileLock
 from runs import Run, run_pytest
 
-from vm.controller import conclude
 from vm.machine import SUBSTITUTE
-from vm.outcomes import EXIT_STATUS, Outcome, Verdict, gravest, verdict_of
+from vm.outcomes import EXIT_STATUS, Outcome, Verdict, conclude, gravest, verdict_of
 from vm.plugin import demand_consistent
 from vm.slots import Slots, capacity
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Leave the same results for a run on the running kernel as for one in VMs."""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm import publishing, results, stories, summary
+from vm.outcomes import conclude, verdict_of
+from vm.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from vm.results import RunResult
+
+HOST = "host"
+"""What the running kernel is called in results."""
+
+
+class HostRun:
+    """The plugin of a run without VMs."""
+
+    def __init__(self, config: pytest.Config, *, started: datetime) -> None:
+        self._config = config
+        self._started = started
+        self._clock = time.monotonic()
+        self._recorder = Recorder([HOST])
+        self._directory: Path | None = None
+        self._run: RunResult | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record a case's report."""
+        if self._directory is None:
+            self._directory = results.new_directory(publishing.root(self._config), started=self._started)
+        case = self._recorder.add(HOST, report)
+        case.story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory) or case.story
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        """Write the results before pytest sums up; a run in which no case had its turn leaves none."""
+        result = yield
+        kernel = self._recorder.kernels[HOST]
+        if self._directory is None:
+            return result
+        duration = round(time.monotonic() - self._clock, 2)
+        kernel.release, kernel.accel, kernel.suite_seconds = platform.release(), "native", duration
+        kernel.outcome = verdict_of((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
+        outcome, session.exitstatus = conclude(kernel.outcome, exitstatus)
+        self._run = publishing.run_result(
+            self._config,
+            started=self._started,
+            duration=duration,
+            exit_status=int(session.exitstatus),
+            outcome=outcome,
+            kernels=[kernel],
+        )
+        publishing.publish(self._run, self._directory)
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table of topics."""
+        if self._run is not None:
+            for line in summary.lines(self._run):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(f"results: {self._directory}")
