@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
-from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_USAGE
+from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USAGE
 from vm.errors import BuildError, FetchError, KernelError
 
 if TYPE_CHECKING:
@@ -28,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; nothing half-made is left, and the next run takes up what was downloaded", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has seen enough; nor is there anything to say at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
     except KernelError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INFRASTRUCTURE if isinstance(error, FetchError | BuildError) else EXIT_USAGE

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import shutil
+import signal
 import sys
 import termios
+import threading
 import time
 import tty
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm import console, machine
+from vm import console, in_guest, machine
 from vm.kernels import load_catalogue, obtain
 from vm.kernels import select as select_kernels
 from vm.outcomes import EXIT_STATUS, Verdict
@@ -22,19 +25,20 @@ from vm.pid1 import ENDED
 from vm.progress import progress_on
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vm.acceleration import Acceleration
     from vm.kernels import Kernel
     from vm.machine import Machine
 
 _SECONDS_TO_BOOT = 300
 
-# A port is no terminal: the guest's Python makes one for the shell.
-_IN_A_TERMINAL = "import pty, sys, os; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+_IN_GUEST = [sys.executable, "-I", "-S", in_guest.__file__]
 
 
 def run_command(kernel: Kernel, command: list[str], *, acceleration: Acceleration | None) -> int:
-    """Run `command` in a VM with `kernel`, without input; print what it prints and return its exit status."""
-    return _run(kernel, ["/bin/sh", "-c", 'exec "$@" </dev/null', "sh", *command], acceleration, interactive=False)
+    """Run `command` in a VM with `kernel` on this process's input; print what it prints, return its exit status."""
+    return _run(kernel, [*_IN_GUEST, "fed", *command], acceleration, _pass_on_input)
 
 
 def run_shell(kernel: Kernel, *, acceleration: Acceleration | None) -> int:
@@ -42,8 +46,7 @@ def run_shell(kernel: Kernel, *, acceleration: Acceleration | None) -> int:
     size = shutil.get_terminal_size()
     shell = os.environ.get("SHELL", "/bin/bash")
     start = f'stty rows {size.lines} cols {size.columns}; exec "$0" -i'
-    command = [sys.executable, "-I", "-S", "-c", _IN_A_TERMINAL, "/bin/sh", "-c", start, shell]
-    return _run(kernel, command, acceleration, interactive=True)
+    return _run(kernel, [*_IN_GUEST, "terminal", "/bin/sh", "-c", start, shell], acceleration, _be_the_terminal)
 
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
@@ -53,7 +56,9 @@ def take_kernel(word: str, *, mirror: str | None) -> Kernel:
         return obtain(selections[0], progress=progress, mirror=mirror)
 
 
-def _run(kernel: Kernel, command: list[str], acceleration: Acceleration | None, *, interactive: bool) -> int:
+def _run(
+    kernel: Kernel, command: list[str], acceleration: Acceleration | None, exchange: Callable[[Machine], None]
+) -> int:
     said = bytearray()
     try:
         vm = _boot(kernel, command, acceleration, said)
@@ -61,19 +66,12 @@ def _run(kernel: Kernel, command: list[str], acceleration: Acceleration | None, 
         print(f"{console.tail(_text(said))}\nerror: {error}", file=sys.stderr)
         return EXIT_STATUS[Verdict.INFRASTRUCTURE]
     try:
-        if interactive:
-            print(f"Linux {kernel.release}: what you write here is gone when you leave (Ctrl-D)", file=sys.stderr)
-            _exchange(vm)
-        else:
-            while part := vm.port.recv(65536):
-                sys.stdout.buffer.write(part)
-                sys.stdout.buffer.flush()
+        exchange(vm)
         vm.wait(seconds=30)
     finally:
         vm.kill()
     if status := re.search(rf"{ENDED}(-?\d+)", _text(said)):
-        number = int(status[1])
-        return number if number >= 0 else 128 - number  # as a shell has it for a signal
+        return int(status[1])
     print(f"the VM was lost. Its last words:\n{console.tail(_text(said))}", file=sys.stderr)
     return EXIT_STATUS[Verdict.LOST_OR_HUNG]
 
@@ -95,8 +93,35 @@ def _boot(kernel: Kernel, command: list[str], acceleration: Acceleration | None,
     return vm
 
 
-def _exchange(vm: Machine) -> None:
+def _pass_on_input(vm: Machine) -> None:
+    """Pass on the input in portions, and what comes back, until the VM ends (`vm.in_guest`, "fed")."""
+    # In the background of a terminal, reading would stop this process; ignored, reading fails.
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+
+    def feed() -> None:
+        # Until the VM has ended, and this process with it.
+        with contextlib.suppress(OSError):
+            while portion := _read_input():
+                vm.port.sendall(len(portion).to_bytes(4, "big") + portion)
+            vm.port.sendall(bytes(4))
+
+    threading.Thread(target=feed, daemon=True).start()
+    while part := _receive(vm):
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+
+def _read_input() -> bytes:
+    """Return some of the standard input, nothing at its end or where there is none."""
+    try:
+        return os.read(0, 65536)
+    except OSError:
+        return b""
+
+
+def _be_the_terminal(vm: Machine) -> None:
     """Pass on what is typed and what is shown until the VM ends."""
+    print(f"Linux {vm.kernel.release}: what you write here is gone when you leave (Ctrl-D)", file=sys.stderr)
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
     before = termios.tcgetattr(keyboard) if os.isatty(keyboard) else None
     sources = [keyboard, vm.port]
@@ -106,18 +131,26 @@ def _exchange(vm: Machine) -> None:
         while True:
             ready, _, _ = select.select(sources, [], [])
             if vm.port in ready:
-                if not (part := vm.port.recv(65536)):
+                if not (part := _receive(vm)):
                     return
                 os.write(screen, part)
             if keyboard in ready:
-                if typed := os.read(keyboard, 65536):
-                    vm.port.sendall(typed)
-                else:
-                    vm.port.sendall(b"\x04")  # the input has ended: so does the shell
+                typed = os.read(keyboard, 65536)
+                if not typed:
                     sources.remove(keyboard)
+                with contextlib.suppress(OSError):  # the VM has ended, as it will say
+                    vm.port.sendall(typed or b"\x04")  # the input has ended: so does the shell
     finally:
         if before is not None:
             termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def _receive(vm: Machine) -> bytes:
+    """Return what came from the VM, nothing when it has ended."""
+    try:
+        return vm.port.recv(65536)
+    except ConnectionError:  # it left some of its input unread
+        return b""
 
 
 def _text(said: bytearray) -> str:

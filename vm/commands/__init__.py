@@ -12,6 +12,8 @@ EXIT_INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
 EXIT_USAGE = 4
 """A word that names no kernel, a path that holds none; as pytest's usage error."""
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+"""Nobody reads the output any more; as a shell has it for SIGPIPE."""
 
 if TYPE_CHECKING:
     import argparse

@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "run",
         help="run a command in a VM with a kernel",
         description="Boot the kernel, run the command as root in the current directory of the host's files, print what "
-        "it prints, and end with its exit status; 12 if the VM was lost, 13 if it did not boot. The command has no "
-        "input, and what it writes to files is gone when it ends.",
+        "it prints, and end with its exit status; 12 if the VM was lost, 13 if it did not boot. The command reads "
+        "this command's input: give it </dev/null in a loop that reads. What it writes to files is gone when it ends.",
         usage="%(prog)s [-h] [--accel {kvm,tcg}] [--mirror ADDRESS] KERNEL -- COMMAND [ARGUMENT ...]",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL_HELP)

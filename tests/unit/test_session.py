@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A command or a shell on a kernel behaves as it would here; only the VM is a process of the host (fake_vm.py)."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_archive import image
+from runs import environment
+
+from vm.machine import SUBSTITUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+FAKE_VM = Path(__file__).with_name("fake_vm.py")
+SECONDS = 30
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    return tmp_path
+
+
+def variables(directory: Path, **more: str) -> dict[str, str]:
+    return environment(directory, **{SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "SHELL": "/bin/bash", **more})
+
+
+@pytest.fixture
+def run(here: Path) -> Run:
+    """Return the function that runs a command on a kernel, with this input."""
+
+    def run(*command: str, given: bytes = b"", fate: str = "") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "vm", "run", "./k61", "--", *command],
+            cwd=here,
+            env=variables(here, REUSEPORT_KERNEL=fate),
+            input=given,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+def test_output_status_and_directory_are_the_command_s(run: Run, here: Path) -> None:
+    done = run("sh", "-c", "pwd; echo complaint >&2; exit 7")
+    assert (done.returncode, done.stdout) == (7, f"{here}\ncomplaint\n".encode())
+    assert done.stderr == b"booting 6.1.0\n"
+
+
+def test_arguments_arrive_as_they_were_given(run: Run) -> None:
+    assert run("printf", "<%s>", "a b", "", "$HOME", "-x").stdout == b"<a b><><$HOME><-x>"
+
+
+def test_input_is_the_command_s_to_its_end(run: Run) -> None:
+    """Whatever bytes it has, more of them than one portion holds."""
+    data = bytes(range(256)) * 1000
+    assert run("cat", given=data).stdout == data
+    assert run("cat").stdout == b""
+
+
+def test_input_that_nobody_reads_is_no_trouble(run: Run) -> None:
+    done = run("echo", "done", given=bytes(3_000_000))
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_command_that_is_not_there(run: Run) -> None:
+    done = run("no-such-command")
+    assert done.returncode == 127
+    assert b"no-such-command: not found" in done.stdout
+
+
+def test_command_that_a_signal_ends(run: Run) -> None:
+    assert run("sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
+
+
+def test_pipe_of_the_command_breaks_as_in_any_shell(run: Run) -> None:
+    """Python ignores SIGPIPE, and what it starts would inherit that."""
+    assert run("bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}").stdout == b"y\n141\n"
+
+
+def test_vm_that_is_lost(run: Run) -> None:
+    done = run("true", fate="panics")
+    assert done.returncode == 12
+    assert b"the VM was lost. Its last words:\n[    0.000000] Linux version" in done.stderr
+
+
+def test_kernel_that_does_not_boot(run: Run) -> None:
+    done = run("true", fate="dies")
+    assert done.returncode == 13
+    assert b"Unable to mount root fs" in done.stderr
+    assert b"k61 ended before its worker was up" in done.stderr
+
+
+def test_output_that_nobody_reads_ends_the_run(here: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vm", "run", "./k61", "--", "yes"],
+        cwd=here,
+        env=variables(here),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        assert process.stdout.read(2) == b"y\n"
+        process.stdout.close()
+        assert process.wait(SECONDS) == 141
+        assert process.stderr.read() == b"booting 6.1.0\n"
+
+
+def test_interrupt_leaves_no_vm(here: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vm", "run", "./k61", "--", "sh", "-c", "cut -d ' ' -f 4 /proc/$PPID/stat; cat"],
+        cwd=here,
+        env=variables(here),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        vm = Path("/proc", process.stdout.readline().strip())
+        assert b"fake_vm.py" in (vm / "cmdline").read_bytes()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130
+        assert not vm.exists()
+        assert "interrupted" in process.stderr.read()
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    said = b""
+    while wanted not in said:
+        ready, _, _ = select.select([terminal], [], [], SECONDS)
+        assert ready, said
+        said += os.read(terminal, 65536)
+    return said
+
+
+def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, True)
+    with os.fdopen(ours, "wb", buffering=0) as keyboard:
+        shell = subprocess.Popen(
+            [sys.executable, "-m", "vm", "shell", "./k61"],
+            cwd=here,
+            env=variables(here, COLUMNS="91", LINES="33", PS1="ready> "),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        read_until(ours, b"gone when you leave")
+        keyboard.write(b"tty; stty size; echo $((6*7)); trap 'echo caught' INT\n")
+        said = read_until(ours, b"42\r\n")
+        assert b"/dev/pts/" in said
+        assert b"33 91\r\n" in said
+        keyboard.write(b"\x03")
+        read_until(ours, b"caught")
+        keyboard.write(b"exit 5\n")
+        assert shell.wait(SECONDS) == 5
+
+
+def test_shell_takes_a_script(here: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vm", "shell", "./k61"],
+        cwd=here,
+        env=variables(here),
+        input=b"echo $((6*7))\nexit 3\n",
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert b"42" in done.stdout
