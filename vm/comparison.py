@@ -42,6 +42,8 @@ def find(word: str, *, root: Path) -> KernelResult:
         run, kernel = word, ""
     path = _path_of(run, root)
     if path is None:
+        if any(directory.is_dir() for directory in (Path(run), root / run)):
+            raise NoSuchRunError(f"{run} has no {results.FILE}: it is no run, or one that was killed or goes on")
         names = sorted((entry.name for entry in root.glob("*") if (entry / results.FILE).is_file()), reverse=True)
         raise NoSuchRunError(f"there is no run {run}; {root} has {', '.join(names[:10]) or 'none'}")
     try:

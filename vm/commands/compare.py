@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vm import results
@@ -39,8 +40,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     found = list(changes(before, after))
-    for change in found:
-        print(f"{change.case}\n  {change.what}  {change.before}\n  {' ' * len(change.what)}  {change.after}")
+    for case, parts in groupby(found, key=lambda change: change.case):
+        print(case)
+        for change in parts:
+            print(f"  {change.what:8}  {change.before}\n  {'':8}  {change.after}")
     total = len({case.id for kernel in (before, after) for case in kernel.cases})
     different = len({change.case for change in found})
     names = [f"{args.run_a} ({before.release or before.name})", f"{args.run_b} ({after.release or after.name})"]
