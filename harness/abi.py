@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
 
+from harness.addresses import spelled
 from harness.layout import Family
 
 NO_OVERRIDE = -1
@@ -92,7 +92,7 @@ def unpack_context(record: bytes) -> tuple[Context, int]:
     ip_protocol, addresses, source_port, destination_port, eth, inany, length, hash_ = _CONTEXT.unpack(record)
     eth_protocol = int.from_bytes(eth.to_bytes(2, sys.byteorder), "big")
     width = 4 if eth_protocol == Family.IPV4.eth_protocol else 16
-    source, destination = (str(ipaddress.ip_address(addresses[start : start + width])) for start in (0, width))
+    source, destination = (spelled(addresses[start : start + width]) for start in (0, width))
     context = Context(
         ip_protocol=ip_protocol,
         eth_protocol=eth_protocol,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scapy.layers.l2 import Ether
 from scapy.utils import hexdump
@@ -64,14 +64,14 @@ class Delivery:
         """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
         shape = self._group.shape
         port = _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1)
-        packet = Packet(
-            protocol=shape.protocol,
-            family=shape.family,
-            source_port=port,
-            destination_port=self._group.port,
-            payload=payload,
-        )
-        return replace(packet, **changes)  # type: ignore[arg-type]  # replace() checks the names itself
+        fields: dict[str, Any] = {
+            "protocol": shape.protocol,
+            "family": shape.family,
+            "source_port": port,
+            "destination_port": self._group.port,
+            "payload": payload,
+        }
+        return Packet(**(fields | changes))
 
     def command(self, index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
         """Return a packet whose payload asks for a member by its index."""

@@ -19,6 +19,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from harness.addresses import packed
 from harness.layout import Family, Protocol
 from harness.model import SYN_SEQUENCE
 from harness.oddity import internet_checksum, make_odd
@@ -82,7 +83,7 @@ def with_data_offset(packet: Packet, frame: bytes, words: int) -> bytes:
     changed = bytearray(frame)
     changed[at + 12] = words << 4 | changed[at + 12] & 15
     changed[at + 16 : at + 18] = b"\0\0"
-    addresses = b"".join(ipaddress.ip_address(each).packed for each in (packet.source, packet.destination))
+    addresses = packed(packet.source) + packed(packet.destination)
     pseudo = addresses + struct.pack("!II", len(changed) - at, packet.protocol.number)
     struct.pack_into("!H", changed, at + 16, internet_checksum(pseudo + bytes(changed[at:])))
     return bytes(changed)
@@ -219,7 +220,7 @@ def _fill(packet: Packet, form: _Form, start: bytes, payload: bytes) -> list[byt
     # RFC 768: a UDP checksum that comes out as zero is sent as all ones
     pseudo_header, frames = form.pseudo_header, form.frames
     if packet.source_address is not None:
-        usual, source = (ipaddress.ip_address(each).packed for each in (packet.family.peer, packet.source_address))
+        usual, source = packed(packet.family.peer), packed(packet.source_address)
         pseudo_header += _sum(source) - _sum(usual)
         frames = tuple(_from(packet.family, frame, source) for frame in frames)
     checksum = ~_fold(pseudo_header + _sum(transport)) & 0xFFFF or 0xFFFF

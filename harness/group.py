@@ -43,6 +43,8 @@ class ReuseportGroup:
         self._outer_key = port if program.variant.outer_by_port else 0
         self._sockets: dict[int, socket.socket] = {}
         self._members: list[int] = []
+        self._member_of: dict[int, int] = {}  # by file descriptor
+        self._cookies: dict[int, int] = {}
         self._connections: list[socket.socket] = []
         self._poll = select.epoll()
         self._slots: dict[int, int] = {}
@@ -82,6 +84,7 @@ class ReuseportGroup:
         for member in self._sockets.values():
             member.close()
         self._sockets.clear()
+        self._member_of.clear()
         self._poll.close()
 
     def socket_of(self, member: int) -> socket.socket:
@@ -101,12 +104,16 @@ class ReuseportGroup:
             made.listen(128)
         remember(made, f"member {member}" + ("" if self.port == GROUP_PORT else f" of port {self.port}"))
         self._members.append(member)
+        self._member_of[made.fileno()] = member
         self._poll.register(made.fileno(), select.EPOLLIN)
 
     def leave(self, member: int) -> None:
         """Close a member: its slots empty themselves, and the group's last member takes its place in the order."""
-        self._poll.unregister(self._sockets[member].fileno())
-        self._sockets.pop(member).close()
+        leaving = self._sockets.pop(member)
+        self._poll.unregister(leaving.fileno())
+        del self._member_of[leaving.fileno()]
+        self._cookies.pop(member, None)
+        leaving.close()
         # net/core/sock_reuseport.c: reuse->socks[i] = reuse->socks[reuse->num_socks - 1]
         place, last = self._members.index(member), self._members.pop()
         if last != member:
@@ -164,8 +171,10 @@ class ReuseportGroup:
 
     def cookie(self, member: int) -> int:
         """Return the member's socket cookie, which the inner map's lookup returns too."""
-        value = self._sockets[member].getsockopt(socket.SOL_SOCKET, _SOCKET_COOKIE, 8)
-        return int.from_bytes(value, "little")
+        if member not in self._cookies:  # a socket keeps its cookie for life
+            value = self._sockets[member].getsockopt(socket.SOL_SOCKET, _SOCKET_COOKIE, 8)
+            self._cookies[member] = int.from_bytes(value, "little")
+        return self._cookies[member]
 
     def inner_map_cookies(self) -> dict[int, int]:
         """Return what the kernel says the inner map holds: index to socket cookie."""
@@ -248,10 +257,6 @@ class ReuseportGroup:
     def _inner(self) -> Map:
         assert self.inner is not None, f"{self.program.variant.name} has no map of sockets"
         return self.inner
-
-    @property
-    def _member_of(self) -> dict[int, int]:
-        return {made.fileno(): member for member, made in self._sockets.items()}
 
     def _take(self, member: socket.socket) -> list[bytes]:
         held: list[bytes] = []

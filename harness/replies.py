@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from dataclasses import dataclass
 
+from harness.addresses import spelled
 from harness.layout import Family, Protocol
 from harness.verdict import Reply, ReplyKind
 
@@ -38,7 +38,7 @@ def parse(frame: bytes) -> Reply | Echo | None:
         header, protocol, destination = 40, packet[6], packet[24:40]
     else:
         return Reply(kind=ReplyKind.OTHER, address="", port=0, detail=f"ethertype {eth_protocol:#06x} ")
-    address = str(ipaddress.ip_address(destination))
+    address = spelled(destination)
     body = packet[header:]
     if protocol == Protocol.TCP.number:
         return _segment(address, body)
