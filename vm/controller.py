@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -83,6 +85,7 @@ class Controller:
         self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
         self._lock = threading.Lock()
         self._run: RunResult | None = None
+        self._collecting: subprocess.Popen[bytes] | None = None
 
     # Bringing workers up.
 
@@ -96,6 +99,7 @@ class Controller:
         distributed.terminal = None
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
+        self._collecting = collect_here(self._config)
 
     def pytest_xdist_getremotemodule(self) -> Any:
         """Have workers be relays to VMs."""
@@ -296,6 +300,9 @@ class Controller:
         for progress in self._progress.values():
             with contextlib.suppress(OSError, AttributeError):
                 progress.status.send(str(Say.STOP))
+        if self._collecting is not None:
+            self._collecting.kill()
+            self._collecting.wait()
         result = yield
         self._board.stop()
         for name in self._plan.kernels:
@@ -374,6 +381,25 @@ class Controller:
         with self._lock, contextlib.suppress(FileNotFoundError):
             return self._console_of(name).read_text(errors="replace").replace("\r", "")
         return ""
+
+
+def collect_here(config: pytest.Config) -> subprocess.Popen[bytes] | None:
+    """Have another process collect the cases while kernels boot, for the bytecode that pytest keeps of them.
+
+    A guest cannot keep any, and to rewrite the assertions of all cases takes an emulated one a quarter of a minute.
+    """
+    if sys.dont_write_bytecode:
+        return None
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pytest", "--rootdir", str(config.rootpath), "--collect-only", "-q"),
+            *(("-c", str(config.inipath)) if config.inipath else ()),
+            *("-p", "no:cacheprovider", *config.args),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def plugins_of(config: pytest.Config) -> list[str]:

@@ -50,7 +50,14 @@ class Run:
 def environment(directory: Path, **variables: str) -> dict[str, str]:
     """Return an environment in which pytest runs as if nobody had run it from pytest."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return {**mine, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(directory / "cache"), **variables}
+    return {
+        **mine,
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+        # A run in VMs collects here only to keep the bytecode.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
 
 
 def run_pytest(
