@@ -187,7 +187,8 @@ def start(
     Raises MachineError.
     """
     ours, theirs = socket.socketpair()
-    with theirs, contextlib.ExitStack() as until_started:
+    with theirs, contextlib.ExitStack() as until_started, contextlib.ExitStack() as unless_started:
+        unless_started.callback(ours.close)
         if substitute := os.environ.get(SUBSTITUTE):
             command, kept, modules = [*shlex.split(substitute), str(theirs.fileno())], list[int](), None
             acceleration = acceleration or "tcg"
@@ -212,8 +213,8 @@ def start(
                 start_new_session=True,
             )
         except OSError as error:
-            ours.close()
             raise MachineError(f"{command[0]} cannot be started: {error.strerror}") from error
+        unless_started.pop_all()
     reader = threading.Thread(target=_read_console, args=(process, console), daemon=True)
     reader.start()
     return Machine(

@@ -29,7 +29,7 @@ from execnet.gateway_bootstrap import bootstrap
 
 from vm import machine
 from vm.errors import KernelError
-from vm.kernels import load_catalogue, obtain, select
+from vm.kernels import load_catalogue, missing_options, obtain, select
 from vm.slots import capacity
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
 
@@ -115,7 +115,8 @@ class Relay:
                     cmdline=hello.cmdline,
                     acceleration=vm.acceleration,
                     seconds=round(time.monotonic() - started, 2),
-                    notes=hello.notes,
+                    # What is fatal did not get this far.
+                    notes=(*map(str, missing_options(kernel)), *hello.notes),
                 )
             )
             return self._serve(vm, first)

@@ -60,7 +60,7 @@ class KernelResult:
     boot_seconds: float | None = None  # of its first VM
     suite_seconds: float | None = None  # from the first boot to the last case
     vms: int = 0
-    notes: list[str] = field(default_factory=list)  # what the guest could not set up
+    notes: list[str] = field(default_factory=list)  # options that it lacks, what the guest could not set up
     console: str | None = None  # relative to this file
     splats: list[SplatResult] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)

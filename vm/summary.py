@@ -34,9 +34,10 @@ def topic_of(case: str) -> str:
 
 
 def lines(run: RunResult) -> Iterator[str]:
-    """Yield the closing table and the list of differences."""
+    """Yield the closing table, what the kernels lack, and the list of differences."""
     yield ""
     yield from table(run)
+    yield from (f"note: {kernel.name}: {note}" for kernel in run.kernels for note in kernel.notes)
     different = list(differences(run))
     if different:
         yield ""

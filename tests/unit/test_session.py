@@ -16,6 +16,8 @@ import pytest
 from fake_archive import image
 from runs import environment
 
+from vm import guest
+from vm.__main__ import main
 from vm.machine import SUBSTITUTE
 
 if TYPE_CHECKING:
@@ -103,6 +105,23 @@ def test_kernel_that_does_not_boot(run: Run) -> None:
     assert done.returncode == 13
     assert b"Unable to mount root fs" in done.stderr
     assert b"k61 ended before its worker was up" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("CONFIG_NET_9P_VIRTIO", "the guest cannot reach the host's files"),
+        ("CONFIG_VETH", "crafted frames enter through a veth pair"),
+    ],
+)
+def test_kernel_that_cannot_be_a_guest_says_which_option_is_missing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, why: str
+) -> None:
+    has = [wanted.name for wanted in guest.wanted_options() if wanted.name != option]
+    (here / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
+    monkeypatch.delenv(SUBSTITUTE, raising=False)
+    assert main(["run", str(here / "k61"), "--", "true"]) == 13
+    assert f"k61 cannot run as a guest. Its configuration lacks {option}: {why}\n" in capsys.readouterr().err
 
 
 def test_output_that_nobody_reads_ends_the_run(here: Path) -> None:

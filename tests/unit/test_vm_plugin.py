@@ -18,6 +18,7 @@ from fake_archive import image
 from filelock import FileLock
 from runs import Run, run_pytest
 
+from vm import guest
 from vm.machine import SUBSTITUTE
 from vm.outcomes import EXIT_STATUS, Outcome, Verdict, conclude, gravest, verdict_of
 from vm.plugin import demand_consistent
@@ -112,6 +113,8 @@ def misfits(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Run:
         saved = directory / "run.json"
         if not saved.exists():
             directory.mkdir()
+            has = [option.name for option in guest.wanted_options() if option.name != "CONFIG_DEBUG_INFO_BTF"]
+            (directory / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
             run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "2", "--vms", "3")
             saved.write_text(json.dumps([run.status, run.output]))
         status, output = json.loads(saved.read_text())
@@ -133,6 +136,12 @@ def test_outcomes_of_an_ordinary_kernel(misfits: Run) -> None:
     kernel = misfits.kernel("ordinary")
     assert (kernel["release"], kernel["outcome"], kernel["vms"]) == ("6.1.0-fake", "failed", 1)
     assert "begin test_topic.py::test_good" in (misfits.directory / "ordinary/console.log").read_text()
+
+
+def test_option_that_a_kernel_lacks_is_noted(misfits: Run) -> None:
+    (note,) = misfits.kernel("ordinary")["notes"]
+    assert note.startswith("CONFIG_DEBUG_INFO_BTF: the kernel carries no type information")
+    assert f"note: ordinary: {note}" in misfits.output.splitlines()
 
 
 def test_reports_of_an_ordinary_kernel(misfits: Run) -> None:
