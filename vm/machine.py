@@ -136,7 +136,7 @@ class Machine:
         said = json.loads(line)
         wanted = {
             "directory": str(Path.cwd()),
-            "environment": {**guest_environment(), **(environment or {})},
+            "environment": {**guest_environment(), **_headers_of(self.kernel), **(environment or {})},
             "modules": self.modules,
             "hostname": "".join(c if c.isalnum() or c in ".-" else "-" for c in self.kernel.name)[:63],
             "command": command,
@@ -232,6 +232,13 @@ def guest_environment() -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": os.environ.get("HOME", "/root"),
     }
+
+
+def _headers_of(kernel: Kernel) -> dict[str, str]:
+    """Return what leads bcc to the headers of a build tree; a package's are where its modules say."""
+    if kernel.modules is not None or kernel.headers is None:
+        return {}
+    return {"BCC_KERNEL_SOURCE": str(kernel.headers)}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import select
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,9 +25,10 @@ from vm.machine import SUBSTITUTE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Run = Callable[..., subprocess.CompletedProcess[bytes]]
+    Run = Callable[..., "Done"]
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
+SUBSTITUTED = f"{sys.executable} -S {FAKE_VM}"
 SECONDS = 30
 
 
@@ -36,75 +39,100 @@ def here(tmp_path: Path) -> Path:
 
 
 def variables(directory: Path, **more: str) -> dict[str, str]:
-    return environment(directory, **{SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "SHELL": "/bin/bash", **more})
+    return environment(directory, **{SUBSTITUTE: SUBSTITUTED, "SHELL": "/bin/bash", **more})
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    output: bytes
+    complaints: bytes
 
 
 @pytest.fixture
-def run(here: Path) -> Run:
-    """Return the function that runs a command on a kernel, with this input."""
+def run(here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Return the function that runs a command on a kernel, with this input, in this process."""
+    monkeypatch.chdir(here)
+    monkeypatch.setenv(SUBSTITUTE, SUBSTITUTED)
 
-    def run(*command: str, given: bytes = b"", fate: str = "") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "vm", "run", "./k61", "--", *command],
-            cwd=here,
-            env=variables(here, REUSEPORT_KERNEL=fate),
-            input=given,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
+    def run(*command: str, given: bytes = b"", fate: str = "", kernel: str = "./k61") -> Done:
+        monkeypatch.setenv("REUSEPORT_KERNEL", fate)
+        with TemporaryFile() as file:
+            file.write(given)
+            file.seek(0)
+            before = os.dup(0)
+            os.dup2(file.fileno(), 0)
+            try:
+                status = main(["run", kernel, "--", *command])
+            finally:
+                os.dup2(before, 0)
+                os.close(before)
+        return Done(status, *capfdbinary.readouterr())
 
     return run
 
 
 def test_output_status_and_directory_are_the_command_s(run: Run, here: Path) -> None:
     done = run("sh", "-c", "pwd; echo complaint >&2; exit 7")
-    assert (done.returncode, done.stdout) == (7, f"{here}\ncomplaint\n".encode())
-    assert done.stderr == b"booting 6.1.0\n"
+    assert (done.status, done.output) == (7, f"{here}\ncomplaint\n".encode())
+    assert done.complaints == b"booting 6.1.0\n"
 
 
 def test_arguments_arrive_as_they_were_given(run: Run) -> None:
-    assert run("printf", "<%s>", "a b", "", "$HOME", "-x").stdout == b"<a b><><$HOME><-x>"
+    assert run("printf", "<%s>", "a b", "", "$HOME", "-x").output == b"<a b><><$HOME><-x>"
 
 
 def test_input_is_the_command_s_to_its_end(run: Run) -> None:
     """Whatever bytes it has, more of them than one portion holds."""
     data = bytes(range(256)) * 1000
-    assert run("cat", given=data).stdout == data
-    assert run("cat").stdout == b""
+    assert run("cat", given=data).output == data
+    assert run("cat").output == b""
 
 
 def test_input_that_nobody_reads_is_no_trouble(run: Run) -> None:
     done = run("echo", "done", given=bytes(3_000_000))
-    assert (done.returncode, done.stdout) == (0, b"done\n")
+    assert (done.status, done.output) == (0, b"done\n")
 
 
 def test_command_that_is_not_there(run: Run) -> None:
     done = run("no-such-command")
-    assert done.returncode == 127
-    assert b"no-such-command: not found" in done.stdout
+    assert done.status == 127
+    assert b"no-such-command: not found" in done.output
 
 
 def test_command_that_a_signal_ends(run: Run) -> None:
-    assert run("sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
+    assert run("sh", "-c", "kill -TERM $$").status == 128 + signal.SIGTERM
 
 
 def test_pipe_of_the_command_breaks_as_in_any_shell(run: Run) -> None:
     """Python ignores SIGPIPE, and what it starts would inherit that."""
-    assert run("bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}").stdout == b"y\n141\n"
+    assert run("bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}").output == b"y\n141\n"
+
+
+def test_headers_of_a_build_tree_are_where_bcc_looks(run: Run, here: Path) -> None:
+    for file, content in (("arch/x86/boot/bzImage", image("6.1.0")), ("include/generated/autoconf.h", b"")):
+        (here / "linux" / file).parent.mkdir(parents=True)
+        (here / "linux" / file).write_bytes(content)
+    (here / "linux/include/linux").mkdir()
+    (here / "linux/include/linux/kconfig.h").write_bytes(b"")
+    (here / "linux/.config").write_bytes(b"")
+    done = run("sh", "-c", "echo $BCC_KERNEL_SOURCE", kernel="./linux")
+    assert done.output.decode() == f"{here}/linux\n"
 
 
 def test_vm_that_is_lost(run: Run) -> None:
     done = run("true", fate="panics")
-    assert done.returncode == 12
-    assert b"the VM was lost. Its last words:\n[    0.000000] Linux version" in done.stderr
+    assert done.status == 12
+    assert b"the VM was lost. Its last words:\n[    0.000000] Linux version" in done.complaints
 
 
 def test_kernel_that_does_not_boot(run: Run) -> None:
     done = run("true", fate="dies")
-    assert done.returncode == 13
-    assert b"Unable to mount root fs" in done.stderr
-    assert b"k61 ended before its worker was up" in done.stderr
+    assert done.status == 13
+    assert b"Unable to mount root fs" in done.complaints
+    assert b"k61 ended before its worker was up" in done.complaints
 
 
 @pytest.mark.parametrize(
