@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Carry what the cases of consistent hashing measured into the summary, results/disruption.json, and a picture.
 
-A case states it as the property `disruption`, a `Disruption` as a mapping; the picture is drawn by
-`python -m harness plot`.
+A case states it as the property `disruption`, a `Disruption` as a mapping; `python -m harness plot` draws the picture
+again from the data.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NAME = "plot"
 HELP = "draw what the last run measured of consistent hashing (results/disruption.json) as results/disruption.png"
 
 RESULTS = Path("results")
+NO_MATPLOTLIB = "matplotlib is not installed: pip install 'matplotlib>=3.6'"
 DATA, PICTURE = "disruption.json", "disruption.png"
 _FOUND = pytest.StashKey[list["Disruption"]]()
 
@@ -65,7 +66,7 @@ class _Collector:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the numbers and keep them for the picture."""
+    """Print the numbers, keep them, and draw them where there is something to draw with."""
     found = config.stash[_FOUND]
     if not found:
         return
@@ -77,7 +78,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     temporary = directory / f"{DATA}.tmp"
     temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
     temporary.rename(directory / DATA)
-    terminalreporter.line(f"python -m harness plot draws {RESULTS / PICTURE}")
+    try:
+        draw(found, directory / PICTURE)
+        terminalreporter.line(f"drawn in {RESULTS / PICTURE}")
+    except ModuleNotFoundError:
+        terminalreporter.line("not drawn: " + NO_MATPLOTLIB)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +99,7 @@ def run(_: argparse.Namespace) -> int:
     try:
         draw(found, RESULTS / PICTURE)
     except ModuleNotFoundError:
-        print("matplotlib is not installed: pip install 'matplotlib>=3.6'")
+        print(NO_MATPLOTLIB)
         return 1
     print(RESULTS / PICTURE)
     return 0
@@ -102,7 +107,7 @@ def run(_: argparse.Namespace) -> int:
 
 def draw(found: Sequence[Disruption], path: Path) -> None:
     """Draw two rows of bars, for each kernel and program: who moved, and how unevenly clients are spread."""
-    import matplotlib as mpl  # noqa: PLC0415  # a second to import, for this command alone
+    import matplotlib as mpl  # noqa: PLC0415  # a second to import
 
     mpl.use("Agg")
     from matplotlib import pyplot  # noqa: PLC0415
