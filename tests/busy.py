@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run cases many times over while the CPU has other work: what fails then and not otherwise waits by the clock.
+
+A plugin for pytest:
+
+    tox -e vm -- -p tests.busy --runs 10 --busy-loops 4 -k reference
+
+The loops have the cases' own priority and run where the cases do, in the guest if there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+_LOOPS = pytest.StashKey[list[int]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add how busy and how often."""
+    group = parser.getgroup("busy", "cases on a busy CPU")
+    group.addoption("--busy-loops", type=int, default=4, metavar="N", help="processes that never sleep (default: 4)")
+    group.addoption("--runs", type=int, default=10, metavar="N", help="times to run each case (default: 10)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make as many cases of each as there are runs."""
+    metafunc.fixturenames.append("run")
+    metafunc.parametrize("run", range(metafunc.config.option.runs), ids=lambda run: f"run{run}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the loops where the cases run, on the CPUs that they may use."""
+    option = session.config.option
+    in_vms = (option.vm or option.kernel) and not hasattr(session.config, "workerinput")
+    if not in_vms and not option.collectonly:
+        session.config.stash[_LOOPS] = [_loop() for _ in range(option.busy_loops)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the loops."""
+    for loop in session.config.stash.get(_LOOPS, []):
+        os.kill(loop, signal.SIGKILL)
+        os.waitpid(loop, 0)
+
+
+def _loop() -> int:
+    """Return a process that is always ready to run."""
+    child = os.fork()
+    if child:
+        return child
+    while True:
+        pass
