@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm import guest
-from vm.errors import BuildError, NotAKernelError
+from vm.errors import BuildError, HostError, NotAKernelError
 from vm.image import read_release
 from vm.local import TREE_IMAGE
 from vm.modules import find_tool
@@ -30,6 +30,9 @@ FRAGMENT = Path(__file__).with_name("kernel.config")
 
 _TOOLS = {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
 _SAY_EVERY = 5.0  # seconds
+
+_OF_THE_HOST = re.compile(r"No space left on device|Disk quota exceeded|Killed signal terminated program")
+"""In the output of make: not the tree's fault. The last is what gcc says when the kernel ran out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +50,12 @@ def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -
     """Build the bzImage of `tree`, in `output` or else in the tree itself.
 
     In `output` the configuration is made anew each time, which rebuilds only what it changes. In the tree a .config
-    that is there is the developer's own: it is used as it is. Raises NotAKernelError when `tree` is no kernel tree,
-    MissingToolError, BuildError.
+    that is there is the developer's own: it is used as it is. Raises NotAKernelError when `tree` is no kernel tree or
+    cannot be left alone, MissingToolError, HostError, StoreError, BuildError.
     """
     _demand_tree(tree)
+    if output is not None:
+        _demand_clean(tree)
     for tool, package in _TOOLS.items():
         find_tool(tool, package=package)
     directory = (output or tree).absolute()
@@ -124,7 +129,8 @@ class _Make:
                     process.wait()
                 raise
         if process.returncode:
-            raise BuildError(_failure(self.log, command))
+            kind = HostError if _OF_THE_HOST.search(self.log.read_text(errors="replace")) else BuildError
+            raise kind(_failure(self.log, command))
 
     def _follow(self, lines: Iterable[str], log: TextIO) -> None:
         built, said = 0, time.monotonic()
@@ -154,6 +160,16 @@ def _demand_tree(tree: Path) -> None:
     for name in ("Makefile", "Kconfig", "arch/x86"):
         if not (tree / name).exists():
             raise NotAKernelError(f"{tree} is no kernel source tree: it has no {name}")
+
+
+def _demand_clean(tree: Path) -> None:
+    """Raise NotAKernelError for a tree that was built in place: kbuild refuses O= (Makefile, `outputmakefile`)."""
+    for name in (".config", "include/config", "arch/x86/include/generated"):
+        if (tree / name).exists():
+            raise NotAKernelError(
+                f"{tree} was configured or built in place (it has {name}), and cannot be built elsewhere as well: run "
+                f"'make -C {tree} mrproper', which removes the .config with it, or leave out --output"
+            )
 
 
 def _demand_options(config: Path) -> None:

@@ -47,3 +47,7 @@ class MissingToolError(FetchError):
 
 class BuildError(KernelError):
     """Say why a kernel tree could not be built, with the end of the compiler's output."""
+
+
+class HostError(KernelError):
+    """Say what this machine, not the kernel tree, has too little of for a build."""

@@ -17,7 +17,7 @@ from vm import build as build_module
 from vm import guest
 from vm.__main__ import main
 from vm.build import FRAGMENT, build
-from vm.errors import BuildError, MissingToolError, NotAKernelError
+from vm.errors import BuildError, HostError, MissingToolError, NotAKernelError
 from vm.local import locate
 
 BISECT = Path(__file__).parents[2] / "vm" / "bisect"
@@ -118,6 +118,37 @@ def test_what_is_no_tree_is_said_so_before_anything_is_made(tmp_path: Path) -> N
         build(tmp_path, output=tmp_path / "out", progress=print)
     assert not (tmp_path / "out").exists()
     assert main(["build", str(tmp_path / "absent")]) == 4
+
+
+@needs_make
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fatal error: error writing to /tmp/cc1.s: No space left on device",
+        "gcc: fatal error: Killed signal terminated program cc1",
+    ],
+)
+def test_a_machine_with_too_little_is_not_taken_for_a_bad_commit(tree: Path, tmp_path: Path, said: str) -> None:
+    makefile = tree / "Makefile"
+    makefile.write_text(makefile.read_text().replace("@test -f image ||", f"@echo '{said}'; false ||"))
+    with pytest.raises(HostError, match=said):
+        build(tree, output=tmp_path / "out", progress=print)
+    assert main(["build", str(tree), "--output", str(tmp_path / "out")]) == 4
+
+
+def test_an_output_directory_that_cannot_be_made_is_not_taken_for_a_bad_commit(tree: Path) -> None:
+    assert main(["build", str(tree), "--output", "/proc/out"]) == 4
+
+
+@pytest.mark.parametrize("name", [".config", "include/config/auto.conf", "arch/x86/include/generated/asm/x.h"])
+def test_a_tree_that_was_built_in_place_is_not_taken_for_a_bad_commit(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / name).write_text("")
+    assert main(["build", str(tree), "--output", str(tmp_path / "out")]) == 4
+    assert f"make -C {tree} mrproper" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vm.build import FRAGMENT, build
 from vm.commands import EXIT_USAGE
-from vm.errors import MissingToolError
+from vm.errors import MissingToolError, StoreError
 from vm.progress import progress_on
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with progress_on(sys.stderr) as progress:
             built = build(args.tree, output=args.output, progress=progress)
-    except MissingToolError as error:
+    except (MissingToolError, StoreError) as error:
         # The machine's fault, not the tree's: a bisection must not take it for a commit that does not build.
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
