@@ -192,3 +192,5 @@ def test_prune_keeps_the_newest_and_removes_what_is_made_again(
         "removed path-abc def",
         "removed the interrupted download of 6.12",
     ]
+    assert prune_command.run(argparse.Namespace()) == 0
+    assert capsys.readouterr().out == "there is nothing to remove\n"

@@ -24,7 +24,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "into the store, its headers for bcc with it. A kernel that is there already is left as it is. An interrupted "
         "download is taken up by the next run.",
     )
-    parser.add_argument("kernel", nargs="+", help="a name of 'python -m vm list', a pattern such as '6.*', or all")
+    parser.add_argument(
+        "kernel",
+        metavar="KERNEL",
+        nargs="+",
+        help="a name of 'python -m vm list', a pattern such as '6.*', or all",
+    )
     parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
     parser.set_defaults(run=run)
 

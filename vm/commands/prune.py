@@ -37,11 +37,11 @@ def run(_args: argparse.Namespace) -> int:
         best = newest[entry.name]
         return best is not None and best.path == entry.path and not entry.name.startswith(ADOPTED)
 
-    for entry in store.prune(keep=keep):
-        print(f"removed {entry.name} {entry.path.name}")
+    removed = [f"{entry.name} {entry.path.name}" for entry in store.prune(keep=keep)]
     downloads = cache_root() / "apt" / "archives"
     if downloads.is_dir():
         for left in sorted(downloads.iterdir()):
-            print(f"removed the interrupted download of {left.name}")
+            removed.append(f"the interrupted download of {left.name}")
             shutil.rmtree(left, ignore_errors=True)
+    print("\n".join(f"removed {what}" for what in removed) or "there is nothing to remove")
     return 0
