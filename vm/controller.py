@@ -15,6 +15,7 @@ import pytest
 
 import vm.worker
 from vm import console, publishing, stories, summary
+from vm.fingerprint import HOME, fingerprint
 from vm.live import Board
 from vm.outcomes import Outcome, Verdict, conclude, gravest, verdict_of
 from vm.recorder import Recorder
@@ -86,6 +87,7 @@ class Controller:
         self._lock = threading.Lock()
         self._run: RunResult | None = None
         self._collecting: subprocess.Popen[bytes] | None = None
+        self._fingerprint = fingerprint()
 
     # Bringing workers up.
 
@@ -119,6 +121,8 @@ class Controller:
             kernel=name,
             words=self._plan.words,
             directory=None,
+            home=str(HOME),
+            fingerprint=self._fingerprint,
             timeout=self._plan.timeout,
             acceleration=self._plan.acceleration,
             mirror=self._plan.mirror,
@@ -242,13 +246,24 @@ class Controller:
         ending = progress.ending
         if ending is None or ending.how in (End.DONE, End.STOPPED):
             if ending is None and error:
-                self._lose(name, f"its relay on the host died: {error}")
+                self._bury_relay(name, error)
         elif ending.how is End.INFRASTRUCTURE:
             self._break(name, ending.why)
         else:
             self._lose(name, ending.why)
         if progress.started is not None:
             self._recorder.kernels[name].suite_seconds = round(time.monotonic() - progress.started, 2)
+
+    def _bury_relay(self, name: str, error: object) -> None:
+        progress = self._progress[name]
+        why = f"its relay on the host died: {str(error).strip().splitlines()[-1]}"
+        if self._is_given_up(name):
+            # It died with nothing to do, and so will the next: have xdist replace no worker any more.
+            self._config.pluginmanager.getplugin("dsession")._max_worker_restart = 0
+        elif progress.started is None:
+            self._break(name, why)
+        else:
+            self._lose(name, why)
 
     def _break(self, name: str, why: str) -> None:
         progress = self._progress[name]

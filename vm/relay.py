@@ -29,6 +29,7 @@ from execnet.gateway_bootstrap import bootstrap
 
 from vm import machine
 from vm.errors import KernelError
+from vm.fingerprint import HOME, fingerprint
 from vm.kernels import load_catalogue, missing_options, obtain, select
 from vm.slots import capacity
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
@@ -46,35 +47,41 @@ _END_OF_MESSAGES = object()
 
 def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: dict[str, Any], path: list[str]) -> None:
     """Be the xdist worker of one kernel, from `channel`'s first word to its last."""
-    order = Order.from_message(workerinput.pop("vm"))
-    status = workerinput.pop("status")
+    message, status = workerinput.pop("vm"), workerinput.pop("status")
+    here = Relay(channel, status)
+    if message["fingerprint"] != fingerprint():
+        # The words of another version may be understood, and mean something else.
+        here.refuse(
+            f"{HOME}/vm is not what the run was started with ({message['home']}/vm): "
+            "it changed meanwhile, or is another version. Run again with one version everywhere"
+        )
+        return
     # The controller's temporary directory is no business of a VM.
     options = {**options, "basetemp": None}
-    Relay(channel, status, order).run((workerinput, [*args, "-p", "no:cacheprovider"], options, path))
+    here.run(Order.from_message(message), (workerinput, [*args, "-p", "no:cacheprovider"], options, path))
 
 
 class Relay:
     """Hold one worker's two channels and the VM between them."""
 
-    def __init__(self, channel: Any, status: Any, order: Order) -> None:
+    _order: Order
+    _patience: _Patience
+
+    def __init__(self, channel: Any, status: Any) -> None:
         self._channel = channel
         self._status = status
-        self._order = order
         self._stop = threading.Event()
         self._go = threading.Event()
         self._ended = threading.Event()
-        self._patience = _Patience(order.timeout)
         self._worker_finished = False
         self._early: list[Any] | None = []  # what the controller said before there was a guest to tell it to
         self._guest: Any = None
         self._lock = threading.Lock()
 
-    def run(self, first: tuple[Any, ...]) -> None:
+    def run(self, order: Order, first: tuple[Any, ...]) -> None:
         """Boot, relay and tell the controller how it ended."""
-        # Ctrl-C reaches every process of the terminal; so does execnet's last resort for a worker that goes on.
-        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
-        self._status.setcallback(self._told, endmarker=None)
-        self._channel.setcallback(self._from_controller, endmarker=_END_OF_MESSAGES)
+        self._order, self._patience = order, _Patience(order.timeout)
+        self._listen()
         if self._order.idle:
             self._be_idle()
             return
@@ -88,6 +95,18 @@ class Relay:
         if ending.how is End.INFRASTRUCTURE:
             # A worker that dies would be replaced, time and again.
             self._be_idle()
+
+    def refuse(self, why: str) -> None:
+        """Tell the controller why this relay cannot work for it."""
+        self._listen()
+        self._say(Ending(how=End.INFRASTRUCTURE, why=why))
+        self._be_idle()
+
+    def _listen(self) -> None:
+        # Ctrl-C reaches every process of the terminal; so does execnet's last resort for a worker that goes on.
+        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
+        self._status.setcallback(self._told, endmarker=None)
+        self._channel.setcallback(self._from_controller, endmarker=_END_OF_MESSAGES)
 
     def _boot_and_relay(self, first: tuple[Any, ...]) -> Ending:
         kernel = self._fetch()

@@ -35,6 +35,8 @@ class Order:
     kernel: str
     words: list[str]  # what the user gave to --kernel; `kernel` is the name of one of them
     directory: str | None  # the project on the relay's machine; None: that of the controller, on the same machine
+    home: str  # where the controller found its own code
+    fingerprint: str  # of that code
     timeout: float  # seconds without news
     acceleration: Acceleration | None
     mirror: str | None

@@ -12,7 +12,10 @@ if __name__ == "__channelexec__":
     workerinput, args, options, sys_path = channel.receive()  # noqa: F821
     here = workerinput["vm"]["directory"]
     if here is None:
-        # The controller's machine: the same interpreter, which is to find the same modules.
+        # The controller's machine: the same interpreter, which is to find the same modules. xdist's copy of the path
+        # is older than what conftest.py put there, and an installation of the project elsewhere would be found first.
+        home = workerinput["vm"]["home"]
+        sys_path = [home, *(entry for entry in sys_path if entry != home)]
         sys.path[:] = sys_path
     else:
         import os

@@ -61,13 +61,19 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
 
 
 def run_pytest(
-    directory: Path, arguments: Sequence[str], *, source: str, variables: Mapping[str, str], seconds: float = 90
+    directory: Path,
+    arguments: Sequence[str],
+    *,
+    source: str,
+    variables: Mapping[str, str],
+    seconds: float = 90,
+    command: Sequence[str] = ("-m", "pytest"),
 ) -> Run:
-    """Run `source` as the only file of cases in `directory`."""
+    """Run `source` as the only file of cases in `directory`; `command` is what Python runs for pytest."""
     (directory / "pyproject.toml").write_text(CONFIGURATION)
     (directory / "test_topic.py").write_text(source)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
+        [sys.executable, *command, *arguments],
         cwd=directory,
         env=environment(directory, **variables),
         capture_output=True,

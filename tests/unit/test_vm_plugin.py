@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from fake_archive import image
 from filelock import FileLock
-from runs import Run, run_pytest
+from runs import ROOT, Run, run_pytest
 
 from vm import guest
 from vm.machine import SUBSTITUTE
@@ -330,3 +330,57 @@ def test_slots_are_given_in_order_and_by_host() -> None:
     slots.release("b")  # gives up its place
     slots.release("a")
     assert gone == ["a", "c", "d"]
+
+
+NO_RELAY = """
+import sys
+if "-c" in sys.orig_argv:  # execnet's way to start a worker
+    sys.modules["vm.relay"] = None
+"""
+
+
+def test_relay_that_cannot_begin_is_not_tried_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_RELAY)
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    done = run_pytest(tmp_path, ["--kernel", "./k61"], source=COMMON, variables={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    assert done.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], done.output
+    assert "its relay on the host died: " in done.kernel()["reason"]
+    assert "vm.relay" in done.kernel()["reason"]
+
+
+FROM_ELSEWHERE = """
+import sys
+import xdist.plugin  # remembers sys.path as workers are to have it
+sys.path.insert(0, {root!r})
+import pytest
+if {changed}:
+    import vm.fingerprint
+    vm.fingerprint.fingerprint = lambda: "as it was"
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def run_from_elsewhere(directory: Path, *, changed: bool) -> Run:
+    """Run with another installation of the project where workers look first."""
+    other = directory / "other" / "vm"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('this is another installation of the project')")
+    (directory / "k61").write_bytes(image("6.1.0"))
+    return run_pytest(
+        directory,
+        ["--kernel", "./k61"],
+        source=COMMON,
+        variables={SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "PYTHONPATH": str(other.parent)},
+        command=("-c", FROM_ELSEWHERE.format(root=str(ROOT), changed=changed)),
+    )
+
+
+def test_relay_and_guest_run_the_controller_s_code_and_no_other_installation_s(tmp_path: Path) -> None:
+    done = run_from_elsewhere(tmp_path, changed=False)
+    assert (done.status, done.cases()) == (0, {"test_first": "passed"}), done.output
+
+
+def test_code_that_changed_under_a_run_is_refused_by_name(tmp_path: Path) -> None:
+    done = run_from_elsewhere(tmp_path, changed=True)
+    assert done.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], done.output
+    assert f"{ROOT}/vm is not what the run was started with" in done.kernel()["reason"]
