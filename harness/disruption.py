@@ -74,15 +74,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for each in found:
         terminalreporter.line(str(each))
     directory = config.rootpath / RESULTS
-    directory.mkdir(exist_ok=True)
-    temporary = directory / f"{DATA}.tmp"
-    temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
-    temporary.rename(directory / DATA)
     try:
+        directory.mkdir(exist_ok=True)
+        temporary = directory / f"{DATA}.tmp"
+        temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+        temporary.rename(directory / DATA)
         draw(found, directory / PICTURE)
         terminalreporter.line(f"drawn in {RESULTS / PICTURE}")
     except ModuleNotFoundError:
         terminalreporter.line("not drawn: " + NO_MATPLOTLIB)
+    except OSError as error:
+        terminalreporter.line(f"not drawn: {error}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ class _Progress:
     lost: int = 0
     trouble: list[str] = field(default_factory=list)  # what makes the kernel "infrastructure"
     status: Any = None  # the channel to its relay
-    scanned: int = 0  # splats told
+    unwritten: str = ""  # why its console is not whole
 
 
 class Controller:
@@ -87,6 +87,7 @@ class Controller:
         self._lock = threading.Lock()
         self._run: RunResult | None = None
         self._collecting: subprocess.Popen[bytes] | None = None
+        self._unpublished = ""  # why there are no results
         self._fingerprint = fingerprint()
 
     # Bringing workers up.
@@ -95,7 +96,10 @@ class Controller:
     def pytest_sessionstart(self) -> None:
         """Take over from xdist's own progress lines, before it starts its workers."""
         for name in self._plan.kernels:
-            (self._directory / name).mkdir(exist_ok=True)
+            try:
+                (self._directory / name).mkdir(exist_ok=True)
+            except OSError as error:
+                pytest.exit(publishing.explain(self._directory, error), returncode=publishing.UNPUBLISHED)
             self._recorder.kernels[name].console = f"{name}/console.log"
         distributed = self._config.pluginmanager.getplugin("dsession")
         distributed.terminal = None
@@ -208,7 +212,9 @@ class Controller:
             return
         name = kernel_of(report.node)
         case = self._recorder.add(name, report, taken_as=getattr(report, "taken_as", None))
-        case.story = stories.keep(report.user_properties, case.id, kernel=name, directory=self._directory) or case.story
+        with contextlib.suppress(OSError):  # results cannot be written either, which is said once
+            story = stories.keep(report.user_properties, case.id, kernel=name, directory=self._directory)
+            case.story = story or case.story
         path, line, domain = report.location
         report.location = (path, line, f"{domain} on {name}")
         if report.failed:
@@ -335,7 +341,11 @@ class Controller:
             outcome=outcome,
             kernels=list(self._recorder.kernels.values()),
         )
-        publishing.publish(self._run, self._directory)
+        try:
+            publishing.publish(self._run, self._directory)
+        except publishing.ResultsError as error:
+            self._unpublished = str(error)
+            session.exitstatus = publishing.status_without_results(int(session.exitstatus))
         return result
 
     def _judge(self, name: str) -> None:
@@ -362,6 +372,8 @@ class Controller:
         if not result.vms:
             return
         try:
+            if progress.unwritten:
+                raise console.ConsoleError(progress.unwritten)
             found = console.scan(
                 self._read_console(name), ran=self._recorder.ran(name), allowances=console.load_allowances()
             )
@@ -383,14 +395,18 @@ class Controller:
         if self._run is not None:
             for line in summary.lines(self._run):
                 terminalreporter.write_line(line)
-            terminalreporter.write_line(f"results: {self._directory}")
+            terminalreporter.write_line(self._unpublished or f"results: {self._directory}")
 
     def _console_of(self, name: str) -> Path:
         return self._directory / name / "console.log"
 
     def _append_to_console(self, name: str, text: bytes) -> None:
-        with self._lock, self._console_of(name).open("ab") as file:
-            file.write(text)
+        try:
+            with self._lock, self._console_of(name).open("ab") as file:
+                file.write(text)
+        except OSError as error:
+            # Told when the console is read: what is missing in it may be a splat.
+            self._progress[name].unwritten = publishing.explain(self._directory, error)
 
     def _read_console(self, name: str) -> str:
         with self._lock, contextlib.suppress(FileNotFoundError):

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vm import publishing, results, stories, summary
+from vm import publishing, stories, summary
 from vm.outcomes import conclude, verdict_of
 from vm.recorder import Recorder
 
@@ -34,14 +35,20 @@ class HostRun:
         self._recorder = Recorder([HOST])
         self._directory: Path | None = None
         self._run: RunResult | None = None
+        self._unpublished = ""  # why there are no results
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a case's report."""
         if self._directory is None:
-            self._directory = results.new_directory(publishing.root(self._config), started=self._started)
+            try:
+                self._directory = publishing.make_directory(self._config, started=self._started)
+            except publishing.ResultsError as error:
+                pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
         case = self._recorder.add(HOST, report)
-        case.story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory) or case.story
+        with contextlib.suppress(OSError):  # results cannot be written either, which is said once
+            story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory)
+            case.story = story or case.story
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
@@ -62,7 +69,11 @@ class HostRun:
             outcome=outcome,
             kernels=[kernel],
         )
-        publishing.publish(self._run, self._directory)
+        try:
+            publishing.publish(self._run, self._directory)
+        except publishing.ResultsError as error:
+            self._unpublished = str(error)
+            session.exitstatus = publishing.status_without_results(int(session.exitstatus))
         return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -70,4 +81,4 @@ class HostRun:
         if self._run is not None:
             for line in summary.lines(self._run):
                 terminalreporter.write_line(line)
-            terminalreporter.write_line(f"results: {self._directory}")
+            terminalreporter.write_line(self._unpublished or f"results: {self._directory}")

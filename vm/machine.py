@@ -198,9 +198,13 @@ def start(
                 raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {lacks}")
             qemu = find_tool(QEMU, package="qemu-system-x86")
             acceleration = acceleration or choose_acceleration(qemu, progress=progress)
-            command, kept, modules = until_started.enter_context(
-                _qemu_command(kernel, qemu, acceleration=acceleration, size=size or Size(), port=theirs.fileno())
-            )
+            try:
+                command, kept, modules = until_started.enter_context(
+                    _qemu_command(kernel, qemu, acceleration=acceleration, size=size or Size(), port=theirs.fileno())
+                )
+            except OSError as error:
+                where = f"{tempfile.gettempdir()} (TMPDIR names another directory)"
+                raise MachineError(f"no room for {kernel.name}'s initramfs in {where}: {error}") from error
         try:
             process = subprocess.Popen(
                 [*_dying_with_us(), *command],

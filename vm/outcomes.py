@@ -32,7 +32,7 @@ class Verdict(enum.StrEnum):
 
     PASSED = "passed"
     UNFINISHED = "not finished"  # the run was ended before
-    INFRASTRUCTURE = "infrastructure"  # not fetched, not booted, or its console not read
+    INFRASTRUCTURE = "infrastructure"  # not fetched, not booted, its console not read, or results not written
     FAILED = "failed"
     FEATURE_MISSING = "feature missing"
     SPLAT = "splat"

@@ -100,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.option.collectonly:
         return
-    from vm import publishing, results  # noqa: PLC0415
+    from vm import publishing  # noqa: PLC0415
 
     started = datetime.now(UTC)
     if _PLAN not in config.stash:
@@ -112,6 +112,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from vm.controller import Controller  # noqa: PLC0415
 
-    directory = results.new_directory(publishing.root(config), started=started)
+    try:
+        directory = publishing.make_directory(config, started=started)
+    except publishing.ResultsError as error:
+        pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")
