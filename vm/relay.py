@@ -36,7 +36,7 @@ from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vm.kernels import Kernel
     from vm.machine import Machine
@@ -89,6 +89,8 @@ class Relay:
             ending = self._boot_and_relay(first)
         except KernelError as error:
             ending = Ending(how=End.INFRASTRUCTURE, why=str(error))
+        except KeyboardInterrupt:
+            self._stop.set()
         if self._stop.is_set():
             ending = Ending(how=End.STOPPED, why="the run was ended")
         self._say(ending)
@@ -104,22 +106,42 @@ class Relay:
 
     def _listen(self) -> None:
         # Ctrl-C reaches every process of the terminal; so does execnet's last resort for a worker that goes on.
-        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
+        signal.signal(signal.SIGINT, lambda *_: self._be_interrupted())
         self._status.setcallback(self._told, endmarker=None)
         self._channel.setcallback(self._from_controller, endmarker=_END_OF_MESSAGES)
 
+    def _be_interrupted(self) -> None:
+        self._stop.set()
+        if self._busy:
+            raise KeyboardInterrupt
+
+    _busy = False
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Do what takes long and never looks whether the run was ended: programs of others do the work."""
+        self._busy = True
+        try:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._busy = False
+
     def _boot_and_relay(self, first: tuple[Any, ...]) -> Ending:
-        kernel = self._fetch()
+        with self._interruptible():
+            kernel = self._fetch()
         if not self._wait_for_slot():
             return Ending(how=End.STOPPED, why="the run was ended")
         started = time.monotonic()
         self._say(Progress(phase="booting", detail=kernel.release))
-        vm = machine.start(
-            kernel,
-            console=self._console,
-            progress=self._progress("booting"),
-            acceleration=self._order.acceleration,
-        )
+        with self._interruptible():
+            vm = machine.start(
+                kernel,
+                console=self._console,
+                progress=self._progress("booting"),
+                acceleration=self._order.acceleration,
+            )
         self._patience.watch(vm)
         try:
             hello = vm.greet(
@@ -205,6 +227,8 @@ class Relay:
             self._go.set()
         else:  # Say.STOP, or None: the controller is gone
             self._stop.set()
+            if self._busy and (main := threading.main_thread().ident) is not None:
+                signal.pthread_kill(main, signal.SIGINT)
 
     def _from_controller(self, message: Any) -> None:
         with self._lock:
