@@ -14,7 +14,7 @@ import pytest
 from harness import frames
 from harness import instructions as bpf
 from harness.abi import Result
-from harness.features import SK_LOOKUP
+from harness.features import SK_LOOKUP, UDP_SEGMENT
 from harness.layout import Family, InnerMap, Protocol
 from harness.libbpf import create_map, link, load_instructions
 from harness.namespace import Namespace
@@ -237,6 +237,7 @@ def test_packet_from_nowhere_meets_no_program(
 
 
 @rule("neighbours.gso")
+@pytest.mark.requires("udp_segments_on_loopback")
 @families
 def test_segments_of_one_send_are_one_decision(bench: Bench, load: Callable[..., Program], family: Family) -> None:
     """A UDP_SEGMENT send over loopback is one lookup: the program runs once, its member gets every datagram."""
@@ -248,7 +249,7 @@ def test_segments_of_one_send_are_one_decision(bench: Bench, load: Callable[...,
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         sender.connect((family.server, bench.port))
-        sender.setsockopt(socket.IPPROTO_UDP, 103, 100)  # UDP_SEGMENT
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
         payload = bench.packet(1).payload + bytes(92)
         sender.send(payload * 5)
         bench[members[1]].setblocking(True)

@@ -33,6 +33,9 @@ SELECT, SELECT_OR_MIGRATE = 39, 40
 SK_LOOKUP = 36
 """BPF_SK_LOOKUP (enum bpf_attach_type)."""
 
+UDP_SEGMENT = 103
+
+_UDP_GRO = 104
 _XDP = 37  # an attach type that no SK_REUSEPORT program may have
 _CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
 _SO_ATTACH_REUSEPORT_EBPF = 52
@@ -84,9 +87,26 @@ def shows_migrating_socket() -> bool:
     return _loads(bpf.load(8, bpf.R6, bpf.R1, _CONTEXT_MIGRATING_SK) + bpf.verdict(1))
 
 
-def has_migrate_sysctl() -> bool:
-    """Tell whether net.ipv4.tcp_migrate_req is there."""
-    return Path("/proc/sys/net/ipv4/tcp_migrate_req").exists()
+def leaves_connections_to_others() -> bool:
+    """Tell whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl and nothing behind it."""
+    with _loopback():
+        sysctl = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+        if not sysctl.exists():
+            return False
+        sysctl.write_text("1")
+        with _member(socket.SOCK_STREAM) as one:
+            one.listen()
+            with _member(socket.SOCK_STREAM, port=one.getsockname()[1]) as other, socket.socket() as client:
+                other.listen()
+                client.connect(one.getsockname())
+                poll = select.poll()
+                poll.register(one, select.POLLIN)
+                poll.register(other, select.POLLIN)
+                ((first, _),) = poll.poll()
+                closing_one, heir = (one, other) if first == one.fileno() else (other, one)
+                poll.unregister(closing_one)
+                closing_one.close()  # inet_csk_listen_stop() moves what nobody accepted, or resets it
+                return poll.poll(0) == [(heir.fileno(), select.POLLIN)]
 
 
 def numbers_groups_at_once() -> bool:
@@ -134,6 +154,16 @@ def has_sk_lookup() -> bool:
     return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=SK_LOOKUP)
 
 
+def loops_segments_whole() -> bool:
+    """Tell whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
+    with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        receiver.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        sender.connect(receiver.getsockname())
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 10)
+        sender.send(bytes(30))
+        return len(receiver.recv(30)) == 30
+
+
 FEATURES = {
     feature.name: feature
     for feature in (
@@ -168,6 +198,12 @@ FEATURES = {
             why="an inner map's max_entries need not be the template's (134fede4eecf)",
         ),
         Feature(
+            name="udp_segments_on_loopback",
+            introduced=Release(5, 11),
+            probe=loops_segments_whole,
+            why="NETIF_F_GSO_SOFTWARE has UDP_L4: a software device no longer has a UDP_SEGMENT send cut up before it",
+        ),
+        Feature(
             name="select_or_migrate",
             introduced=Release(5, 14),
             probe=checks_attach_type,
@@ -182,7 +218,7 @@ FEATURES = {
         Feature(
             name="tcp_migrate_req",
             introduced=Release(5, 14),
-            probe=has_migrate_sysctl,
+            probe=leaves_connections_to_others,
             why="net.ipv4.tcp_migrate_req moves requests of a closed listener to another (f9ac779f881c)",
         ),
         Feature(
@@ -237,11 +273,11 @@ def _loads(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) 
     return True
 
 
-def _member() -> socket.socket:
-    """Return a UDP socket that is a reuseport group of its own, on a port of loopback that the kernel picks."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> socket.socket:
+    """Return a bound member of the port's group; of a group of its own, on a port that the kernel picks, for 0."""
+    made = socket.socket(socket.AF_INET, kind)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind(("127.0.0.1", 0))
+    made.bind(("127.0.0.1", port))
     return made
 
 
