@@ -31,6 +31,7 @@ both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
 ONLY = struct.pack("=I", 0)
+SO_RCVBUFFORCE = 33
 OUTER = {"array_of_maps", "hash_of_maps"}
 
 
@@ -164,7 +165,7 @@ def test_swap_under_traffic_shows_no_mixture(bench: Bench, load: Callable[..., P
     """
     old, new = members = bench.group(2, Protocol.UDP, family)
     for number in members:
-        bench[number].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        bench[number].setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 21)  # nobody reads meanwhile
     sent = 600
     with load("reference", size=1) as program, closing(create_map("sockarray", max_entries=1)) as other:
         assert program.inner is not None

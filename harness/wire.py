@@ -139,7 +139,7 @@ class Wire:
                 replies.append(reply)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
-        """Send frames of one length a few hundred at a time; yield the replies to each portion once it is decided.
+        """Send frames of one length a hundred at a time; yield the replies to each portion once it is decided.
 
         The caller empties the receivers meanwhile: neither the backlog nor a receive buffer has to hold everything.
         """
