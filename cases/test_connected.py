@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.layout import Family, Protocol
+from harness.release import Release, running
 from harness.verdict import ReplyKind
+from harness.wire import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +159,6 @@ def test_drop_is_final_with_connected_members(bench: Bench, program: Program, fa
 
 
 @rule("connected.reconnect")
-@ledger("K17")
 @families
 @addresses
 def test_socket_that_connects_again_follows_its_new_peer(
@@ -180,7 +181,6 @@ def test_socket_that_connects_again_follows_its_new_peer(
 
 
 @rule("connected.reconnect-directly")
-@ledger("K27")
 @families
 @addresses
 def test_socket_may_change_its_peer_without_disconnecting(bench: Bench, family: Family, specific: bool) -> None:
@@ -190,6 +190,30 @@ def test_socket_may_change_its_peer_without_disconnecting(bench: Bench, family: 
     connect(bench, members[0], family, OTHER_PEER_PORT)
     assert bench.receiver(from_peer(bench, family, port=OTHER_PEER_PORT)) == members[0]
     assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in members[1:]
+
+
+@rule("connected.no-member")
+@ledger("K27")
+@families
+@pytest.mark.parametrize("disconnecting", [False, True], ids=["directly", "disconnected-between"])
+def test_socket_beside_the_group_follows_its_peer(bench: Bench, family: Family, disconnecting: bool) -> None:
+    """From Linux 6.13 on a connected socket is found before any group, also once its peer is another (5fd0783b99d4).
+
+    A socket that is bound to the device is no member, so that the group does not know of its connection. Here it stands
+    behind the group in the list of their address, where a lookup ends at the group: new IPv4 sockets go to the head
+    of that list, IPv6 ones that share their port to its end. Only the hash of the four-tuple (78c91ae2c6de) finds it.
+    """
+    members = members_of(bench, family, specific=True, size=2) if family is Family.IPV6 else []
+    moving = bench.open(Protocol.UDP, family, family.server, device=SERVER_LINK)
+    members = members or members_of(bench, family, specific=True, size=2)
+    found = {moving} if running() >= Release(6, 13) else set(members)
+    connect(bench, moving, family, PEER_PORT)
+    assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in found
+    if disconnecting:
+        bench.disconnect(moving)
+    connect(bench, moving, family, OTHER_PEER_PORT)
+    assert bench.receiver(from_peer(bench, family, port=OTHER_PEER_PORT)) in found
+    assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in members
 
 
 @rule("connected.several-peers")

@@ -33,9 +33,11 @@ class Bug:
     commit: str
     subject: str
     introduced: Release
+    also: tuple[str, ...] = ()
     fixed: Release | None = None
     backports: tuple[Release, ...] = ()
     seen: tuple[Release, ...] = ()
+    tried: tuple[Release, ...] = ()
     campaign: bool = False
     unchecked: str = ""
 
@@ -65,9 +67,11 @@ def _bug(
     commit: str,
     subject: str,
     introduced: str,
+    also: tuple[str, ...] = (),
     fixed: str = "",
     backports: tuple[str, ...] = (),
     seen: tuple[str, ...] = (),
+    tried: tuple[str, ...] = (),
     campaign: bool = False,
     unchecked: str = "",
 ) -> Bug:
@@ -76,9 +80,11 @@ def _bug(
         commit=commit,
         subject=subject,
         introduced=Release.parse(introduced),
+        also=tuple(also),
         fixed=Release.parse(fixed) if fixed else None,
         backports=tuple(map(Release.parse, backports)),
         seen=tuple(map(Release.parse, seen)),
+        tried=tuple(map(Release.parse, tried)),
         campaign=campaign,
         unchecked=unchecked,
     )

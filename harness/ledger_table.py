@@ -49,15 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     columns = [(f"{name} ({release})", release, cases) for name, release, cases in kernels]
     columns = columns or [(f"this kernel ({running()})", running(), {})]
-    table = Table("bug", "commit", "subject", "in", "fixed in", *(name for name, _, _ in columns))
+    table = Table("bug", "commit", "subject", "in", "fixed in", "tried on", *(name for name, _, _ in columns))
     functions = cases_of_bugs()
     for bug in bugs().values():
         table.add_row(
             bug.name,
-            bug.commit or "-",
-            bug.subject,
+            "\n".join((bug.commit or "-", *(each.partition(" ")[0] for each in bug.also))),
+            "\n".join((bug.subject, *(each.partition(" ")[2] for each in bug.also))),
             str(bug.introduced),
             ", ".join(map(str, (*([bug.fixed] if bug.fixed else []), *bug.backports))) or "-",
+            ", ".join(f"{release} {_came_out(bug, release)}" for release in bug.tried) or "-",
             *(cell(bug, release, cases, functions.get(bug.name, set())) for _, release, cases in columns),
         )
     console = Console()
@@ -85,6 +86,13 @@ def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[st
     good = sum(count for outcome, count in ran.items() if outcome in _AS_EXPECTED)
     words = "shown" if state is State.AFFECTED else "as tested"
     return f"{state}, {words}" if good == ran.total() else f"{state}, but {ran.total() - good} of {ran.total()} differ"
+
+
+def _came_out(bug: Bug, release: Release) -> str:
+    """Return what the cases of a bug came to on a release that the ledger says they were tried on."""
+    if bug.campaign:
+        return "no splat"
+    return "shown" if bug.state(release) is State.AFFECTED else "not there"
 
 
 def cases_of_bugs() -> dict[str, set[str]]:
