@@ -67,7 +67,10 @@ def changes(before: KernelResult, after: KernelResult) -> Iterator[Change]:
         was, now = old.get(case), new.get(case)
         if was is None or now is None or was.outcome != now.outcome:
             yield Change(case=case, what="outcome", before=_outcome(was), after=_outcome(now))
-        if was is not None and now is not None and was.observed != now.observed:
+        if was is None or now is None:
+            continue
+        both_observed = was.observed and now.observed
+        if was.observed != now.observed and (both_observed or was.outcome == now.outcome):
             one, other = _first_difference(was.observed, now.observed)
             yield Change(case=case, what="observed", before=one, after=other)
 

@@ -90,6 +90,15 @@ def test_runs_that_are_the_same_end_with_0(root: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("0 of 1 cases changed")
 
 
+def test_case_that_was_skipped_is_not_said_to_have_observed_nothing(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(root, "one", **{"6.1": [case("test_a.py::test_x", observed=["member 3, PASS"])]})
+    keep(root, "two", **{"5.10": [case("test_a.py::test_x", Outcome.SKIPPED, reason="too old")]})
+    assert main(["compare", "one", "two"]) == 1
+    assert "observed" not in capsys.readouterr().out
+
+
 def test_kernels_of_one_run_are_told_apart_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = [case("test_a.py::test_x", observed={"seen": [1], "hash": 2})]
     keep(root, "run", **{"6.1": [case("test_a.py::test_x", observed={"seen": [1], "hash": 1})], "7.2": other})
