@@ -37,7 +37,7 @@ def choose_acceleration(qemu: str, *, progress: Callable[[str], None]) -> Accele
     if not os.access(KVM, os.R_OK | os.W_OK):
         return "tcg"
     remembered = cache_root() / "acceleration.json"
-    machine = {"boot": _boot_id(), "node": platform.node(), "qemu": qemu}
+    machine = {"boot": boot_id(), "node": platform.node(), "qemu": qemu}
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(remembered.read_text())
         if known["machine"] == machine:
@@ -69,7 +69,8 @@ def kvm_works(qemu: str) -> bool:
     return ended.returncode == 1
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return what the running kernel calls this boot, "" if it does not say."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
-from vm import console, publishing, stories, summary
+from vm import console, luggage, publishing, stories, summary
 from vm.fingerprint import HOME, fingerprint
+from vm.fleet import Fleet
 from vm.live import Board
 from vm.outcomes import Outcome, Verdict, conclude, gravest, verdict_of
 from vm.recorder import Recorder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vm.acceleration import Acceleration
+    from vm.places import Place
     from vm.results import RunResult
 
 KERNEL_VARIABLE = "REUSEPORT_KERNEL"
@@ -50,6 +52,8 @@ class Plan:
     mirror: str | None
     vms: int | None
     lost_vms: int
+    places: dict[str, Place | None]  # where each kernel runs; None: on this machine
+    parts: list[str]  # files and directories of the project that have to be the same there
 
 
 class KernelReport(pytest.TestReport):
@@ -84,6 +88,7 @@ class Controller:
         self._slots = Slots(plan.vms)
         self._board = Board(plan.kernels, file=file)
         self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
+        self._fleet = Fleet(plan.places)
         self._lock = threading.Lock()
         self._run: RunResult | None = None
         self._collecting: subprocess.Popen[bytes] | None = None
@@ -101,18 +106,43 @@ class Controller:
             except OSError as error:
                 pytest.exit(publishing.explain(self._directory, error), returncode=publishing.UNPUBLISHED)
             self._recorder.kernels[name].console = f"{name}/console.log"
+            self._recorder.kernels[name].machine = self._fleet.word(name)
         distributed = self._config.pluginmanager.getplugin("dsession")
         distributed.terminal = None
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
-        self._collecting = collect_here(self._config)
+        self._reach_machines()
+        if not all(self._fleet.word(name) for name in self._plan.kernels):
+            self._collecting = collect_here(self._config)
+
+    def _reach_machines(self) -> None:
+        for name in self._plan.kernels:
+            if self._fleet.word(name):
+                self._board.show(name, f"connecting to {self._fleet.word(name)}")
+        plugins = {name.partition(".")[0] for name in plugins_of(self._config)}
+        self._fleet.connect(
+            root=HOME,
+            parts=self._plan.parts,
+            modules=sorted({"execnet", "pytest", "virtme", "xdist", *plugins}),
+            tell=self._board.tell,
+        )
+        self._config.option.tx = [self._fleet.specification(name, local_worker(name)) for name in self._plan.kernels]
+
+    def pytest_xdist_setupnodes(self) -> None:
+        """Show xdist's group of gateways the ways to other machines, before it starts workers there."""
+        self._fleet.join(self._gateways)
+
+    @property
+    def _gateways(self) -> Any:
+        return self._config.pluginmanager.getplugin("dsession").nodemanager.group
 
     def pytest_xdist_getremotemodule(self) -> Any:
         """Have workers be relays to VMs."""
         return vm.worker
 
+    @pytest.hookimpl(trylast=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker which kernel is its own."""
+        """Tell a worker which kernel is its own, and have the files that others gave it travel with it."""
         name = kernel_of(node)
         progress = self._progress[name]
         status = node.gateway.newchannel()
@@ -121,10 +151,13 @@ class Controller:
             self._append_to_console(name, f"\n{console.NEW_VM}{progress.ending.why}\n".encode())
         progress.status, progress.ending = status, None
         nothing_left = self._scheduling.collected(name) and not self._scheduling.left(name)
+        connection = self._fleet.connection(name) if node.gateway.spec.via else None
+        if connection is not None:
+            node.workerinput[luggage.OBJECTS] = luggage.pack(node.workerinput.get(luggage.OBJECTS, {}))
         order = Order(
             kernel=name,
             words=self._plan.words,
-            directory=None,
+            directory=connection.directory if connection is not None else None,
             home=str(HOME),
             fingerprint=self._fingerprint,
             timeout=self._plan.timeout,
@@ -132,6 +165,7 @@ class Controller:
             mirror=self._plan.mirror,
             plugins=plugins_of(self._config),
             idle=nothing_left or self._is_given_up(name),
+            refusal=self._fleet.refusal(name),
         )
         node.workerinput["kernel"] = name
         node.workerinput["vm"] = order.to_message()
@@ -162,7 +196,7 @@ class Controller:
             case bytes():
                 self._append_to_console(name, status)
             case Progress():
-                self._board.show(name, f"{status.phase} {status.detail}".strip())
+                self._board.show(name, f"{status.phase} {status.detail}".strip() + self._where(name))
             case SlotWanted():
                 self._slots.want(name, host=status.host, capacity=status.capacity, go=lambda: self._go(name))
             case Booted():
@@ -171,10 +205,15 @@ class Controller:
                     result.release, result.version = status.release, status.version
                     result.cmdline, result.accel = status.cmdline, status.acceleration
                     result.boot_seconds, result.notes = status.seconds, list(status.notes)
-                self._board.show(name, f"collecting, booted Linux {status.release} in {status.seconds:.0f} s")
+                line = f"collecting, booted Linux {status.release} in {status.seconds:.0f} s"
+                self._board.show(name, line + self._where(name))
             case Ending():
                 progress.ending = status
                 self._slots.release(name)
+
+    def _where(self, name: str) -> str:
+        word = self._fleet.word(name)
+        return f" (on {word})" if word else ""
 
     def _go(self, name: str) -> None:
         progress = self._progress[name]
@@ -197,6 +236,8 @@ class Controller:
 
     def _cause_of_death(self, name: str, text: str) -> tuple[Outcome, str]:
         ending = self._progress[name].ending
+        if ending is None and self._fleet.is_cut_off(name):
+            return Outcome.NOT_RUN, self._progress[name].trouble[-1]
         if ending is not None and ending.how is End.HUNG:
             return Outcome.HUNG, ending.why
         if panic := console.last_panic(text):
@@ -251,7 +292,9 @@ class Controller:
         self._slots.release(name)
         ending = progress.ending
         if ending is None or ending.how in (End.DONE, End.STOPPED):
-            if ending is None and error:
+            if ending is None and error and self._fleet.is_cut_off(name):
+                self._cut_off(name, node)
+            elif ending is None and error:
                 self._bury_relay(name, error)
         elif ending.how is End.INFRASTRUCTURE:
             self._break(name, ending.why)
@@ -259,6 +302,14 @@ class Controller:
             self._lose(name, ending.why)
         if progress.started is not None:
             self._recorder.kernels[name].suite_seconds = round(time.monotonic() - progress.started, 2)
+
+    def _cut_off(self, name: str, node: Any) -> None:
+        """Give a kernel up whose machine is out of reach."""
+        connection = self._fleet.connection(name)
+        assert connection is not None
+        self._break(name, f"{connection.place.word}: the connection broke: {connection.last_words}")
+        # xdist is about to start another worker by this specification: one that has nothing to do, on this machine.
+        node.gateway.spec.via = None
 
     def _bury_relay(self, name: str, error: object) -> None:
         progress = self._progress[name]
@@ -324,12 +375,16 @@ class Controller:
         if self._collecting is not None:
             self._collecting.kill()
             self._collecting.wait()
+        with contextlib.suppress(AttributeError):  # the run ended before xdist began
+            self._fleet.forget_cut_off(self._gateways)
         result = yield
+        self._fleet.close()
         self._board.stop()
         for name in self._plan.kernels:
             self._judge(name)
         verdict = gravest(kernel.outcome for kernel in self._recorder.kernels.values())
-        if exitstatus == pytest.ExitCode.INTERRUPTED and self._config.pluginmanager.getplugin("dsession").shouldstop:
+        distributed = self._config.pluginmanager.getplugin("dsession")
+        if exitstatus == pytest.ExitCode.INTERRUPTED and getattr(distributed, "shouldstop", False):
             # By -x or --maxfail, not by the user.
             exitstatus = pytest.ExitCode.TESTS_FAILED
         outcome, session.exitstatus = conclude(verdict, exitstatus)
@@ -440,6 +495,11 @@ def plugins_of(config: pytest.Config) -> list[str]:
     """
     plugins = [getattr(plugin, "__name__", "") for plugin, _ in config.pluginmanager.list_plugin_distinfo()]
     return [name for name in plugins if name and not name.startswith("_hypothesis")]
+
+
+def local_worker(kernel: str) -> str:
+    """Return execnet's specification of a worker on this machine for `kernel`."""
+    return f"popen//id={kernel}//env:{KERNEL_VARIABLE}={kernel}"
 
 
 def kernel_of(node: Any) -> str:

@@ -51,3 +51,7 @@ class BuildError(KernelError):
 
 class HostError(KernelError):
     """Say what this machine, not the kernel tree, has too little of for a build."""
+
+
+class RemoteError(KernelError):
+    """Say why a machine of --on cannot be used: the infrastructure's fault, never a case's."""

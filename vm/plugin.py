@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from vm.controller import Plan
+    from vm.places import Place
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 
@@ -44,7 +46,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["kvm", "tcg"],
         help="how QEMU runs the guest: natively or emulated (default: KVM where a trial shows that it works)",
     )
-    group.addoption("--vms", type=int, metavar="N", help="VMs at once (default: as many as cores and memory allow)")
+    group.addoption(
+        "--vms", type=int, metavar="N", help="VMs at once on a machine (default: as many as cores and memory allow)"
+    )
+    group.addoption(
+        "--on",
+        action="append",
+        default=[],
+        metavar="[USER@]HOST[:DIRECTORY]",
+        help="a machine to boot VMs on instead of this one, by ssh; may be given more than once: kernels are dealt out "
+        "in turn. The project has to be there, set up by ./bootstrap: in DIRECTORY (default: where it is here, below "
+        "the home directory). ':' is this machine.",
+    )
     group.addoption("--mirror", metavar="ADDRESS", help="the Debian mirror to fetch kernels from (default: apt's own)")
 
 
@@ -52,10 +65,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Make workers of the kernels, before xdist looks for its workers."""
     option = config.option
-    if hasattr(config, "workerinput") or not (option.vm or option.kernel) or option.collectonly:
+    if hasattr(config, "workerinput") or not (option.vm or option.kernel or option.on) or option.collectonly:
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
-    from vm.controller import KERNEL_VARIABLE, LOST_VMS, Plan  # noqa: PLC0415
+    from vm.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
     from vm.kernels import KernelError, load_catalogue, select  # noqa: PLC0415
 
     demand_consistent(option)
@@ -64,6 +77,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
+    places, parts = _where(config, kernels)
     restarts = option.maxworkerrestart
     config.stash[_PLAN] = Plan(
         words=words,
@@ -73,11 +87,32 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         mirror=option.mirror,
         vms=option.vms,
         lost_vms=LOST_VMS if restarts is None else int(restarts) + 1,
+        places=places,
+        parts=parts,
     )
     # xdist's own limit is on all workers together: one bad kernel would end the others.
     option.maxworkerrestart = None
     option.dist = "each"
-    option.tx = [f"popen//id={name}//env:{KERNEL_VARIABLE}={name}" for name in kernels]
+    option.tx = [local_worker(name) for name in kernels]
+
+
+def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Place | None], list[str]]:
+    """Return where each kernel is to run, and what of the project has to be the same there."""
+    from vm.fingerprint import HOME  # noqa: PLC0415
+    from vm.places import deal, parts_of, read_place  # noqa: PLC0415
+    from vm.survey import PARTS  # noqa: PLC0415
+
+    option = config.option
+    if not option.on:
+        return deal(kernels, []), []
+    if config.invocation_params.dir.resolve() != HOME:
+        raise pytest.UsageError(f"--on: run this in {HOME}, so that paths mean the same on every machine")
+    try:
+        places = [read_place(word, root=HOME, home=Path.home()) for word in option.on]
+        parts = [*PARTS, *parts_of(option.file_or_dir, root=HOME)]
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    return deal(kernels, places), parts
 
 
 def demand_consistent(option: argparse.Namespace) -> None:

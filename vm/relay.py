@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,15 @@ from execnet.gateway_base import Popen2IO, get_execmodel
 from execnet.gateway_bootstrap import bootstrap
 
 from vm import machine
-from vm.errors import KernelError
+from vm.acceleration import boot_id
+from vm.errors import KernelError, RemoteError
 from vm.fingerprint import HOME, fingerprint
 from vm.kernels import load_catalogue, missing_options, obtain, select
+from vm.luggage import OBJECTS, unpack
+from vm.places import translate
 from vm.slots import capacity
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
+from vm.store import cache_root
 
 if TYPE_CHECKING:
     import socket
@@ -58,7 +63,11 @@ def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: d
         return
     # The controller's temporary directory is no business of a VM.
     options = {**options, "basetemp": None}
-    here.run(Order.from_message(message), (workerinput, [*args, "-p", "no:cacheprovider"], options, path))
+    order = Order.from_message(message)
+    if order.directory is not None:
+        args = translate(args, root=order.home, directory=order.directory)
+        order = replace(order, words=translate(order.words, root=order.home, directory=order.directory))
+    here.run(order, (workerinput, [*args, "-p", "no:cacheprovider"], options, path))
 
 
 class Relay:
@@ -86,6 +95,11 @@ class Relay:
             self._be_idle()
             return
         try:
+            if self._order.refusal:
+                raise RemoteError(self._order.refusal)
+            if self._order.directory is not None:
+                workerinput = first[0]
+                workerinput[OBJECTS] = unpack(workerinput.get(OBJECTS, {}), cache_root() / "sent")
             ending = self._boot_and_relay(first)
         except KernelError as error:
             ending = Ending(how=End.INFRASTRUCTURE, why=str(error))
@@ -165,13 +179,17 @@ class Relay:
             vm.kill()
 
     def _fetch(self) -> Kernel:
-        selections = select(self._order.words, catalogue=load_catalogue())
+        catalogue = load_catalogue()
+        # By its name where it is a series: another machine's distribution may not be the controller's.
+        words = [self._order.kernel] if self._order.kernel in catalogue.series else self._order.words
+        selections = select(words, catalogue=catalogue)
         selection = next(selection for selection in selections if selection.name == self._order.kernel)
         return obtain(selection, progress=self._progress("fetching"), mirror=self._order.mirror)
 
     def _wait_for_slot(self) -> bool:
         """Tell whether to boot: wait until the controller says that there is room for another VM."""
-        self._say(SlotWanted(host=platform.node(), capacity=capacity()))
+        # One machine may go by several names, and several machines by one.
+        self._say(SlotWanted(host=f"{platform.node()} {boot_id()}", capacity=capacity()))
         while not self._go.wait(_LOOK_EVERY):
             if self._stop.is_set():
                 return False

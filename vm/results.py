@@ -52,6 +52,7 @@ class KernelResult:
 
     name: str
     outcome: Verdict = Verdict.PASSED
+    machine: str = ""  # that it ran on, as --on has it; "" for the one that the run was started on
     reason: str = ""  # why it could not be fetched, booted, or kept
     release: str = ""  # as the guest itself reported it (uname -r)
     version: str = ""  # of the distribution's package

@@ -35,13 +35,14 @@ class Order:
     kernel: str
     words: list[str]  # what the user gave to --kernel; `kernel` is the name of one of them
     directory: str | None  # the project on the relay's machine; None: that of the controller, on the same machine
-    home: str  # where the controller found its own code
+    home: str  # where the controller found its own code: the project's directory on its machine
     fingerprint: str  # of that code
     timeout: float  # seconds without news
     acceleration: Acceleration | None
     mirror: str | None
     plugins: list[str]  # of pytest, that the guest's worker loads
     idle: bool  # be a worker without cases
+    refusal: str  # why the kernel cannot run where it was to; "" if it can
 
     def to_message(self) -> dict[str, Any]:
         """Return what execnet can send."""

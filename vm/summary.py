@@ -50,6 +50,8 @@ def table(run: RunResult) -> Iterator[str]:
     topics = list(dict.fromkeys(topic_of(case.id) for kernel in run.kernels for case in kernel.cases))
     rows = [["", *(kernel.name for kernel in run.kernels)]]
     rows += [["kernel", *(kernel.release or "-" for kernel in run.kernels)]]
+    if any(kernel.machine for kernel in run.kernels):
+        rows += [["machine", *(kernel.machine or "here" for kernel in run.kernels)]]
     rows += [[topic, *(_cell(kernel, topic) for kernel in run.kernels)] for topic in topics]
     rows += [["console", *(_splats(kernel) for kernel in run.kernels)]]
     rows += [["outcome", *(str(kernel.outcome) for kernel in run.kernels)]]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Look at the project on a machine: which files it has, which version they are, what its Python lacks.
+
+The source of this module travels to other machines, whose project may be of any version: it stands alone, on the
+standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PARTS = ("bpf", "cases", "harness", "vm", "conftest.py", "pyproject.toml")
+"""What has to be the same where cases run and where they are judged."""
+
+
+def survey(root: Path, *, parts: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+    """Return what is to be known of the project in `root`, in types that execnet can send.
+
+    `directory` is its absolute path, `files` the digest of each file under `parts`, `version` what git calls it
+    (without git, "unknown"), `lacks` those of `modules` that this Python does not find.
+    """
+    return {
+        "directory": str(root.absolute()),
+        "files": {str(path.relative_to(root)): _digest(path) for path in _files(root, parts)},
+        "version": _version(root),
+        "lacks": [module for module in modules if importlib.util.find_spec(module) is None],
+    }
+
+
+def _files(root: Path, parts: Sequence[str]) -> Iterator[Path]:
+    for part in sorted(set(parts)):
+        path = root / part
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            hidden = any(name.startswith(".") or name == "__pycache__" for name in file.relative_to(root).parts)
+            if file.is_file() and not hidden:
+                yield file
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _version(root: Path) -> str:
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    except OSError:
+        described = ""
+    return described or "unknown"
+
+
+if __name__ == "__channelexec__":
+    import os
+
+    wanted = channel.receive()  # type: ignore[name-defined]  # noqa: F821
+    channel.send(survey(Path.cwd(), **wanted))  # type: ignore[name-defined]  # noqa: F821
+    try:
+        channel.receive()  # type: ignore[name-defined]  # noqa: F821
+    except EOFError:
+        # The connection has ended, however it did: execnet would take 15 seconds to let go of the relays.
+        os._exit(0)
