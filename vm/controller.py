@@ -112,6 +112,7 @@ class Controller:
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
         self._reach_machines()
+        self._fleet.collect(_collecting(self._config), root=self._plan.root)
         if not all(self._fleet.word(name) for name in self._plan.kernels):
             self._collecting = collect_here(self._config)
 
@@ -477,15 +478,20 @@ def collect_here(config: pytest.Config) -> subprocess.Popen[bytes] | None:
     if sys.dont_write_bytecode:
         return None
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pytest", "--rootdir", str(config.rootpath), "--collect-only", "-q"),
-            *(("-c", str(config.inipath)) if config.inipath else ()),
-            *("-p", "no:cacheprovider", *config.args),
-        ],
+        [sys.executable, *_collecting(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _collecting(config: pytest.Config) -> list[str]:
+    """Return the arguments with which a Python collects the cases of this run."""
+    return [
+        *("-m", "pytest", "--rootdir", str(config.rootpath), "--collect-only", "-q"),
+        *(("-c", str(config.inipath)) if config.inipath else ()),
+        *("-p", "no:cacheprovider", *config.args),
+    ]
 
 
 def plugins_of(config: pytest.Config) -> list[str]:

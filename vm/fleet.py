@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vm.errors import RemoteError
+from vm.places import translate
 from vm.remote import Connection, close, connect
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ class Fleet:
         for connection in self._found.values():
             if isinstance(connection, Connection):
                 connection.tell(tell)
+
+    def collect(self, arguments: Sequence[str], *, root: Path) -> None:
+        """Have a Python with these `arguments`, paths below `root` among them, collect the cases on every machine.
+
+        So the bytecode that pytest keeps of them is there when a guest wants it.
+        """
+        for connection in self._found.values():
+            if isinstance(connection, Connection):
+                connection.collect(translate(arguments, root=str(root), directory=connection.directory))
 
     def word(self, kernel: str) -> str:
         """Return what --on calls the machine of `kernel`, "" for this one."""

@@ -57,6 +57,7 @@ class Connection:
         self.name = name  # of the gateway that relays go through
         self.directory = ""  # of the project there
         self.gateway: Any = None
+        self._surveyor: Any = None
         self._said: deque[str] = deque(maxlen=20)
         self._tell: Callable[[str], None] = self._said.append
         start = _START.format(directory=shlex.quote(place.directory))
@@ -119,7 +120,12 @@ class Connection:
         if why := difference(here, there):
             raise self._error(why, f"make {self.place.shown} there the same, by git push and git pull or by rsync")
         self.gateway, self.directory = gateway, there["directory"]
-        self._keep = channel  # as long as it is open the Python there stays
+        self._surveyor = channel  # as long as it is open the Python there stays
+
+    def collect(self, arguments: list[str]) -> None:
+        """Have the Python there run another one with these arguments, and end it when the connection ends."""
+        with contextlib.suppress(OSError):  # it is gone already, which its kernels will tell
+            self._surveyor.send(arguments)
 
     def tell(self, tell: Callable[[str], None]) -> None:
         """From now on have `tell` called with what ssh and the machine's processes complain of."""

@@ -2,7 +2,7 @@
 """Look at the project on a machine: which files it has, which version they are, what its Python lacks.
 
 The source of this module travels to other machines, whose project may be of any version: it stands alone, on the
-standard library.
+standard library. It stays there for as long as the connection, to end what would outlast it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,15 @@ if __name__ == "__channelexec__":
 
     wanted = channel.receive()  # type: ignore[name-defined]  # noqa: F821
     channel.send(survey(Path.cwd(), **wanted))  # type: ignore[name-defined]  # noqa: F821
+    collecting = None
     try:
+        arguments = channel.receive()  # type: ignore[name-defined]  # noqa: F821
+        if not sys.dont_write_bytecode:
+            nothing = subprocess.DEVNULL
+            collecting = subprocess.Popen([sys.executable, *arguments], stdin=nothing, stdout=nothing, stderr=nothing)
         channel.receive()  # type: ignore[name-defined]  # noqa: F821
     except EOFError:
         # The connection has ended, however it did: execnet would take 15 seconds to let go of the relays.
+        if collecting is not None:
+            collecting.kill()
         os._exit(0)
