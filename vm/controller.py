@@ -112,7 +112,7 @@ class Controller:
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
         self._reach_machines()
-        self._fleet.collect(_collecting(self._config), root=self._plan.root)
+        self._fleet.collect(_collecting(self._config), root=HOME)
         if not all(self._fleet.word(name) for name in self._plan.kernels):
             self._collecting = collect_here(self._config)
 
