@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm import console, in_guest, machine
-from vm.kernels import load_catalogue, obtain
+from vm.kernels import UnknownKernelError, load_catalogue, obtain
 from vm.kernels import select as select_kernels
 from vm.outcomes import EXIT_STATUS, Verdict
 from vm.pid1 import ENDED
@@ -51,9 +51,12 @@ def run_shell(kernel: Kernel, *, acceleration: Acceleration | None) -> int:
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
     """Return the one kernel that `word` means, fetching it if need be. Raises KernelError."""
-    selections = select_kernels([word], catalogue=load_catalogue())
+    selection, *others = select_kernels([word], catalogue=load_catalogue())
+    if others:
+        names = ", ".join(one.name for one in (selection, *others))
+        raise UnknownKernelError(f"{word!r} stands for several kernels, and there is one VM: name one of {names}")
     with progress_on(sys.stderr) as progress:
-        return obtain(selections[0], progress=progress, mirror=mirror)
+        return obtain(selection, progress=progress, mirror=mirror)
 
 
 def _run(

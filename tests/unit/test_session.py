@@ -122,6 +122,12 @@ def test_headers_of_a_build_tree_are_where_bcc_looks(run: Run, here: Path) -> No
     assert done.output.decode() == f"{here}/linux\n"
 
 
+def test_pattern_that_names_several_kernels(run: Run) -> None:
+    done = run("true", kernel="7.*")
+    assert done.status == 4
+    assert b"'7.*' stands for several kernels, and there is one VM: name one of 7.2, 7.3" in done.complaints
+
+
 def test_vm_that_is_lost(run: Run) -> None:
     done = run("true", fate="panics")
     assert done.status == 12
