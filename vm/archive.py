@@ -473,7 +473,8 @@ def _with_dependencies(package: Package, kinds: str, packages: Mapping[str, Pack
                 waiting.append(part)
             elif not name.startswith("linux-base-"):  # the configuration, at most
                 raise NotOfferedError(
-                    f"the mirror has {package.name} {package.version} but no longer the {name} that belongs to it"
+                    f"the mirror has {package.name} {package.version} but no longer the {name} that belongs to "
+                    "it: 'python -m vm list' shows which kernels are whole"
                 )
     return list(found.values())
 
