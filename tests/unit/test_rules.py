@@ -65,6 +65,12 @@ def test_every_bug_has_a_case_or_a_reason() -> None:
         assert not (bug.campaign and bug.unchecked)
 
 
+def test_commits_of_the_ledger_are_hashes_or_left_out() -> None:
+    for name, bug in bugs().items():
+        assert re.fullmatch(r"([0-9a-f]{12})?", bug.commit), name
+        assert all(re.fullmatch(r"([0-9a-f]{12}|-) \S.*", each) for each in bug.also), name
+
+
 def test_bugs_were_tried_where_their_cases_run() -> None:
     for name, bug in bugs().items():
         assert not (bug.tried and bug.unchecked), f"{name} has no case that could have been tried"
