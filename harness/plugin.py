@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from harness.program import Program
     from harness.wire import Wire
 
+# Here and not in conftest.py, which pytest does not read when cases lie outside this project.
+pytest_plugins = ["harness.gate", "harness.own", "harness.disruption", "harness.witness_plugin"]
+
 _OBJECTS = pytest.StashKey[dict[str, Path]]()
 
 
