@@ -8,11 +8,60 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from documented import PAGES, commands
 
 from vm.outcomes import EXIT_STATUS, Outcome
 from vm.results import CaseResult, KernelResult, RunResult, SplatResult
 
 ROOT = Path(__file__).resolve().parents[2]
+
+OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
+KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
+BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
+BISECT = "tests/unit/test_build.py::test_git_bisect_is_told_good_bad_skip_or_stop"
+UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
+COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
+SESSION = "tests/unit/test_session.py::test"
+PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
+
+RUN_BY = {
+    # .ci/run takes its commands from README.md
+    "./bootstrap tox -e vm": ".ci/run",
+    "./bootstrap tox": ".ci/run",
+    "tox -e vm": ".ci/run",
+    "tox -e host": ".ci/run",
+    "./bootstrap python -m vm fetch 6.1": PIPELINES,
+    "./bootstrap tox -e vm -- --kernel 6.1": PIPELINES,
+    "python -m vm list": KERNELS,
+    "python -m vm fetch 6.1 '7.*'": KERNELS,
+    "python -m vm prune": KERNELS,
+    "python -m vm build": BUILD,
+    "python -m vm build ~/linux": BUILD,
+    "python -m vm build ~/linux --output ~/linux-build": BUILD,
+    "tox -e vm -- --kernel ~/linux-build -k 'reference and udp'": (
+        "tests/unit/test_kernels.py::test_a_built_tree_is_one_kernel_with_its_own_headers"
+    ),
+    "git bisect start BAD GOOD": BISECT,
+    "git bisect run /path/to/this/vm/bisect -k 'reference and udp'": BISECT,
+    "dpkg-deb -x": UNPACKED,
+    "dpkg-deb -x linux-image-6.1.0-1-ours_amd64.deb ours": UNPACKED,
+    "./bootstrap tox -e vm -- --kernel ./ours --kernel 6.1": UNPACKED,
+    "python -m vm compare latest:ours latest:6.1": COMPARE,
+    "python -m vm compare latest:6.1 latest:7.2": COMPARE,
+    "python -m vm compare results/20260101T000000Z latest": COMPARE,
+    "python -m vm run 6.12 -- uname -r": f"{SESSION}_output_status_and_directory_are_the_command_s",
+    "python -m vm shell 6.12": f"{SESSION}_shell_has_a_terminal_of_this_one_s_size",
+    "tools/testing/kunit/kunit.py parse results/latest/results.ktap": "the kernel's",
+    "tox -e vm -- --program my.bpf.c": OWN_PROGRAM,
+    "tox -e vm -- tests/examples/quic_cases.py --program tests/examples/quic_server.bpf.c": OWN_PROGRAM,
+    "tox -e vm -- --program reference=my_reference.bpf.c": OWN_PROGRAM,
+    "tox -e vm -- --kernel-tree ~/linux": OWN_PROGRAM,
+    "python -m harness programs": "tests/unit/test_programs.py::test_table_is_printed",
+    "python -m harness plot": "tests/unit/test_disruption.py::test_numbers_are_printed_and_drawn",
+    "python -m pytest cases -m rule": "tests/docs/test_commands.py::test_cases_that_name_promises_are_found",
+    "python -m harness watch PORT": "tests/docs/test_commands.py::test_watching_shows_the_port_or_says_what_is_missing",
+}
+"""What runs each command that the pages show: a test, a file of CI, or nothing here because it is not ours."""
 
 
 def test_exit_statuses_are_those_of_the_code_in_their_order() -> None:
@@ -40,8 +89,25 @@ def test_schema_names_every_outcome_of_a_case() -> None:
     assert [outcome.value for outcome in Outcome if outcome.value not in page] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     here = ROOT / page
     targets = re.findall(r"\]\(([^)#:]+)\)", here.read_text())
     assert [target for target in targets if not (here.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_run_by_something(page: str) -> None:
+    """A command that nothing runs is soon wrong: name what runs it in RUN_BY."""
+    assert [command for command in commands(page) if command not in RUN_BY] == []
+
+
+def test_no_command_is_run_that_no_page_shows() -> None:
+    assert set(RUN_BY) == {command for page in PAGES for command in commands(page)}
+
+
+@pytest.mark.parametrize("place", sorted(set(RUN_BY.values()) - {"the kernel's"}))
+def test_what_runs_a_command_is_there(place: str) -> None:
+    file, _, test = place.partition("::")
+    assert not test or f"\ndef {test}(" in (ROOT / file).read_text()
+    assert (ROOT / file).is_file()

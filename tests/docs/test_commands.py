@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Do what docs/own-program.md and docs/rules.md say, on the running kernel; tests/vm does it in a VM.
+
+Root is needed; where it is missing, pytest ends with the line that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.able import why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+from documented import as_on_this_kernel, commands  # noqa: E402
+
+OWN = commands("docs/own-program.md")
+TREE_PROGRAM = "tools/testing/selftests/bpf/progs/test_select_reuseport_kern.c"
+
+# A program of nobody's in particular: it keeps no maps of the harness's and leaves all to the hash.
+PASSES = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "GPL";
+SEC("sk_reuseport")
+int passes(struct sk_reuseport_md *ctx) { return SK_PASS; }
+"""
+
+WRONG = (
+    "error = bpf_sk_select_reuseport(ctx, inner_map, key, 0);",
+    "__u32 next = *(__u32 *)key + 1; error = bpf_sk_select_reuseport(ctx, inner_map, &next, 0);",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _able() -> None:
+    if reason := why_not():
+        pytest.exit(reason, returncode=0)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """Return a directory with the files that the documented commands name."""
+    (tmp_path / "my.bpf.c").write_text(PASSES)
+    reference = f'#include "{ROOT}/bpf/reference.bpf.c"\n'
+    (tmp_path / "my_reference.bpf.c").write_text(reference)
+    program = tmp_path / "linux" / TREE_PROGRAM
+    program.parent.mkdir(parents=True)
+    program.write_text(reference)
+    return tmp_path
+
+
+def run(desk: Path, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a documented command on the running kernel with its files on the desk, and what they lead to narrowed."""
+    words = [_placed(word, desk) for word in as_on_this_kernel(command)]
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run([*words, *more], cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
+
+
+def _placed(word: str, desk: Path) -> str:
+    for name in ("my.bpf.c", "my_reference.bpf.c"):
+        word = word.replace(name, str(desk / name))
+    return word.replace("~", str(desk))
+
+
+@pytest.mark.parametrize("command", [one for one in OWN if one.startswith("tox -e vm -- ")])
+def test_commands_for_a_program_of_ones_own_pass(desk: Path, command: str) -> None:
+    done = run(desk, command, *_narrowed(command))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+    assert "failed" not in done.stdout
+
+
+def _narrowed(command: str) -> Sequence[str]:
+    """Return what leaves a variant's cases at those for one shape of group."""
+    return ("-k", "udp-ipv4-any-sockarray") if "reference" in command or "tree" in command else ()
+
+
+def test_cases_may_lie_outside_the_project(desk: Path) -> None:
+    for name in ("quic_cases.py", "quic_server.bpf.c"):
+        shutil.copy(ROOT / "tests/examples" / name, desk)
+    (command,) = (one for one in OWN if "quic" in one)
+    done = run(desk, command.replace("tests/examples", str(desk)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"quic_cases.py::test_new_clients_are_shared[ipv4]"' in (ROOT / "results/latest/results.json").read_text()
+
+
+@pytest.mark.parametrize("option", ["--program reference=", "--kernel-tree"])
+def test_a_wrong_program_fails_with_the_difference(desk: Path, option: str) -> None:
+    (command,) = (one for one in OWN if one.startswith(f"tox -e vm -- {option}"))
+    shutil.copytree(ROOT / "bpf", desk / "bpf")
+    header = desk / "bpf/select.h"
+    line, instead = WRONG
+    assert header.read_text().count(line) == 1
+    header.write_text(header.read_text().replace(line, instead))
+    for program in (desk / "my_reference.bpf.c", desk / "linux" / TREE_PROGRAM):
+        program.write_text(f'#include "{desk}/bpf/reference.bpf.c"\n')
+    done = run(desk, command, "-k", "every_member and udp-ipv4-any-sockarray")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the packet reached member 1 instead of member 0" in done.stdout
+
+
+def test_a_program_that_does_not_compile_shows_the_compiler_s_error(desk: Path) -> None:
+    (desk / "my.bpf.c").write_text("int broken(")
+    done = run(desk, next(one for one in OWN if "my.bpf.c" in one))
+    assert done.returncode == 4
+    assert "my.bpf.c:1:12: error: expected parameter declarator" in done.stderr
+
+
+def test_cases_that_name_promises_are_found() -> None:
+    (command,) = (one for one in commands("docs/rules.md") if one.startswith("python -m pytest"))
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:], "--collect-only", "-q"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_watching_shows_the_port_or_says_what_is_missing() -> None:
+    """In a VM, which has all that it takes: tests/vm/test_watching.py."""
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "watch", "7000", "--count", "1", "--interval", "0.1"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        assert "port 7000: 0 sockets; idle" in done.stdout
+    else:
+        assert done.returncode == 69
+        assert done.stderr.startswith("cannot watch: ")
