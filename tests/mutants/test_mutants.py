@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         name="program-selects-the-next-index",
         file="bpf/select.h",
-        line="error = bpf_sk_select_reuseport(ctx, inner_map, &index, 0);",
-        instead="index++; error = bpf_sk_select_reuseport(ctx, inner_map, &index, 0);",
+        line="error = bpf_sk_select_reuseport(ctx, inner_map, key, 0);",
+        instead="__u32 next = *(__u32 *)key + 1; error = bpf_sk_select_reuseport(ctx, inner_map, &next, 0);",
         cases="every_member and udp-ipv4",
         says="the packet reached member 1 instead of member 0",
     ),
