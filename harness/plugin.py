@@ -89,13 +89,14 @@ def _objects(config: pytest.Config) -> dict[str, Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """End the run with one line where no case could do anything but fail for want of rights."""
+    """End the run, saying why once, where no case could do anything but fail: for want of rights, or of programs."""
     if session.config.option.collectonly or not any("wire" in _fixtures_of(item) for item in session.items):
         return
     from harness.able import why_not  # noqa: PLC0415
 
     if reason := why_not():
         pytest.exit(reason, returncode=0 if session.config.option.where_possible else pytest.ExitCode.USAGE_ERROR)
+    _objects(session.config)
 
 
 def _fixtures_of(item: pytest.Item) -> list[str]:
