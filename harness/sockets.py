@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,20 +43,32 @@ def bound_to(port: int, root: Path = Path("/proc/thread-self/net")) -> list[Boun
 
 
 def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
-    """Return who holds each socket, "nginx[77]"; of several processes the last that was forked."""
+    """Return who has each socket, "nginx[77]": who waits on it by epoll(7), or else the last that was forked with it.
+
+    A server that opens its sockets before it forks leaves every worker holding all of them.
+    """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    found: dict[int, str] = {}
+    holding: dict[int, str] = {}
+    waiting: dict[int, str] = {}
     for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
         try:
             links = list((process / "fd").iterdir())
-            name = (process / "comm").read_text().strip()
+            who = f"{(process / 'comm').read_text().strip()}[{process.name}]"
         except OSError:  # it has ended, or is another user's
             continue
         for link in links:
             with suppress(OSError):  # closed meanwhile
-                if (inode := wanted.get(str(link.readlink()))) is not None:
-                    found[inode] = f"{name}[{process.name}]"
-    return found
+                target = str(link.readlink())
+                if (inode := wanted.get(target)) is not None:
+                    holding[inode] = who
+                elif target == "anon_inode:[eventpoll]":
+                    waiting |= dict.fromkeys(_waited_on(process / "fdinfo" / link.name), who)
+    return {inode: waiting.get(inode, who) for inode, who in holding.items()}
+
+
+def _waited_on(epoll: Path) -> list[int]:
+    """Return the inodes that an epoll descriptor waits on (proc(5): /proc/PID/fdinfo)."""
+    return [int(inode, 16) for inode in re.findall(r"^tfd:.*\bino:([0-9a-f]+)", epoll.read_text(), re.MULTILINE)]
 
 
 def _address(text: str) -> str:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +46,17 @@ def test_sockets_of_this_process_are_found_with_their_owner() -> None:
         inode = os.fstat(made.fileno()).st_ino
         assert [bound.inode for bound in bound_to(made.getsockname()[1])] == [inode]
         assert owners([inode])[inode].endswith(f"[{os.getpid()}]")
+
+
+def test_of_several_holders_the_one_that_waits_is_the_owner() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made, select.epoll() as epoll:
+        inode = os.fstat(made.fileno()).st_ino
+        held = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(held, stdin=subprocess.PIPE, pass_fds=[made.fileno()]) as other:
+            assert owners([inode])[inode].endswith(f"[{other.pid}]"), "it came last"
+            epoll.register(made.fileno(), select.EPOLLIN)
+            assert owners([inode])[inode].endswith(f"[{os.getpid()}]")
+            other.communicate(b"\n")
 
 
 def test_line_tells_what_an_interval_added() -> None:
