@@ -21,6 +21,7 @@ BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_
 BISECT = "tests/unit/test_build.py::test_git_bisect_is_told_good_bad_skip_or_stop"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
+REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
 SESSION = "tests/unit/test_session.py::test"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 
@@ -30,6 +31,8 @@ RUN_BY = {
     "./bootstrap tox": ".ci/run",
     "tox -e vm": ".ci/run",
     "tox -e host": ".ci/run",
+    "tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
+    "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,
     "./bootstrap tox -e vm -- --kernel 6.1": PIPELINES,
     "python -m vm list": KERNELS,
