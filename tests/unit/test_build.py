@@ -191,5 +191,5 @@ def test_git_bisect_is_told_good_bad_skip_or_stop(tmp_path: Path, built: int, te
     calls = (tmp_path / "calls").read_text().splitlines()
     project = BISECT.parents[1]
     assert calls[0] == f"{project}: -m vm build {tmp_path}/tree --output {tmp_path}/out"
-    tests = f"{project}: -m pytest --vm --kernel={tmp_path}/out --tb=line -k udp and drop"
+    tests = f"{project}: -m pytest --vm --kernel={tmp_path}/out --tb=line --witness=none -k udp and drop"
     assert calls[1:] == ([] if built else [tests])
