@@ -1,60 +1,109 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""In a real VM: what becomes of a run whose kernel panics or complains, and of the cases beside it."""
+"""In real VMs: what becomes of a run whose kernel panics, complains, hangs, is lost or cannot run here at all.
+
+Each outcome has its own exit status, in results.json, in junit.xml and in the last words of the run.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-import pytest
+from started import HERE, KERNEL, started
 
-ROOT = Path(__file__).resolve().parents[2]
+from harness.objects import compile_program
+from vm.outcomes import EXIT_STATUS, Verdict
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """Name the cases to run (`-k`), the exit status, and the outcome of each case."""
+    from started import Started
 
-    cases: str
-    status: int
-    outcomes: dict[str, str]
-    says: str
+WAITING = "reuseport-harness: begin trouble.py::test_wait"
+SECONDS_WITHOUT_NEWS = 20
 
 
-TROUBLES = {
-    "panic": Trouble(
-        cases="before or panic or after",
-        status=1,
-        outcomes={"test_before": "passed", "test_panic": "failed", "test_after": "passed"},
-        says="sysrq: Trigger a crash",
-    ),
-    "splat": Trouble(
-        cases="before or splat or after",
-        status=11,
-        outcomes={"test_before": "passed", "test_splat": "splat", "test_after": "passed"},
-        says="WARNING: CPU: 0 PID: 1 at net/core/sock_reuseport.c:1 planted",
-    ),
-}
+def told(run: Started, verdict: Verdict) -> Any:
+    """Hold the run's end, its results and its summary against a verdict; return its only kernel's results."""
+    status = run.ended()
+    assert status == EXIT_STATUS[verdict], run.output
+    results = run.results
+    (kernel,) = results["kernels"]
+    assert (results["exit"], results["outcome"], kernel["outcome"]) == (status, verdict, verdict)
+    (line,) = [line for line in run.output.splitlines() if line.startswith("outcome ")]
+    assert line.split(maxsplit=1)[1] == verdict
+    assert run.left() == []
+    return kernel
 
 
-@pytest.mark.parametrize("name", TROUBLES)
-def test_trouble_is_told_for_what_it_is(name: str) -> None:
-    trouble = TROUBLES[name]
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "harness.plugin", "-p", "vm.plugin"),
-            *("--vm", "--witness", "none", "tests/vm/trouble.py", "-k", trouble.cases),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = run.stdout + run.stderr
-    assert run.returncode == trouble.status, said
-    assert trouble.says in said
-    (kernel,) = json.loads((ROOT / "results/latest/results.json").read_text())["kernels"]
-    assert {case["id"].rpartition("::")[2]: case["outcome"] for case in kernel["cases"]} == trouble.outcomes
+def reasons(kernel: Any) -> dict[str, str]:
+    """Return why each case came to what it came to."""
+    return {case["id"].partition("::")[2]: case["reason"] for case in kernel["cases"]}
+
+
+def junit(run: Started) -> dict[str, str]:
+    """Return the kind of problem of each entry of junit.xml that has one."""
+    document = ElementTree.parse(run.directory / "results/latest/junit.xml")
+    entries = {str(entry.get("name")): entry for entry in document.iter("testcase")}
+    return {
+        name: str(problem.get("type"))
+        for name, entry in entries.items()
+        for problem in (*entry.iter("failure"), *entry.iter("error"))
+    }
+
+
+def test_panic_fails_its_case_and_the_others_run_in_a_fresh_vm(tmp_path: Path) -> None:
+    with started(tmp_path / "run", "--kernel", KERNEL, cases="before or panic or after") as run:
+        kernel = told(run, Verdict.FAILED)
+    assert run.outcomes == {"test_before": "passed", "test_panic": "failed", "test_after": "passed"}
+    assert "sysrq triggered crash" in reasons(kernel)["test_panic"]
+    assert kernel["vms"] == 2
+    assert junit(run) == {"test_panic": "failed"}
+    assert "sysrq: Trigger a crash" in run.output, "the console's last words"
+
+
+def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Path) -> None:
+    with started(tmp_path / "run", "--kernel", KERNEL, cases="before or splat or after") as run:
+        kernel = told(run, Verdict.SPLAT)
+    said = "WARNING: CPU: 0 PID: 1 at net/core/sock_reuseport.c:1 planted"
+    assert run.outcomes == {"test_before": "passed", "test_splat": "splat", "test_after": "passed"}
+    assert [(splat["kind"], splat["title"]) for splat in kernel["splats"]] == [("WARNING", said)]
+    assert kernel["vms"] == 1
+    assert junit(run) == {"test_splat": "splat", f"console: {said}": "splat"}
+
+
+def test_three_ways_to_lose_a_vm_are_told_apart(tmp_path: Path) -> None:
+    """QEMU is killed; the kernel sees that it does not move on, and panics; it does not even see that."""
+    object_file = compile_program(HERE / "spin.bpf.c")
+    with started(
+        tmp_path / "run",
+        *("--kernel", KERNEL, "--vm-timeout", str(SECONDS_WITHOUT_NEWS)),
+        cases="before or wait or lockup or hang or after",
+        variables={"SPIN_OBJECT": str(object_file)},
+    ) as run:
+        run.wait_until(WAITING, where="console")
+        (qemu,) = run.processes("qemu")
+        os.kill(qemu, signal.SIGKILL)
+        kernel = told(run, Verdict.LOST_OR_HUNG)
+    assert run.outcomes == {
+        "test_before": "passed",
+        "test_wait": "lost",
+        "test_lockup": "hung",
+        "test_hang": "hung",
+        "test_after": "passed",
+    }
+    assert reasons(kernel)["test_lockup"] == "Kernel panic - softlockup: hung tasks (the VM went down with the case)"
+    assert f"no news from it for {SECONDS_WITHOUT_NEWS}" in reasons(kernel)["test_hang"]
+    assert kernel["vms"] == 4
+    assert junit(run).items() >= {"test_wait": "lost", "test_lockup": "hung", "test_hang": "hung"}.items()
+
+
+def test_kernel_without_9p_is_refused_before_it_boots(tmp_path: Path) -> None:
+    """The cloud flavour of the distribution's kernel."""
+    with started(tmp_path / "run", "--kernel", "6.1-cloud", cases="before") as run:
+        kernel = told(run, Verdict.INFRASTRUCTURE)
+    assert "CONFIG_NET_9P_VIRTIO: the guest cannot reach the host's files" in kernel["reason"]
+    assert (kernel["vms"], kernel["cases"]) == (0, [])
+    assert junit(run) == {"kernel": "infrastructure"}
