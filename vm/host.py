@@ -37,14 +37,18 @@ class HostRun:
         self._run: RunResult | None = None
         self._unpublished = ""  # why there are no results
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record a case's report."""
+    def pytest_runtest_logstart(self) -> None:
+        """Make room for the results when the first case has its turn."""
         if self._directory is None:
             try:
                 self._directory = publishing.make_directory(self._config, started=self._started)
             except publishing.ResultsError as error:
                 pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record a case's report."""
+        assert self._directory is not None
         case = self._recorder.add(HOST, report)
         with contextlib.suppress(OSError):  # results cannot be written either, which is said once
             story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory)
@@ -57,6 +61,9 @@ class HostRun:
         kernel = self._recorder.kernels[HOST]
         if self._directory is None:
             return result
+        ran = set(self._recorder.ran(HOST))
+        left = [item.nodeid for item in session.items if item.nodeid not in ran]
+        self._recorder.add_not_run(HOST, left, reason="the run ended before")
         duration = round(time.monotonic() - self._clock, 2)
         kernel.release, kernel.accel, kernel.suite_seconds = platform.release(), "native", duration
         kernel.outcome = verdict_of((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)

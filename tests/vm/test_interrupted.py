@@ -83,27 +83,35 @@ def test_while_cases_run(tmp_path: Path) -> None:
     assert run.outcomes == {"test_before": "passed", "test_wait": "not run", "test_after": "not run"}
 
 
-@pytest.mark.parametrize("victim", ["the run", "its relay"])
-def test_killed_without_a_chance_to_clean_up(tmp_path: Path, victim: str) -> None:
-    """QEMU dies with the process that started it, and that one with the run; the next run finds nothing in its way."""
+def test_run_that_is_killed_takes_its_vm_with_it(tmp_path: Path) -> None:
     with started(tmp_path / "run", "--kernel", KERNEL) as run:
         run.wait_until("Linux version", where="console")
+        assert run.processes("qemu")
+        run.process.kill()
+        assert run.ended(seconds=30) == -signal.SIGKILL
+        assert run.left() == []
+
+
+def test_relay_that_is_killed_takes_its_vm_with_it_and_another_takes_over(tmp_path: Path) -> None:
+    with started(tmp_path / "run", "--kernel", KERNEL, cases="before") as run:
+        run.wait_until("Linux version", where="console")
         (qemu,) = run.processes("qemu")
-        parent = int(Path(f"/proc/{qemu}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(run.process.pid if victim == "the run" else parent, signal.SIGKILL)
-        if victim == "the run":
-            assert run.ended(seconds=30) == -signal.SIGKILL
-            assert run.left() == []
-        else:
-            # Another relay takes over.
-            run.wait_until("running")
+        relay = int(Path(f"/proc/{qemu}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(relay, signal.SIGKILL)
+        while not (there := run.processes("qemu")) or qemu in there:
+            assert run.process.poll() is None, run.output
+            time.sleep(0.05)
+        assert run.ended() == 0, run.output
+        assert run.left() == []
+    assert run.outcomes == {"test_before": "passed"}
 
 
 @pytest.mark.skipif(why_not() is not None, reason=f"cases cannot run here: {why_not()}")
 @pytest.mark.parametrize("end", [end_by_ctrl_c, end_by_signal])
 def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[Started], None]) -> None:
     links, pinned = socket.if_nameindex(), sorted(Path("/sys/fs/bpf").rglob("*"))
-    plugins = (word for name in ("plugin", "gate", "own") for word in ("-p", f"harness.{name}"))
+    names = ("plugin", "gate", "own", "witness_plugin")
+    plugins = (word for name in names for word in ("-p", f"harness.{name}"))
     with started(tmp_path / "run", *plugins, "--where-possible", source=HERE / "waiting.py") as run:
         waits = run.directory / "waits"
         while not waits.exists():
@@ -113,6 +121,7 @@ def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[St
         assert namespace != network_of("self")
         end(run)
         demand_interrupted(run)
+    assert "not run" in run.outcomes.values()
     assert namespace not in namespaces()
     assert (socket.if_nameindex(), sorted(Path("/sys/fs/bpf").rglob("*"))) == (links, pinned)
 
