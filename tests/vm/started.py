@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -60,10 +60,14 @@ class Started:
 
     def wait_until(self, what: str, *, where: str = "output", seconds: float = 200) -> None:
         """Wait until it has said so in its `output`, or its kernel on the `console`."""
+        self.wait_for(lambda: what in getattr(self, where), what, seconds=seconds)
+
+    def wait_for(self, condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
+        """Wait until a condition holds, which `what` names, while the run goes on."""
         deadline = time.monotonic() + seconds
-        while what not in getattr(self, where):
-            assert self.process.poll() is None, f"it ended before it said {what!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"it has not said {what!r}:\n{self.output}"
+        while not condition():
+            assert self.process.poll() is None, f"it ended without {what!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"there is no {what!r} in {seconds} s:\n{self.output}"
             time.sleep(_LOOK_EVERY)
 
     def interrupt(self) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,8 +55,7 @@ def test_while_a_kernel_is_fetched(tmp_path: Path, end: Callable[[Started], None
     arguments = ("--kernel", KERNEL, "--mirror", "http://127.0.0.1:9/debian")
     with started(tmp_path / "run", *arguments, variables=variables) as run:
         run.wait_until("downloading the package lists")
-        while not run.processes("sleep"):
-            time.sleep(0.05)
+        run.wait_for(lambda: run.processes("sleep"), "apt at work")
         end(run)
         demand_interrupted(run)
     (kernel,) = run.results["kernels"]
@@ -98,9 +96,7 @@ def test_relay_that_is_killed_takes_its_vm_with_it_and_another_takes_over(tmp_pa
         (qemu,) = run.processes("qemu")
         relay = int(Path(f"/proc/{qemu}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(relay, signal.SIGKILL)
-        while not (there := run.processes("qemu")) or qemu in there:
-            assert run.process.poll() is None, run.output
-            time.sleep(0.05)
+        run.wait_for(lambda: qemu not in run.processes("qemu"), "end of QEMU")
         assert run.ended() == 0, run.output
         assert run.left() == []
     assert run.outcomes == {"test_before": "passed"}
@@ -114,9 +110,7 @@ def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[St
     plugins = (word for name in names for word in ("-p", f"harness.{name}"))
     with started(tmp_path / "run", *plugins, "--where-possible", source=HERE / "waiting.py") as run:
         waits = run.directory / "waits"
-        while not waits.exists():
-            assert run.process.poll() is None, run.output
-            time.sleep(0.05)
+        run.wait_for(waits.exists, "case that waits")
         namespace = network_of(waits.read_text())
         assert namespace != network_of("self")
         end(run)
