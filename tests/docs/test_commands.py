@@ -6,6 +6,7 @@ Root is needed; where it is missing, pytest ends with the line that says so.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -138,3 +139,31 @@ def test_watching_shows_the_port_or_says_what_is_missing() -> None:
     else:
         assert done.returncode == 69
         assert done.stderr.startswith("cannot watch: ")
+
+
+WITHOUT_BCC = """
+mount -t tmpfs none "$(dirname "$(dirname "$1")")"
+shift
+exec "$@"
+"""
+
+
+def test_without_bcc_cases_run_and_it_is_said_how_to_get_it(tmp_path: Path) -> None:
+    """What docs/witness.md promises: an empty file system over bcc hides it as if it had never been installed."""
+    bcc = importlib.util.find_spec("bcc")
+    assert bcc is not None, "nothing can be hidden where bcc is not installed: run ./bootstrap"
+    assert bcc.origin is not None
+    (tmp_path / "test_bad.py").write_text("def test_bad(wire):\n    assert 1 == 2\n")
+    command = as_on_this_kernel("tox -e vm -- cases/test_reference.py")
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", WITHOUT_BCC, "sh", bcc.origin),
+            *(*command, str(tmp_path / "test_bad.py"), "-k", "test_bad or every_member and udp-ipv4-any-sockarray"),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("no witness: "))
+    assert "bcc is not installed: run ./bootstrap" in line or "a kernel of `./bootstrap tox -e vm` does" in line
+    assert f"there is none: {line.removeprefix('no witness: ')}" in done.stdout, "the failed case says so too"
