@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 from other_machines import PROJECT, add_kernels, clone, reachable
-from runs import Run
+from runs import Run, environment
 
 from vm.errors import StoreError
 from vm.luggage import unpack
@@ -245,6 +245,30 @@ def processes_in(directory: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--on", "ssh://big"], "takes [USER@]HOST[:DIRECTORY]"),
+        (["--on", "big", "../other.py"], "../other.py is outside"),
+    ],
+)
+def test_mistakes_are_usage_errors(tmp_path: Path, options: list[str], says: str) -> None:
+    project = clone(tmp_path, CASES)
+    add_kernels(project, "k61")
+    (project.parent / "other.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--kernel", "./k61", *options],
+        cwd=project,
+        env=environment(tmp_path, PYTHONPATH=str(project)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert says in done.stderr
+    assert not (project / "results").exists()
 
 
 @pytest.mark.parametrize(
