@@ -22,7 +22,7 @@ NUMBER = struct.Struct("=I")
 
 _MOST = 128
 """Datagrams at once, which one receiver may get all of: a receive buffer is 208 KiB, a datagram counts for 960 bytes
-of it on 7.2 (skb->truesize), at most 832 on 6.1.
+of it from 6.12 on (skb->truesize), at most 832 on 6.1.
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 
