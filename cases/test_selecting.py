@@ -86,7 +86,7 @@ def test_passing_without_a_selection_leaves_the_choice_to_the_hash(deliver: Deli
 def test_everything_but_sk_pass_drops(deliver: Delivery) -> None:
     """0, 2 and -1 are no SK_PASS (net/core/filter.c `bpf_run_sk_reuseport`).
 
-    The verifier holds programs of this type to no range: 2 and -1 load on every kernel from 5.10 to 7.2.
+    The verifier holds programs of this type to no range: 2 and -1 load on 5.10, 6.1, 6.12, 6.18 and 7.2.
     """
     for payload in (b"", b"whatever"):
         assert deliver(deliver.packet(payload)) == Dropped(Result.DROP_MISC)
