@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_BOOT = 300
 
+_BIN = Path(sys.executable).parent
+_BASHRC = Path(__file__).with_name("shell.bashrc")
+
 _IN_GUEST = [sys.executable, "-I", "-S", in_guest.__file__]
 
 
@@ -45,8 +48,10 @@ def run_shell(kernel: Kernel, *, acceleration: Acceleration | None) -> int:
     """Run the user's shell in a VM with `kernel`, on this terminal; return its exit status."""
     size = shutil.get_terminal_size()
     shell = os.environ.get("SHELL", "/bin/bash")
-    start = f'stty rows {size.lines} cols {size.columns}; exec "$0" -i'
-    return _run(kernel, [*_IN_GUEST, "terminal", "/bin/sh", "-c", start, shell], acceleration, _be_the_terminal)
+    start = f'stty rows {size.lines} cols {size.columns}; exec "$@"'
+    options = ["--rcfile", str(_BASHRC)] if Path(shell).name == "bash" else []
+    command = [*_IN_GUEST, "terminal", "/bin/sh", "-c", start, "sh", shell, *options, "-i"]
+    return _run(kernel, command, acceleration, _be_the_terminal)
 
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
@@ -87,7 +92,7 @@ def _boot(kernel: Kernel, command: list[str], acceleration: Acceleration | None,
             progress(f"booting {kernel.release}")
             vm.greet(
                 command=command,
-                environment={"PATH": f"{Path(sys.executable).parent}:{machine.guest_environment()['PATH']}"},
+                environment={"PATH": f"{_BIN}:{machine.guest_environment()['PATH']}", "REUSEPORT_BIN": str(_BIN)},
                 patience=lambda: time.monotonic() < deadline,
             )
         except BaseException:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
 SUBSTITUTED = f"{sys.executable} -S {FAKE_VM}"
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.fixture
@@ -207,28 +207,35 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
 
 
 def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
+    (here / ".bashrc").write_text("PATH=/usr/bin:/bin; mine=kept\n")
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, True)
     with os.fdopen(ours, "wb", buffering=0) as keyboard:
         shell = subprocess.Popen(
             [sys.executable, "-m", "vm", "shell", "./k61"],
             cwd=here,
-            env=variables(here, COLUMNS="91", LINES="33", PS1="ready> "),
+            env=variables(here, COLUMNS="91", LINES="33", HOME=str(here)),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
         )
         os.close(theirs)
-        read_until(ours, b"gone when you leave")
-        keyboard.write(b"tty; stty size; echo $((6*7)); trap 'echo caught' INT\n")
-        said = read_until(ours, b"42\r\n")
-        assert b"/dev/pts/" in said
-        assert b"33 91\r\n" in said
-        keyboard.write(b"\x03")
-        read_until(ours, b"caught")
-        keyboard.write(b"exit 5\n")
-        assert shell.wait(SECONDS) == 5
+        try:
+            read_until(ours, b"gone when you leave")
+            keyboard.write(b"tty; stty size; echo $((6*7)); trap 'echo caught' INT\n")
+            said = read_until(ours, b"42\r\n")
+            assert b"/dev/pts/" in said
+            assert b"33 91\r\n" in said
+            keyboard.write(b"which python3; echo $mine$((1+1))\n")
+            said = read_until(ours, b"kept2\r\n")
+            assert f"{Path(sys.executable).parent}/python3\r\n".encode() in said
+            keyboard.write(b"\x03")
+            read_until(ours, b"caught")
+            keyboard.write(b"exit 5\n")
+            assert shell.wait(SECONDS) == 5
+        finally:
+            shell.kill()
+            shell.wait()
 
 
 def test_shell_takes_a_script(here: Path) -> None:
