@@ -135,7 +135,7 @@ def _be_the_terminal(vm: Machine) -> None:
     sources = [keyboard, vm.port]
     try:
         if before is not None:
-            tty.setraw(keyboard)
+            tty.setraw(keyboard, termios.TCSADRAIN)  # what was typed meanwhile is for the shell
         while True:
             ready, _, _ = select.select(sources, [], [])
             if vm.port in ready:
