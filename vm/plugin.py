@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from vm.controller import Plan
     from vm.places import Place
@@ -72,6 +73,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     from vm.kernels import KernelError, load_catalogue, select  # noqa: PLC0415
 
     demand_consistent(option)
+    demand_there(config.args)
     words = option.kernel or ["default"]
     try:
         kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
@@ -123,6 +125,14 @@ def demand_consistent(option: argparse.Namespace) -> None:
         raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
     if option.vm_timeout <= 0:
         raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: no VM is that quick")
+
+
+def demand_there(arguments: Iterable[str]) -> None:
+    """Raise UsageError, in pytest's words, for a file of cases that is not there: a guest would say so much later."""
+    for argument in arguments:
+        path = argument.partition("::")[0]
+        if not Path(path).exists():
+            raise pytest.UsageError(f"file or directory not found: {path}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

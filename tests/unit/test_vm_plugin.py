@@ -263,6 +263,13 @@ def test_unknown_kernel_is_a_usage_error(run: Callable[..., Run]) -> None:
     assert not done.directory.exists()
 
 
+def test_missing_file_of_cases_is_a_usage_error(run: Callable[..., Run]) -> None:
+    done = run("", "no_such_cases.py::test_one")
+    assert done.status == pytest.ExitCode.USAGE_ERROR, done.output
+    assert "not found: no_such_cases.py" in done.output
+    assert not done.directory.exists()
+
+
 def test_no_case_selected(run: Callable[..., Run]) -> None:
     assert run("", "-k", "nothing").status == pytest.ExitCode.NO_TESTS_COLLECTED
 
