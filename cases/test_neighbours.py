@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from pyroute2 import IPRoute
 
 from harness import frames
 from harness import instructions as bpf
@@ -34,6 +35,7 @@ families = pytest.mark.parametrize("family", Family)
 SO_INCOMING_CPU = 49
 NO_CPU = -1
 NO_REUSEPORT = 2  # BPF_SK_LOOKUP_F_NO_REUSEPORT
+INGRESS = "ffff:fff2"  # the parent of clsact's filters for what arrives
 GROUPS = {Family.IPV4: "224.0.0.251", Family.IPV6: "ff02::fb"}
 
 
@@ -180,6 +182,51 @@ def test_sk_lookup_may_pass_the_group_by(
         with sk_lookup(bench[members[2]], flags=NO_REUSEPORT):
             assert bench.receiver(bench.packet(0, protocol, family)) == members[2]
         assert program.new_results() == {}
+
+
+@contextmanager
+def at_ingress(program: int) -> Iterator[None]:
+    """Let a program of traffic control see what arrives on the wire."""
+    link = socket.if_nametoindex(SERVER_LINK)
+    with IPRoute() as links:
+        links.tc("add", "clsact", link)
+        try:
+            links.tc(
+                "add-filter", "bpf", link, ":1", fd=program, name="ingress", parent=INGRESS, classid=1,
+                direct_action=True,
+            )  # fmt: skip
+            yield
+        finally:
+            links.tc("del", "clsact", link)
+
+
+@rule("neighbours.tc-assign")
+@ledger("K25")
+@families
+@pytest.mark.requires("select_from_sockmap", "udp_in_sockmap", "sk_lookup")
+def test_socket_that_traffic_control_assigns_stands_for_its_group(
+    bench: Bench, load: Callable[..., Program], family: Family
+) -> None:
+    """A member that traffic control assigns to a packet does not receive it: the program chooses (9c02bec95954).
+
+    Of datagrams: for TCP such a program has to tell the segments of connections from those for a listener.
+    """
+    members = bench.group(3, Protocol.UDP, family)
+    elsewhere = bench.port + 1
+    offset = 14 + (20 if family is Family.IPV4 else 40) + 2  # of the destination port
+    with load("reference", size=3) as program, closing(create_map("sockmap", max_entries=1)) as sockmap:
+        bench.attach(members[0], program)
+        bench.fill(program.inner, members[1:], first=1)
+        bench.fill(sockmap, members[:1])
+        chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, offset=offset, port=elsewhere))
+        try:
+            with at_ingress(chooser):
+                for index in (1, 2):
+                    packet = bench.packet(index, Protocol.UDP, family, destination_port=elsewhere)
+                    assert bench.receiver(packet) == members[index]
+                assert program.new_results() == {Result.PASS: 2}
+        finally:
+            os.close(chooser)
 
 
 @rule("neighbours.multicast")

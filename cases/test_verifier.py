@@ -157,7 +157,7 @@ SELECTABLE = {"sockarray": "", "sockmap": "select_from_sockmap", "sockhash": "se
 
 @pytest.mark.parametrize("kind", ["sockarray", "sockmap", "sockhash", "array", "hash"])
 def test_map_for_the_selection(wire: Wire, kind: str) -> None:
-    """bpf_sk_select_reuseport takes a map of sockets alone; a sockmap and a sockhash since 9fed9000c5c6."""
+    """bpf_sk_select_reuseport takes a map of sockets alone; a sockmap and a sockhash since Linux 5.7."""
     feature = SELECTABLE.get(kind)
     with closing(create_map(kind, max_entries=1)) as made:
         program = bpf.select(made.fd, 0) + bpf.verdict(1)

@@ -171,7 +171,7 @@ FEATURES = {
             name="select_from_sockmap",
             introduced=Release(5, 7),
             probe=selects_from_sockmap,
-            why="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH (9fed9000c5c6)",
+            why="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH",
         ),
         Feature(
             name="udp_in_sockmap",
@@ -183,7 +183,7 @@ FEATURES = {
             name="group_id_at_creation",
             introduced=Release(5, 7),
             probe=numbers_groups_at_once,
-            why="a group has its number from its creation on, not from its first map (035ff358f2d9)",
+            why="a group has its number from its creation on, not from its first map",
         ),
         Feature(
             name="sk_lookup",

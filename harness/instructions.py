@@ -65,6 +65,19 @@ def skip_if_equal(register: int, immediate: int, slots: int) -> bytes:
     return _one(0x15, register, offset=slots, immediate=immediate)
 
 
+def skip_unless_equal(register: int, immediate: int, slots: int) -> bytes:
+    """Return `if (register != immediate)` skip that many of the slots that follow."""
+    return _one(0x55, register, offset=slots, immediate=immediate)
+
+
+def load_half_of_frame(offset: int) -> bytes:
+    """Return `r0 = the two bytes at that offset of the frame`; r6 must be the context, r1 to r5 are lost.
+
+    A frame that is shorter ends the program: it returns 0.
+    """
+    return _one(0x28, immediate=offset)
+
+
 def skip_if_greater(register: int, other: int, slots: int) -> bytes:
     """Return `if (register > other)` skip that many of the slots that follow."""
     return _one(0x2D, register, other, offset=slots)
@@ -92,8 +105,8 @@ def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
     ))  # fmt: skip
 
 
-def assign(sockmap_fd: int, *, flags: int = 0) -> bytes:
-    """Return an SK_LOOKUP program: `bpf_sk_assign` the socket in slot 0 of a sockmap, and pass."""
+def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
+    """Return an SK_LOOKUP program: `bpf_sk_assign` the socket in slot 0 of a sockmap, and pass (`answer`)."""
     found = b"".join((
         copy(R7, R0),
         copy(R1, R6),
@@ -112,5 +125,17 @@ def assign(sockmap_fd: int, *, flags: int = 0) -> bytes:
         call(MAP_LOOKUP),
         skip_if_equal(R0, 0, len(found) // 8),
         found,
-        verdict(1),
+        verdict(answer),
+    ))  # fmt: skip
+
+
+def assign_at_ingress(sockmap_fd: int, *, offset: int, port: int) -> bytes:
+    """Return a program for traffic control that does the same to frames with that port at that offset, and lets go."""
+    rest = copy(R1, R6) + assign(sockmap_fd, answer=0)
+    return b"".join((
+        copy(R6, R1),
+        load_half_of_frame(offset),
+        skip_unless_equal(R0, port, len(rest) // 8),
+        rest,
+        verdict(0),
     ))  # fmt: skip
