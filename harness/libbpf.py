@@ -52,10 +52,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _keep(level: int, template: bytes, arguments: int) -> int:
+    if level >= 2:  # LIBBPF_DEBUG is the whole life story of every object, eighty lines of it
+        return 0
     buffer = ctypes.create_string_buffer(1 << 20)
     _libc.vsnprintf(buffer, c_size_t(len(buffer)), template, c_void_p(arguments))
-    if level < 2:  # LIBBPF_DEBUG is the whole life story of every object
-        _log.append(buffer.value.decode(errors="replace"))
+    _log.append(buffer.value.decode(errors="replace"))
     return 0
 
 
