@@ -5,11 +5,11 @@
 
 static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
 {
-	__u32 entry = hash_client(packet) % TABLE_SIZE, *index;
+	__u32 *index;
 
 	if (packet->fin)
 		return UNDECIDED;
-	index = bpf_map_lookup_elem(&table_map, &entry);
+	index = table_entry(hash_client(packet) % TABLE_SIZE);
 	if (!index)
 		return DECIDE(DROP_MISC);
 	return select_at(ctx, &only, *index);

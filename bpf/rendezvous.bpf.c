@@ -16,7 +16,7 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 		return UNDECIDED;
 #pragma clang loop unroll(disable)
 	for (at = 0; at < MOST_NODES; at++) {
-		__u32 place = at, *node = bpf_map_lookup_elem(&table_map, &place), score;
+		__u32 *node = table_entry(at), score;
 
 		if (!node || *node == NOBODY)
 			break;

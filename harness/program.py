@@ -150,11 +150,8 @@ class Program:
 
     @table.setter
     def table(self, values: Sequence[int]) -> None:
-        whole = (*values, *[NOBODY] * (TABLE_SIZE - len(values)))
-        for index, (value, before) in enumerate(zip(whole, self._table, strict=True)):
-            if value != before:
-                self.maps["table_map"].update(struct.pack("=I", index), struct.pack("=I", value))
-        self._table = whole
+        self._table = (*values, *[NOBODY] * (TABLE_SIZE - len(values)))
+        self.maps["table_map"].update(_ONLY, struct.pack(f"={TABLE_SIZE}I", *self._table))
 
     def forget_select_error(self) -> None:
         """Make `select_errors` empty until the helper is called again."""
