@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,9 +42,14 @@ TABLES: Mapping[str, Callable[[Mapping[int, int]], Sequence[int]]] = {
 }
 
 
-def clients(deliver: Delivery, count: int = CLIENTS) -> list[Packet]:
+def clients(deliver: Delivery, count: int = CLIENTS) -> tuple[Packet, ...]:
     """Return one packet from each of so many clients, who differ in their ports."""
-    return [deliver.packet(source_port=20_000 + number) for number in range(count)]
+    return _from_each_port(deliver.packet(source_port=20_000), count)
+
+
+@lru_cache(maxsize=1)
+def _from_each_port(first: Packet, count: int) -> tuple[Packet, ...]:
+    return tuple(replace(first, source_port=first.source_port + number) for number in range(count))
 
 
 def load_table(group: ReuseportGroup, weights: Mapping[int, int]) -> None:

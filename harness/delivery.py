@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.group import ReuseportGroup
-    from harness.layout import Layout, Shape
+    from harness.layout import Shape
     from harness.wire import Wire
 
 _FIRST_PORT, _LAST_PORT = 20000, 59999
@@ -51,7 +52,6 @@ class Delivery:
         self._wire, self._group, self._bystanders = wire, group, bystanders
         self._ports = count()
         self._unfinished: list[Packet] = []
-        self._prepared: tuple[Sequence[Packet], list[bytes]] = ((), [])
         self.observed: list[str] = []
         """What each packet came to, in words that are the same on every boot."""
 
@@ -87,7 +87,11 @@ class Delivery:
         layout = self._group.layout
         observed, seen_hash = self._observe(packet)
         hash_ = hash_ if seen_hash is None else seen_hash
-        expected = expect(layout, packet, hash_=hash_)
+        # Without the hash first: it is keyed by a secret of the boot, and what needs it is another on every boot.
+        try:
+            expected, by_hash = expect(layout, packet, hash_=None), False
+        except ValueError:
+            expected, by_hash = expect(layout, packet, hash_=hash_), True
         if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
             expected = replace(expected, select_errors=())
         verdict = verdict_of(expected, hash_=hash_)
@@ -96,7 +100,7 @@ class Delivery:
             raise AssertionError(self._report(packet, expected, observed))
         for other in self._bystanders:
             assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
-        self.observed.append(_in_words(verdict, by_hash=hash_ is not None and _depends_on_hash(layout, packet)))
+        self.observed.append(_in_words(verdict, by_hash=by_hash))
         return verdict
 
     def many(self, packets: Sequence[Packet]) -> list[int | None]:
@@ -107,16 +111,7 @@ class Delivery:
         """
         __tracebackhide__ = True
         program = self._group.program
-        if self._prepared[0] is not packets:  # building the frames costs more than sending them: once a batch
-            self._prepared = (
-                packets,
-                [
-                    frame
-                    for number, packet in enumerate(packets)
-                    for frame in frames.datagram(packet, payload=NUMBER.pack(number))
-                ],
-            )
-        data = self._prepared[1]
+        data = _numbered(packets)
         program.new_results()
         received: dict[int, int] = {}
         slots, replies = Slots(NUMBER.size), 0
@@ -207,13 +202,20 @@ class Delivery:
         return "\n".join(line for line in lines)
 
 
-def _depends_on_hash(layout: Layout, packet: Packet) -> bool:
-    """Tell whether the outcome is another on another boot: the hash is keyed by a secret of the boot."""
-    try:
-        expect(layout, packet, hash_=None)
-    except ValueError:
-        return True
-    return False
+_batches: deque[tuple[Sequence[Packet], list[bytes]]] = deque(maxlen=2)
+"""What `Delivery.many` sent last: building the frames costs more than sending them, and cases send them again."""
+
+
+def _numbered(packets: Sequence[Packet]) -> list[bytes]:
+    """Return the frames of a batch, whose payloads are the packets' numbers in it."""
+    for known, data in _batches:
+        if known is packets:
+            return data
+    data = [
+        frame for number, packet in enumerate(packets) for frame in frames.datagram(packet, payload=NUMBER.pack(number))
+    ]
+    _batches.append((packets, data))
+    return data
 
 
 def _in_words(verdict: Verdict, *, by_hash: bool) -> str:
