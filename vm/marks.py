@@ -6,9 +6,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vm.console import BEGIN, END, LONGEST_MARK
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 KMSG = "REUSEPORT_KMSG"
 """The environment variable in which `vm.pid1` names the kernel log; without it there is no VM around."""
@@ -21,6 +26,16 @@ class Marks:
 
     def __init__(self, kmsg: Path) -> None:
         self._kmsg = kmsg
+
+    @cached_property
+    def _log(self) -> FileIO:
+        # Open for good: to open a device takes longer than to write to it.
+        return self._kmsg.open("wb", buffering=0)
+
+    def pytest_unconfigure(self) -> None:
+        """Close the kernel log."""
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def pytest_collection_finish(self) -> None:
         """Let the garbage collector work from here on, and on nothing that is there already."""
@@ -37,8 +52,8 @@ class Marks:
 
     def _write(self, mark: str, nodeid: str) -> None:
         # A kernel log that takes nothing is found out when the console is scanned.
-        with contextlib.suppress(OSError), self._kmsg.open("wb", buffering=0) as log:
-            log.write(f"{_NOTICE}{mark}{nodeid[:LONGEST_MARK]}\n".encode())
+        with contextlib.suppress(OSError):
+            self._log.write(f"{_NOTICE}{mark}{nodeid[:LONGEST_MARK]}\n".encode())
 
 
 def marks_here() -> Marks | None:

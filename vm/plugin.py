@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vm import packing
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
@@ -142,6 +144,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if marks := marks_here():
             config.pluginmanager.register(marks, "vm-marks")
+            config.pluginmanager.register(packing, "vm-packing")
         return
     if config.option.collectonly:
         return
@@ -163,3 +166,4 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")
+    config.pluginmanager.register(packing, "vm-packing")
