@@ -18,7 +18,7 @@ from vm import console, luggage, publishing, stories, summary
 from vm.fingerprint import HOME, fingerprint
 from vm.fleet import Fleet
 from vm.live import Board
-from vm.outcomes import Outcome, Verdict, conclude, gravest, verdict_of
+from vm.outcomes import Outcome, conclude, gravest, verdict_of
 from vm.recorder import Recorder
 from vm.results import SplatResult
 from vm.scheduling import KernelScheduling
@@ -277,10 +277,9 @@ class Controller:
         return outcome, "", ""
 
     def _count(self, name: str) -> None:
-        progress = self._progress[name]
-        cases = self._recorder.kernels[name].cases
-        failed = sum(1 for case in cases if verdict_of([case.outcome]) is not Verdict.PASSED)
-        line = f"running {len(cases)}/{progress.total}" + (f", failed {failed}" if failed else "")
+        failed = self._recorder.failed[name]
+        line = f"running {len(self._recorder.kernels[name].cases)}/{self._progress[name].total}"
+        line += f", failed {failed}" if failed else ""
         self._board.show(name, line, counting=True)
 
     # How VMs end.

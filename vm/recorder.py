@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vm.outcomes import Outcome
@@ -21,6 +22,8 @@ class Recorder:
 
     def __init__(self, kernels: Iterable[str]) -> None:
         self.kernels = {name: KernelResult(name=name) for name in kernels}
+        self.failed: Counter[str] = Counter()
+        """How many cases of each kernel are not as they should be, so far."""
         self._cases: dict[tuple[str, str], CaseResult] = {}
 
     def add(self, kernel: str, report: pytest.TestReport, *, taken_as: Outcome | None = None) -> CaseResult:
@@ -36,6 +39,7 @@ class Recorder:
         # The first failure of a case is the one that counts; a phase that passes takes nothing back.
         if outcome is not Outcome.PASSED and case.outcome in _BLAMELESS:
             case.outcome = outcome
+            self.failed[kernel] += outcome not in _BLAMELESS
             case.reason = _reason_of(report)
             if report.failed:
                 case.detail = report.longreprtext
