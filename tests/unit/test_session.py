@@ -207,7 +207,8 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
 
 
 def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
-    (here / ".bashrc").write_text("PATH=/usr/bin:/bin; mine=kept\n")
+    quiet = "bind 'set enable-bracketed-paste off'"
+    (here / ".bashrc").write_text(f"PATH=/usr/bin:/bin; mine=kept; PS1='ready> '; {quiet}\n")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "wb", buffering=0) as keyboard:
         shell = subprocess.Popen(
@@ -227,7 +228,8 @@ def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
             assert b"/dev/pts/" in said
             assert b"33 91\r\n" in said
             keyboard.write(b"which python3; echo $mine$((1+1))\n")
-            said = read_until(ours, b"kept2\r\n")
+            # A signal between a command and the next prompt is one that bash looks at after another line.
+            said = read_until(ours, b"kept2\r\nready> ")
             assert f"{Path(sys.executable).parent}/python3\r\n".encode() in said
             keyboard.write(b"\x03")
             read_until(ours, b"caught")
