@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
-from vm import console, luggage, publishing, stories, summary
+from vm import console, luggage, publishing, stories
 from vm.fingerprint import HOME, fingerprint
 from vm.fleet import Fleet
 from vm.live import Board
-from vm.outcomes import Outcome, conclude, gravest, verdict_of
+from vm.outcomes import Outcome, verdict_of
 from vm.recorder import Recorder
 from vm.results import SplatResult
 from vm.scheduling import KernelScheduling
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from vm.acceleration import Acceleration
     from vm.places import Place
-    from vm.results import RunResult
 
 KERNEL_VARIABLE = "REUSEPORT_KERNEL"
 """Names the kernel in a worker's gateway specification, which a replaced worker inherits, and in its environment."""
@@ -81,8 +80,7 @@ class Controller:
         self._config = config
         self._plan = plan
         self._directory = directory
-        self._started = started
-        self._clock = time.monotonic()
+        self._publication = publishing.Publication(config, started=started)
         self._recorder = Recorder(plan.kernels)
         self._progress = {name: _Progress() for name in plan.kernels}
         self._slots = Slots(plan.vms)
@@ -90,9 +88,7 @@ class Controller:
         self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
         self._fleet = Fleet(plan.places)
         self._lock = threading.Lock()
-        self._run: RunResult | None = None
         self._collecting: subprocess.Popen[bytes] | None = None
-        self._unpublished = ""  # why there are no results
         self._fingerprint = fingerprint()
 
     # Bringing workers up.
@@ -267,7 +263,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any, config: pytest.Config) -> tuple[str, str, str] | None:
         """Leave pytest's dots out where the board shows how each kernel is getting on."""
-        if config.option.verbose > 0 or self._run is not None or isinstance(report, pytest.CollectReport):
+        if config.option.verbose > 0 or self._publication.run is not None or isinstance(report, pytest.CollectReport):
             return None  # at the end pytest asks again, for the word in its short summary
         outcome = report.outcome
         if report.when in ("collect", "setup", "teardown"):
@@ -382,25 +378,12 @@ class Controller:
         self._board.stop()
         for name in self._plan.kernels:
             self._judge(name)
-        verdict = gravest(kernel.outcome for kernel in self._recorder.kernels.values())
         distributed = self._config.pluginmanager.getplugin("dsession")
         if exitstatus == pytest.ExitCode.INTERRUPTED and getattr(distributed, "shouldstop", False):
             # By -x or --maxfail, not by the user.
             exitstatus = pytest.ExitCode.TESTS_FAILED
-        outcome, session.exitstatus = conclude(verdict, exitstatus)
-        self._run = publishing.run_result(
-            self._config,
-            started=self._started,
-            duration=round(time.monotonic() - self._clock, 2),
-            exit_status=int(session.exitstatus),
-            outcome=outcome,
-            kernels=list(self._recorder.kernels.values()),
-        )
-        try:
-            publishing.publish(self._run, self._directory)
-        except publishing.ResultsError as error:
-            self._unpublished = str(error)
-            session.exitstatus = publishing.status_without_results(int(session.exitstatus))
+        kernels = list(self._recorder.kernels.values())
+        self._publication.publish(session, exitstatus, kernels=kernels, directory=self._directory)
         return result
 
     def _judge(self, name: str) -> None:
@@ -447,10 +430,7 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of kernels and topics, and what differs between kernels."""
-        if self._run is not None:
-            for line in summary.lines(self._run):
-                terminalreporter.write_line(line)
-            terminalreporter.write_line(self._unpublished or f"results: {self._directory}")
+        self._publication.sum_up(terminalreporter)
 
     def _console_of(self, name: str) -> Path:
         return self._directory / name / "console.log"

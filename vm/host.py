@@ -5,21 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vm import publishing, stories, summary
-from vm.outcomes import conclude, verdict_of
+from vm import publishing, stories
+from vm.outcomes import verdict_of
 from vm.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
-
-    from vm.results import RunResult
 
 HOST = "host"
 """What the running kernel is called in results."""
@@ -31,11 +28,9 @@ class HostRun:
     def __init__(self, config: pytest.Config, *, started: datetime) -> None:
         self._config = config
         self._started = started
-        self._clock = time.monotonic()
         self._recorder = Recorder([HOST])
         self._directory: Path | None = None
-        self._run: RunResult | None = None
-        self._unpublished = ""  # why there are no results
+        self._publication = publishing.Publication(config, started=started)
 
     def pytest_runtest_logstart(self) -> None:
         """Make room for the results when the first case has its turn."""
@@ -64,28 +59,12 @@ class HostRun:
         ran = set(self._recorder.ran(HOST))
         left = [item.nodeid for item in session.items if item.nodeid not in ran]
         self._recorder.add_not_run(HOST, left, reason="the run ended before")
-        duration = round(time.monotonic() - self._clock, 2)
-        kernel.release, kernel.accel, kernel.suite_seconds = platform.release(), "native", duration
+        kernel.release, kernel.accel = platform.release(), "native"
+        kernel.suite_seconds = self._publication.seconds
         kernel.outcome = verdict_of((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
-        outcome, session.exitstatus = conclude(kernel.outcome, exitstatus)
-        self._run = publishing.run_result(
-            self._config,
-            started=self._started,
-            duration=duration,
-            exit_status=int(session.exitstatus),
-            outcome=outcome,
-            kernels=[kernel],
-        )
-        try:
-            publishing.publish(self._run, self._directory)
-        except publishing.ResultsError as error:
-            self._unpublished = str(error)
-            session.exitstatus = publishing.status_without_results(int(session.exitstatus))
+        self._publication.publish(session, exitstatus, kernels=[kernel], directory=self._directory)
         return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of topics."""
-        if self._run is not None:
-            for line in summary.lines(self._run):
-                terminalreporter.write_line(line)
-            terminalreporter.write_line(self._unpublished or f"results: {self._directory}")
+        self._publication.sum_up(terminalreporter)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
-from vm import html, reports, results
-from vm.outcomes import EXIT_STATUS, Verdict
+from vm import html, reports, results, summary
+from vm.outcomes import EXIT_STATUS, Verdict, conclude, gravest
 from vm.results import RunResult
 from vm.tools import versions
 
@@ -31,30 +32,58 @@ class ResultsError(Exception):
     """Say why results cannot be written and what to do about it."""
 
 
+class Publication:
+    """Judge a run, write its results, and sum it up in the terminal."""
+
+    def __init__(self, config: pytest.Config, *, started: datetime) -> None:
+        self._config = config
+        self._started = started
+        self._clock = time.monotonic()
+        self._directory: Path | None = None
+        self._failure = ""  # why there are no results
+        self.run: RunResult | None = None
+        """The results, once the run has ended."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the run has taken so far."""
+        return round(time.monotonic() - self._clock, 2)
+
+    def publish(
+        self, session: pytest.Session, exitstatus: int, *, kernels: list[KernelResult], directory: Path
+    ) -> None:
+        """Write what the kernels came to into `directory`, and give the session the exit status that says so.
+
+        `exitstatus` is what pytest makes of the run.
+        """
+        self._directory = directory
+        outcome, session.exitstatus = conclude(gravest(kernel.outcome for kernel in kernels), exitstatus)
+        self.run = RunResult(
+            command=["pytest", *map(str, self._config.invocation_params.args)],
+            started=self._started.isoformat(timespec="seconds"),
+            duration=self.seconds,
+            exit=int(session.exitstatus),
+            outcome=outcome,
+            tools=versions(),
+            kernels=kernels,
+        )
+        try:
+            write(self.run, directory)
+        except ResultsError as error:
+            self._failure = str(error)
+            session.exitstatus = status_without_results(int(session.exitstatus))
+
+    def sum_up(self, terminalreporter: Any) -> None:
+        """Print the table of kernels and topics, what differs between kernels, and where the results are."""
+        if self.run is not None:
+            for line in summary.lines(self.run):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(self._failure or f"results: {self._directory}")
+
+
 def root(config: pytest.Config) -> Path:
     """Return the directory that runs leave theirs in."""
     return config.rootpath / results.ROOT.name
-
-
-def run_result(
-    config: pytest.Config,
-    *,
-    started: datetime,
-    duration: float,
-    exit_status: int,
-    outcome: str,
-    kernels: list[KernelResult],
-) -> RunResult:
-    """Return the results of a run as its files have them."""
-    return RunResult(
-        command=["pytest", *map(str, config.invocation_params.args)],
-        started=started.isoformat(timespec="seconds"),
-        duration=duration,
-        exit=exit_status,
-        outcome=outcome,
-        tools=versions(),
-        kernels=kernels,
-    )
 
 
 def make_directory(config: pytest.Config, *, started: datetime) -> Path:
@@ -63,8 +92,8 @@ def make_directory(config: pytest.Config, *, started: datetime) -> Path:
         return results.new_directory(root(config), started=started)
 
 
-def publish(run: RunResult, directory: Path) -> Path:
-    """Write the results and the reports made from them, and have results/latest lead there; return `directory`.
+def write(run: RunResult, directory: Path) -> None:
+    """Write the results and the reports made from them, and have results/latest lead there.
 
     Raises ResultsError; results/latest then leads where it led.
     """
@@ -73,7 +102,6 @@ def publish(run: RunResult, directory: Path) -> Path:
         reports.write(run, directory)
         html.write(run, directory)
         results.point_latest(directory)
-    return directory
 
 
 def status_without_results(status: int) -> int:

@@ -115,7 +115,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Run:
             directory.mkdir()
             has = [option.name for option in guest.wanted_options() if option.name != "CONFIG_DEBUG_INFO_BTF"]
             (directory / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
-            run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "2", "--vms", "3")
+            run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "3", "--vms", "3")
             saved.write_text(json.dumps([run.status, run.output]))
         status, output = json.loads(saved.read_text())
     return Run(status, output, directory / "results" / "latest")
