@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +60,20 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         **variables,
     }
+
+
+@contextlib.contextmanager
+def foreground() -> Iterator[None]:
+    """Have Ctrl-C end the processes that are started meanwhile, wherever the tests themselves run.
+
+    What a shell without job control starts in the background ignores SIGINT, and so does all that it starts in turn.
+    """
+    # A handler does not outlive exec, as SIG_IGN does: the new process has the default.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_pytest(

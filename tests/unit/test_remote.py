@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 from other_machines import PROJECT, add_kernels, clone, reachable
-from runs import Run, environment
+from runs import Run, environment, foreground
 
 from vm.errors import StoreError
 from vm.luggage import unpack
@@ -156,15 +156,16 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     options = [option for kernel, on in words for option in ("--kernel", f"./{kernel}", "--on", on)]
     project = tmp_path / "here" / PROJECT
     with reachable(tmp_path) as variables:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, "--vms", "3"],
-            cwd=project,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with foreground():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, "--vms", "3"],
+                cwd=project,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
         try:
             wait_until(lambda: process.poll() is not None or is_on_its_way(project))
             assert process.poll() is None, process.communicate()[0]

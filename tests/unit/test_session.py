@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import environment
+from runs import environment, foreground
 
 from vm import guest
 from vm.__main__ import main
@@ -177,15 +177,16 @@ def test_output_that_nobody_reads_ends_the_run(here: Path) -> None:
 
 
 def test_interrupt_leaves_no_vm(here: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vm", "run", "./k61", "--", "sh", "-c", "cut -d ' ' -f 4 /proc/$PPID/stat; cat"],
-        cwd=here,
-        env=variables(here),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with foreground():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vm", "run", "./k61", "--", "sh", "-c", "cut -d ' ' -f 4 /proc/$PPID/stat; cat"],
+            cwd=here,
+            env=variables(here),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stdout is not None
     assert process.stderr is not None
     with process:

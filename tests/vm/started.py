@@ -24,6 +24,10 @@ ROOT = HERE.parents[1]
 KERNEL = "6.1"
 """Has bpf_loop() (5.17), which the planted lock-ups are made of."""
 
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+from runs import foreground  # noqa: E402
+
 _CONFIGURATION = "[tool.pytest]\naddopts = ['-p', 'vm.plugin', '-p', 'no:cacheprovider', '-ra']\n"
 _TOKEN = "REUSEPORT_TEST_TOKEN"  # in the environment of the run and of all that it starts
 _LOOK_EVERY = 0.05  # seconds
@@ -125,7 +129,7 @@ def started(
         *arguments,
         source.name,
     ]
-    with (directory / "output").open("wb") as output:
+    with (directory / "output").open("wb") as output, foreground():
         # A group of its own, as a shell gives to a job.
         process = subprocess.Popen(
             command,
