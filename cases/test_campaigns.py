@@ -38,6 +38,7 @@ families = pytest.mark.parametrize("family", Family)
 
 SO_ATTACH_REUSEPORT_CBPF = 51
 INITIAL_SIZE = 128
+MOST_OPEN = 256
 
 
 @pytest.fixture
@@ -133,6 +134,9 @@ def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, fami
     made: list[socket.socket] = []
 
     def fill(source: random.Random) -> None:
+        if len(made) > MOST_OPEN:  # the other half has not had its turn for a while
+            os.sched_yield()
+            return
         with closing(create_map("sockarray", max_entries=8)) as array:
             for index in range(8):
                 member = socket.socket(family.address_family, protocol.socket_type)
