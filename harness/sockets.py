@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,12 @@ def bound_to(port: int, root: Path = Path("/proc/thread-self/net")) -> list[Boun
 def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     """Return who has each socket, "nginx[77]": who waits on it by epoll(7), or else the last that was forked with it.
 
-    A server that opens its sockets before it forks leaves every worker holding all of them.
+    A server that opens its sockets before it forks leaves every worker holding all of them. One that has a thread for
+    each socket is a single process: where somebody has several, they are told apart as "unbound[77] fd 4".
     """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    holding: dict[int, str] = {}
-    waiting: dict[int, str] = {}
+    holding: dict[int, tuple[str, int]] = {}
+    waiting: dict[int, tuple[str, int]] = {}
     for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
         try:
             links = list((process / "fd").iterdir())
@@ -60,15 +62,19 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
             with suppress(OSError):  # closed meanwhile
                 target = str(link.readlink())
                 if (inode := wanted.get(target)) is not None:
-                    holding[inode] = who
+                    holding[inode] = (who, int(link.name))
                 elif target == "anon_inode:[eventpoll]":
-                    waiting |= dict.fromkeys(_waited_on(process / "fdinfo" / link.name), who)
-    return {inode: waiting.get(inode, who) for inode, who in holding.items()}
+                    waited_on = _waited_on(process / "fdinfo" / link.name)
+                    waiting |= {inode: (who, descriptor) for inode, descriptor in waited_on.items()}
+    having = {inode: waiting.get(inode, holder) for inode, holder in holding.items()}
+    count = Counter(who for who, _ in having.values())
+    return {inode: f"{who} fd {descriptor}" if count[who] > 1 else who for inode, (who, descriptor) in having.items()}
 
 
-def _waited_on(epoll: Path) -> list[int]:
-    """Return the inodes that an epoll descriptor waits on (proc(5): /proc/PID/fdinfo)."""
-    return [int(inode, 16) for inode in re.findall(r"^tfd:.*\bino:([0-9a-f]+)", epoll.read_text(), re.MULTILINE)]
+def _waited_on(epoll: Path) -> dict[int, int]:
+    """Return the descriptors that an epoll descriptor waits on, by inode (proc(5): /proc/PID/fdinfo)."""
+    found = re.findall(r"^tfd:\s*(\d+).*\bino:([0-9a-f]+)", epoll.read_text(), re.MULTILINE)
+    return {int(inode, 16): int(descriptor) for descriptor, inode in found}
 
 
 def _address(text: str) -> str:

@@ -8,15 +8,13 @@ import select
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from harness.sockets import Bound, bound_to, owners
 from harness.watch import Counts, Traffic, line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 _TCP = (
@@ -57,6 +55,20 @@ def test_of_several_holders_the_one_that_waits_is_the_owner() -> None:
             epoll.register(made.fileno(), select.EPOLLIN)
             assert owners([inode])[inode].endswith(f"[{os.getpid()}]")
             other.communicate(b"\n")
+
+
+@pytest.mark.parametrize("waited_on", [False, True])
+def test_sockets_of_one_owner_are_told_apart(waited_on: bool) -> None:
+    """A server with a thread for each socket: unbound, knotd."""
+    comm = Path("/proc/self/comm").read_text().strip()
+    with ExitStack() as opened:
+        made = [opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        epoll = opened.enter_context(select.epoll())
+        for one in made:
+            if waited_on:
+                epoll.register(one.fileno(), select.EPOLLIN)
+        found = owners(os.fstat(one.fileno()).st_ino for one in made)
+        assert list(found.values()) == [f"{comm}[{os.getpid()}] fd {one.fileno()}" for one in made]
 
 
 def test_line_tells_what_an_interval_added() -> None:
