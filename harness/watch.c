@@ -38,11 +38,17 @@ struct selection {
 	u64 listener; /* whose handshake is being completed */
 };
 
+struct queueing {
+	u64 member; /* whose receive queue a packet is to be put on, 0 if none */
+	u64 bytes;
+};
+
 BPF_HASH(traffic, struct place, struct traffic, 4096);
 BPF_HASH(drops, u32, u64, 512);
 BPF_ARRAY(verdicts, u64, VERDICTS);
 BPF_ARRAY(watched, struct watched, 1);
 BPF_PERCPU_ARRAY(selection, struct selection, 1);
+BPF_PERCPU_ARRAY(queueing, struct queueing, 1);
 
 static __always_inline int of_group(u64 sk)
 {
@@ -123,18 +129,34 @@ int on_selected(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Once it is queued, the packet may be read and freed at any time. */
 int on_queue(struct pt_regs *ctx)
 {
 	u64 sk = PT_REGS_PARM1(ctx);
+	int zero = 0;
+	struct queueing *q = queueing.lookup(&zero);
+
+	if (!q)
+		return 0;
+	q->member = of_group(sk) ? sk : 0;
+	q->bytes = AT(u32, PT_REGS_PARM2(ctx), SKB_LENGTH);
+	return 0;
+}
+
+/* A full queue refuses it. */
+int on_queued(struct pt_regs *ctx)
+{
+	int zero = 0;
+	struct queueing *q = queueing.lookup(&zero);
 	struct traffic *t;
 
-	if (!of_group(sk))
+	if (!q || !q->member || (int)PT_REGS_RC(ctx))
 		return 0;
-	t = traffic_of(sk);
+	t = traffic_of(q->member);
 	if (!t)
 		return 0;
 	__sync_fetch_and_add(&t->packets, 1);
-	__sync_fetch_and_add(&t->bytes, AT(u32, PT_REGS_PARM2(ctx), SKB_LENGTH));
+	__sync_fetch_and_add(&t->bytes, q->bytes);
 	return 0;
 }
 

@@ -41,7 +41,7 @@ _POINTS = tuple(
     for symbol, enter, leave in (
         ("reuseport_select_sock", "on_select", "on_selected"),
         ("bpf_run_sk_reuseport", "", "on_program_end"),
-        ("__udp_enqueue_schedule_skb", "on_queue", ""),
+        ("__udp_enqueue_schedule_skb", "on_queue", "on_queued"),
         ("inet_csk_reqsk_queue_add", "on_accept_queue", ""),
         ("inet_csk_complete_hashdance", "on_complete", "on_completed"),
     )
