@@ -9,7 +9,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from harness.events import Event, Reading
     from harness.story import Evidence
@@ -152,8 +152,11 @@ class Tracing:
         try:
             self.start().wait()
         except NoWitnessError as error:
-            failed.sections.append(("witness", f"there is none: {error}"))
+            text = f"there is no witness: {error}"
+            failed.sections.append(("witness", text))
             failed.user_properties.append((NO_WITNESS, str(error)))
+            for report in _both(failed, last):
+                report.user_properties.append((STORY, text))
             return
         first_properties = list(item.user_properties)
         item.user_properties.clear()
@@ -167,7 +170,7 @@ class Tracing:
             item.user_properties[:] = first_properties
         for value in told:
             assert isinstance(value, dict), "Evidence.pack() made it"
-            for report in {id(report): report for report in (failed, last)}.values():
+            for report in _both(failed, last):
                 report.user_properties.append((_EVIDENCE, {**value, "head": _comparison(reports)}))
 
 
@@ -200,6 +203,11 @@ class Watch:
 def _sends_packets(item: pytest.Item) -> bool:
     """Tell whether there is anything to see of an item: what has no wire sends nothing through the kernel."""
     return isinstance(item, pytest.Function) and _WIRE in item.fixturenames
+
+
+def _both(failed: pytest.TestReport, last: pytest.TestReport) -> Iterable[pytest.TestReport]:
+    """Return the reports that take what is told of a case: the one that failed, and the last, which junit.xml reads."""
+    return {id(report): report for report in (failed, last)}.values()
 
 
 def _comparison(reports: Sequence[pytest.TestReport]) -> str:

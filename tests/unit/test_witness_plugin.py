@@ -125,6 +125,15 @@ def test_without_a_witness_cases_run_and_one_line_says_how_to_get_one(project: p
     assert lines == ["no witness: bcc is not installed: run ./bootstrap"]
 
 
+def test_failed_case_without_a_witness_says_so_where_its_story_would_be(project: pytest.Pytester) -> None:
+    project.makeconftest(_NONE)
+    project.makepyfile(_ONE_FAILS)
+    result = project.runpytest_subprocess("--junitxml=junit.xml", "-ojunit_family=xunit1")
+    told = "there is no witness: bcc is not installed: run ./bootstrap"
+    result.stdout.fnmatch_lines(["*- witness -*", told])
+    assert f'<property name="story" value="{told}"' in (project.path / "junit.xml").read_text()
+
+
 def test_nobody_misses_a_witness_that_was_not_wanted(project: pytest.Pytester) -> None:
     project.makeconftest(_NONE)
     project.makepyfile("def test_good(wire): pass")
@@ -132,7 +141,7 @@ def test_nobody_misses_a_witness_that_was_not_wanted(project: pytest.Pytester) -
     project.makepyfile("def test_bad(): assert False")  # sends nothing: there is nothing to see
     project.runpytest_subprocess("--witness=all").stdout.no_fnmatch_line("no witness*")
     project.makepyfile(_ONE_FAILS)
-    project.runpytest_subprocess("--witness=none").stdout.no_fnmatch_line("*witness*there is none*")
+    project.runpytest_subprocess("--witness=none").stdout.no_fnmatch_line("*no witness*")
 
 
 def test_headers_are_found_where_bcc_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
