@@ -260,9 +260,8 @@ def _adopt(stage: Path, located: Located) -> None:
         if located.config is not None:
             shutil.copyfile(located.config, stage / "config")
         _take_modules(located.modules, stage, located.release)
-        for link in ("build", "source"):
-            if (located.modules / link).is_dir():
-                (stage / "lib/modules" / located.release / link).symlink_to((located.modules / link).resolve())
+        for link, headers in _headers_beside(located.modules):
+            (stage / "lib/modules" / located.release / link).symlink_to(headers)
         manifest = Manifest(
             release=located.release,
             version="",
@@ -272,10 +271,19 @@ def _adopt(stage: Path, located: Located) -> None:
         seal(stage, manifest)
 
 
+def _headers_beside(modules: Path) -> list[tuple[str, Path]]:
+    """Return the links to headers that a kernel's modules have, and where they lead."""
+    return [(link, (modules / link).resolve()) for link in ("build", "source") if (modules / link).is_dir()]
+
+
 def _state_of(located: Located) -> str:
-    """Return a name for what the files of `located` are now, so that a rebuilt kernel is taken anew."""
+    """Return a name for what the files of `located` are now, so that a kernel that changed is taken anew.
+
+    It may have been rebuilt, or its headers installed after the witness had missed them.
+    """
     assert located.modules is not None
     facts = [guest.modules_digest(), located.release]
+    facts += [str(headers) for _, headers in _headers_beside(located.modules)]
     for path in (located.image, located.modules / "modules.order", located.modules / "kernel"):
         if path.exists():
             status = path.stat()

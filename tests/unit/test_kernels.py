@@ -256,8 +256,11 @@ def test_an_unpacked_package_gives_its_modules_ready_to_load(tmp_path: Path, cat
     assert kernel.image.parent / "lib/modules" / release == kernel.modules, "where virtme-ng looks for them"
     assert not (tree / "modules.dep").exists(), "the package is left as it was"
     assert kernel.config is not None
-    # Taken once, until it is another kernel.
+    # Taken once, until its headers are there, too, or it is another kernel.
     assert obtain(selection, progress=pytest.fail) == kernel
+    assert kernel.headers is None
+    (tree / "build").mkdir()
+    assert obtain(selection, progress=print).headers == tree / "build"
     written(place, image("6.8.1-test", size=8192 + 16))
     assert obtain(selection, progress=print).image != kernel.image
 
