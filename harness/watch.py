@@ -182,9 +182,9 @@ def line(port: int, bound: list[Bound], added: Counts) -> str:
     """Return one line for one interval: what each member received, what was decided, what was dropped."""
     who = owners(socket.inode for socket in bound)
     members = [
-        f"{socket.protocol} {who.get(socket.inode, socket.inode)} {_amount(added.members[socket.inode])}"
+        f"{socket.protocol} {who.get(socket.inode, socket.inode)} {_amount(socket.protocol, traffic)}"
         for socket in bound
-        if added.members.get(socket.inode, Traffic()) != Traffic()
+        if (traffic := added.members.get(socket.inode, Traffic())) != Traffic()
     ]
     verdicts = [f"{name} {count}" for name, count in zip(_VERDICTS, added.verdicts, strict=True) if count]
     drops = [f"{reason} {count}" for reason, count in added.drops.items() if count]
@@ -194,8 +194,8 @@ def line(port: int, bound: list[Bound], added: Counts) -> str:
     )
 
 
-def _amount(traffic: Traffic) -> str:
-    return f"+{traffic.connections} connections" if traffic.connections else f"+{traffic.packets} packets"
+def _amount(protocol: str, traffic: Traffic) -> str:
+    return f"+{traffic.packets} packets" if protocol == "udp" else f"+{traffic.connections} connections"
 
 
 def _table(port: int, bound: list[Bound], total: Counts, last: Counts) -> Group:

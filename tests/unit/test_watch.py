@@ -85,6 +85,8 @@ def test_line_tells_what_an_interval_added() -> None:
         "dropped: NO_SOCKET 1, SOCKET_RCVBUFF 3"
     )
     assert line(53, bound, after.since(after)).endswith("2 sockets; idle")
+    full = Counts(members={1: Traffic(chosen=4)})
+    assert line(53, bound, full).endswith("2 sockets; tcp 1 +0 connections"), "SYNs that a full queue refuses"
 
 
 @pytest.mark.parametrize("words", [["0"], ["65536"], ["http"], ["80", "--interval", "0"], ["80", "--interval", "x"]])
