@@ -6,10 +6,13 @@ Three views that share nothing: bcc reads what functions return, the program wri
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import frames
 from harness.abi import Result
 from harness.events import Kind
 from harness.layout import GROUP_SIZE, Bind, InnerMap, Protocol
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)]
 tcp = pytest.mark.shapes(protocol=Protocol.TCP)
+udp = pytest.mark.shapes(protocol=Protocol.UDP)
 
 NO_SLOT = GROUP_SIZE
+SENT = 8
 ESTABLISHED = 1  # TCP_ESTABLISHED
 
 
@@ -114,6 +119,26 @@ def test_kernel_runs_no_program_where_none_is_attached(
     assert not {Kind.PROGRAM, Kind.HELPER} & {event.kind for event in events}
     assert (only(events, Kind.GROUP).program, only(events, Kind.GROUP).type) == (0, 0)
     assert member_of(only(events, Kind.SELECTED), group) == member
+
+
+@udp
+def test_kernel_and_socket_agree_on_a_full_queue(
+    make_group: Callable[..., ReuseportGroup],
+    delivery_to: Callable[..., Delivery],
+    shape: Shape,
+    wire: Wire,
+    watch: Watch,
+) -> None:
+    """A member that is selected and reads nothing holds what its queue took; the rest is freed as dropped."""
+    group = make_group(shape, size=2)
+    group.socket_of(1).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least that the kernel grants
+    deliver = delivery_to(group)
+    for _ in range(SENT):
+        wire.send(frames.datagram(deliver.command(1)))
+    held = len(group.collect()[1])
+    kinds = Counter(event.kind for event in watch.new_events())
+    assert 0 < held < SENT
+    assert (kinds[Kind.SELECTED], kinds[Kind.QUEUED], kinds[Kind.DROP]) == (SENT, held, SENT - held)
 
 
 @tcp

@@ -58,7 +58,12 @@ POINTS = (
         leave="on_migrated",
         since=(5, 14),
     ),
-    Point(tells="the receive queue of UDP", symbols=("__udp_enqueue_schedule_skb",), enter="on_queue"),
+    Point(
+        tells="the receive queue of UDP",
+        symbols=("__udp_enqueue_schedule_skb",),
+        enter="on_queue",
+        leave="on_queued",
+    ),
     Point(tells="the request that a SYN leaves", symbols=("inet_csk_reqsk_queue_hash_add",), enter="on_request"),
     Point(tells="the accept queue", symbols=("inet_csk_reqsk_queue_add",), enter="on_accept_queue"),
     Point(

@@ -78,6 +78,7 @@ struct state {
 	u64 map;
 	u64 key;
 	u64 listener; /* whose handshake is being completed */
+	u64 queueing; /* whose receive queue the packet is to be put on */
 	u32 accepted;
 	u32 selecting;
 	u32 migrating;
@@ -351,7 +352,24 @@ static __always_inline int about_socket(u16 kind, u64 sk)
 
 int on_queue(struct pt_regs *ctx)
 {
-	return about_socket(QUEUED, PT_REGS_PARM1(ctx));
+	struct state *s = current_state();
+
+	if (s)
+		s->queueing = PT_REGS_PARM1(ctx);
+	return 0;
+}
+
+/* A full queue refuses it. */
+int on_queued(struct pt_regs *ctx)
+{
+	struct state *s = current_state();
+
+	if (!s || !s->queueing)
+		return 0;
+	if (!(int)PT_REGS_RC(ctx))
+		about_socket(QUEUED, s->queueing);
+	s->queueing = 0;
+	return 0;
 }
 
 int on_request(struct pt_regs *ctx)
