@@ -86,14 +86,15 @@ class KernelScheduling:
         kernel = self._of(node)
         kernel.worker_collection = list(collection)
         kernel.scheduled = False
-        if not kernel.collected:
+        # The last worker of a kernel that was given up has nothing to do, and what it collects is nothing.
+        if not kernel.collected and not kernel.given_up:
             kernel.collection = list(collection)
             kernel.collected = True
 
     def schedule(self) -> None:
         """Send those workers to work that have collected and wait."""
         for kernel in self._kernels.values():
-            if kernel.worker is None or kernel.scheduled or not kernel.collected:
+            if kernel.worker is None or kernel.scheduled or not (kernel.collected or kernel.given_up):
                 continue
             if not kernel.given_up:
                 left = set(kernel.left)
