@@ -52,7 +52,7 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     holding: dict[int, tuple[str, int]] = {}
     waiting: dict[int, tuple[str, int]] = {}
-    for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
+    for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=_age):
         try:
             links = list((process / "fd").iterdir())
             who = f"{(process / 'comm').read_text().strip()}[{process.name}]"
@@ -69,6 +69,15 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     having = {inode: waiting.get(inode, holder) for inode, holder in holding.items()}
     count = Counter(who for who, _ in having.values())
     return {inode: f"{who} fd {descriptor}" if count[who] > 1 else who for inode, (who, descriptor) in having.items()}
+
+
+def _age(process: Path) -> tuple[int, int]:
+    """Return what sorts processes by when they were started (proc(5): field 22 of stat); their numbers wrap around."""
+    try:
+        started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:  # it has ended
+        started = 0
+    return started, int(process.name)
 
 
 def _waited_on(epoll: Path) -> dict[int, int]:
