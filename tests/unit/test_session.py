@@ -212,15 +212,16 @@ def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
     (here / ".bashrc").write_text(f"PATH=/usr/bin:/bin; mine=kept; PS1='ready> '; {quiet}\n")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "wb", buffering=0) as keyboard:
-        shell = subprocess.Popen(
-            [sys.executable, "-m", "vm", "shell", "./k61"],
-            cwd=here,
-            env=variables(here, COLUMNS="91", LINES="33", HOME=str(here)),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        with foreground():  # a shell cannot trap what was ignored when it began
+            shell = subprocess.Popen(
+                [sys.executable, "-m", "vm", "shell", "./k61"],
+                cwd=here,
+                env=variables(here, COLUMNS="91", LINES="33", HOME=str(here)),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
         os.close(theirs)
         try:
             read_until(ours, b"gone when you leave")
