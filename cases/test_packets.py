@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Command = Callable[..., Packet]
 
 rule = pytest.mark.rule
+ledger = pytest.mark.ledger
 plain = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY)
 udp = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY, protocol=Protocol.UDP)
 tcp = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY, protocol=Protocol.TCP)
@@ -109,6 +110,7 @@ def test_udp_length_of_zero_is_lost_over_ipv4(deliver: Delivery, command: Comman
 
 
 @rule("packet.udp-length-zero-ipv6")
+@ledger("K28")
 @udp
 @ipv6
 def test_udp_length_of_zero_is_a_jumbogram_over_ipv6(deliver: Delivery, command: Command) -> None:
