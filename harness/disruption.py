@@ -114,8 +114,9 @@ def draw(found: Sequence[Disruption], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot  # noqa: PLC0415
 
+    found = sorted(found, key=lambda each: (each.kernel, each.program))  # kernels that run at once report in turn
     labels = [f"{each.program}\n{each.kernel}" for each in found]
-    figure, (moved, spread) = pyplot.subplots(2, 1, figsize=(max(6, 1.4 * len(found)), 8), layout="constrained")
+    figure, (moved, spread) = pyplot.subplots(2, 1, figsize=(max(6, 2 * len(found)), 8), layout="constrained")
     bars = moved.bar(labels, [100 * each.others for each in found])
     moved.bar_label(bars, [f"{each.others:.2%}" for each in found])
     moved.set(ylabel="% of the other members' clients", title=f"One of {found[0].members} members leaves: who moves")
