@@ -52,7 +52,7 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     holding: dict[int, tuple[str, int]] = {}
     waiting: dict[int, tuple[str, int]] = {}
-    for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=_age):
+    for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=_started):
         try:
             links = list((process / "fd").iterdir())
             who = f"{(process / 'comm').read_text().strip()}[{process.name}]"
@@ -71,7 +71,7 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     return {inode: f"{who} fd {descriptor}" if count[who] > 1 else who for inode, (who, descriptor) in having.items()}
 
 
-def _age(process: Path) -> tuple[int, int]:
+def _started(process: Path) -> tuple[int, int]:
     """Return what sorts processes by when they were started (proc(5): field 22 of stat); their numbers wrap around."""
     try:
         started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
