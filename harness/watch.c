@@ -44,7 +44,7 @@ struct queueing {
 };
 
 BPF_HASH(traffic, struct place, struct traffic, 4096);
-BPF_HASH(drops, u32, u64, 512);
+BPF_HASH(drops, u64, u64, 512); /* by reason or, where the kernel gives none, by place */
 BPF_ARRAY(verdicts, u64, VERDICTS);
 BPF_ARRAY(watched, struct watched, 1);
 BPF_PERCPU_ARRAY(selection, struct selection, 1);
@@ -215,7 +215,7 @@ int on_drop(struct bpf_raw_tracepoint_args *ctx)
 	u16 transport = AT(u16, skb, SKB_TRANSPORT), network = AT(u16, skb, SKB_NETWORK);
 	int zero = 0;
 	struct watched *wanted = watched.lookup(&zero);
-	u32 reason = 0;
+	u64 cause = ctx->args[1];
 	u8 protocol;
 
 	if (!wanted || transport == 0xffff || transport <= network)
@@ -225,9 +225,9 @@ int on_drop(struct bpf_raw_tracepoint_args *ctx)
 	    AT(u32, AT(u64, AT(u64, skb, SKB_DEVICE), DEVICE_NET), NET_NUMBER) != wanted->netns)
 		return 0;
 #ifdef HAS_REASON
-	reason = (u32)ctx->args[2];
+	cause = (u32)ctx->args[2];
 #endif
-	count = drops.lookup_or_try_init(&reason, &none);
+	count = drops.lookup_or_try_init(&cause, &none);
 	if (count)
 		__sync_fetch_and_add(count, 1);
 	return 0;

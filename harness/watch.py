@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 import tty
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Hold all counts at one moment; members by inode, drops by reason."""
+    """Hold all counts at one moment; members by inode, drops by reason or place."""
 
     seconds: float = 0.0
     members: Mapping[int, Traffic] = field(default_factory=dict)
@@ -100,7 +101,7 @@ class Watcher:
         self._tracer = Tracer("watch.c", _POINTS, defines=("HAS_REASON",) if self._reasons else ())
         self.missing = self._tracer.missing
         self._traffic = self._tracer.map("traffic", key_size=_PLACE.size, value_size=_TRAFFIC.size)
-        self._drops = self._tracer.map("drops", key_size=4, value_size=8)
+        self._drops = self._tracer.map("drops", key_size=8, value_size=8)
         self._verdicts = self._tracer.map("verdicts", key_size=4, value_size=8)
         watched = self._tracer.map("watched", key_size=4, value_size=8)
         watched.update(_ONLY, struct.pack("=II", port, netns_inode()))
@@ -108,13 +109,21 @@ class Watcher:
     def read(self) -> Counts:
         """Return the counts since the start."""
         verdicts = [self._verdicts.lookup(struct.pack("=I", number)) for number in range(len(_VERDICTS))]
-        reasons = {struct.unpack("=I", key)[0]: struct.unpack("=Q", value)[0] for key, value in _items(self._drops)}
+        drops = Counter[str]()
+        for key, value in _items(self._drops):
+            drops[self._cause(*struct.unpack("=Q", key))] += struct.unpack("=Q", value)[0]
         return Counts(
             seconds=time.monotonic(),
             members={_PLACE.unpack(key)[1]: Traffic(*_TRAFFIC.unpack(value)) for key, value in _items(self._traffic)},
             verdicts=tuple(struct.unpack("=Q", value)[0] if value else 0 for value in verdicts),
-            drops={self._reasons.get(reason, f"reason {reason}"): count for reason, count in reasons.items()},
+            drops=drops,
         )
+
+    def _cause(self, number: int) -> str:
+        """Return the words for a reason or, where the kernel gives none, for the place that dropped."""
+        if not self._reasons:
+            return f"in {self._tracer.symbol(number)}"
+        return self._reasons.get(number, f"reason {number}")
 
     def close(self) -> None:
         """Take the counters out of the kernel."""
