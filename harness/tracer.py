@@ -73,8 +73,9 @@ class Tracer:
             self._bpf = bcc.BPF(text=text, cflags=["-w", *macros])
         except Exception as error:  # bcc raises nothing narrower
             raise NoWitnessError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
-        self._symbols = Path("/proc/kallsyms").read_bytes()
-        self.missing = tuple(self._attach(points))
+        text = Path("/proc/kallsyms").read_bytes()
+        self._symbols = Symbols(text)
+        self.missing = tuple(self._attach(points, text))
         """What the points that this kernel does not have would have told."""
 
     def map(self, name: str, *, key_size: int, value_size: int) -> Map:
@@ -83,16 +84,16 @@ class Tracer:
 
     def symbol(self, address: int) -> str:
         """Return the function of the kernel that an address lies in."""
-        return symbol_at(self._symbols, address)
+        return self._symbols.at(address)
 
     def close(self) -> None:
         """Detach from the kernel."""
         self._bpf.cleanup()
 
-    def _attach(self, points: Iterable[Point]) -> list[str]:
+    def _attach(self, points: Iterable[Point], symbols: bytes) -> list[str]:
         missing = []
         for point in points:
-            name = locate(point, self._symbols)
+            name = locate(point, symbols)
             try:
                 if name is None:
                     raise LookupError(point.symbols)
@@ -115,11 +116,19 @@ def netns_inode() -> int:
     return Path("/proc/thread-self/ns/net").stat().st_ino
 
 
-def symbol_at(symbols: bytes, address: int) -> str:
-    """Return the function that an address lies in, by the text of /proc/kallsyms."""
-    lines = _Lines(symbols)
-    place = bisect_right(lines, address, key=_address) - 1
-    return lines[place].split()[2].decode() if place >= 0 else hex(address)
+class Symbols:
+    """Name the kernel's functions, by the text of /proc/kallsyms."""
+
+    def __init__(self, text: bytes) -> None:
+        self._lines = _Lines(text)
+        self._named: dict[int, str] = {}  # a few places drop most packets
+
+    def at(self, address: int) -> str:
+        """Return the function that an address lies in."""
+        if address not in self._named:
+            place = bisect_right(self._lines, address, key=_address) - 1
+            self._named[address] = self._lines[place].split()[2].decode() if place >= 0 else hex(address)
+        return self._named[address]
 
 
 class _Lines:

@@ -13,7 +13,7 @@ from harness import points
 from harness.events import EVENTS, LOG_SIZE, SIZE, Arrival, Event, Kind, Reading, Socket, decode, in_order, read_log
 from harness.points import POINTS, Point, locate
 from harness.story import Evidence, Words, split, tell
-from harness.tracer import drop_reasons, symbol_at
+from harness.tracer import Symbols, drop_reasons
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
 _THIRD = Socket(cookie=33, inode=3)
@@ -233,7 +233,7 @@ def test_every_point_has_its_functions_in_the_tracer() -> None:
     [(0xFFFFFFFF81000100, "udp_rcv"), (0xFFFFFFFF810001FF, "udp_rcv"), (0xFFFFFFFF81000345, "udp_rcv.cold")],
 )
 def test_address_is_named_by_the_function_that_holds_it(address: int, name: str) -> None:
-    assert symbol_at(_SYMBOLS, address) == name
+    assert Symbols(_SYMBOLS).at(address) == name
 
 
 def test_drop_reasons_are_read_from_the_tracepoints_format() -> None:
