@@ -39,7 +39,6 @@ class Witness:
     def listen(self, netns: int) -> None:
         """Write down what happens in a network namespace, named by its inode, from now on; 0: nothing."""
         self._settings.update(_ONLY, struct.pack("=I", netns))
-        self.read()
 
     def read(self) -> Reading:
         """Return what was written down since the last call."""

@@ -195,8 +195,9 @@ class Watch:
         """Stop and return all that was seen."""
         from harness.names import known  # noqa: PLC0415
 
-        self._readings.append(self._witness.read())
         self._witness.listen(0)
+        # Nothing comes after it: the next watch begins with what is new.
+        self._readings.append(self._witness.read())
         return self._witness.evidence(self._readings, known())
 
 
