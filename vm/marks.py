@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Mark the begin and end of each case in the guest's kernel log, so that a splat names its case."""
+"""Mark the begin and end of each case in the guest's kernel log, so that a splat names its case.
+
+And spare the worker, whose every call is slow under emulation, what nobody sees of it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from vm.console import BEGIN, END, LONGEST_MARK
 
@@ -36,6 +41,11 @@ class Marks:
         """Close the kernel log."""
         with contextlib.suppress(OSError):
             self._log.close()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Take out the reporter that writes every case to a terminal which a guest does not have."""
+        session.config.pluginmanager.unregister(name="terminalreporter")
 
     def pytest_collection_finish(self) -> None:
         """Let the garbage collector work from here on, and on nothing that is there already."""
