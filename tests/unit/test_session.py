@@ -209,7 +209,7 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
 
 def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
     quiet = "bind 'set enable-bracketed-paste off'"
-    (here / ".bashrc").write_text(f"PATH=/usr/bin:/bin; mine=kept; PS1='ready> '; {quiet}\n")
+    (here / ".bashrc").write_text(f"PATH=/usr/bin:/bin; mine=kept; {quiet}\n")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "wb", buffering=0) as keyboard:
         with foreground():  # a shell cannot trap what was ignored when it began
@@ -225,16 +225,18 @@ def test_shell_has_a_terminal_of_this_one_s_size(here: Path) -> None:
         os.close(theirs)
         try:
             read_until(ours, b"gone when you leave")
-            keyboard.write(b"tty; stty size; echo $((6*7)); trap 'echo caught' INT\n")
+            keyboard.write(b"tty; stty size; echo $((6*7))\n")
             said = read_until(ours, b"42\r\n")
             assert b"/dev/pts/" in said
             assert b"33 91\r\n" in said
             keyboard.write(b"which python3; echo $mine$((1+1))\n")
-            # A signal between a command and the next prompt is one that bash looks at after another line.
-            said = read_until(ours, b"kept2\r\nready> ")
+            said = read_until(ours, b"kept2\r\n")
             assert f"{Path(sys.executable).parent}/python3\r\n".encode() in said
+            # Never asleep: a shell that waits, for a line or a child, may see a signal only after it.
+            keyboard.write(b"sh -c 'trap \"echo caught; exit\" INT; echo busy$((1+1)); while :; do :; done'\n")
+            read_until(ours, b"busy2\r\n")
             keyboard.write(b"\x03")
-            read_until(ours, b"caught")
+            read_until(ours, b"caught\r\n")
             keyboard.write(b"exit 5\n")
             assert shell.wait(SECONDS) == 5
         finally:
