@@ -49,7 +49,8 @@ def why_not() -> str | None:
     if headers.find(release) is None:
         return (
             f"there are no headers of {release} where bcc looks (/lib/modules/{release}/build): "
-            f"install linux-headers-{release}, or set BCC_KERNEL_SOURCE to a kernel tree"
+            "set BCC_KERNEL_SOURCE to a tree of that kernel or, if it is this machine's own, "
+            f"install linux-headers-{release}"
         )
     return None
 
