@@ -47,6 +47,7 @@ class ReuseportGroup:
         self._cookies: dict[int, int] = {}
         self._connections: list[socket.socket] = []
         self._poll = select.epoll()
+        self._ask_anew = False  # whether an heir may hold what it was not told of
         self._slots: dict[int, int] = {}
         self._foreign: dict[int, int] = {}
         self._attached = False
@@ -114,6 +115,7 @@ class ReuseportGroup:
         del self._member_of[leaving.fileno()]
         self._cookies.pop(member, None)
         leaving.close()
+        self._ask_anew = self.shape.protocol is Protocol.TCP
         # net/core/sock_reuseport.c: reuse->socks[i] = reuse->socks[reuse->num_socks - 1]
         place, last = self._members.index(member), self._members.pop()
         if last != member:
@@ -187,9 +189,8 @@ class ReuseportGroup:
 
         A member that is not in the answer was asked and holds nothing. Connections stay open until `disconnect`.
         """
-        ready = {member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None}
         # A socket is ready for a datagram whose checksum it finds wrong as it is read: then it holds nothing.
-        return {member: held for member in sorted(ready) if (held := tuple(self._take(self._sockets[member])))}
+        return {member: held for member in sorted(self._ready()) if (held := tuple(self._take(self._sockets[member])))}
 
     def collect_numbers(self, slots: Slots) -> dict[int, int]:
         """UDP: take what the members hold of a batch: the number in each datagram to the member that holds it.
@@ -197,13 +198,22 @@ class ReuseportGroup:
         Raises ValueError if a number is held twice.
         """
         received: dict[int, int] = {}
-        while ready := [member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None]:
+        while ready := self._ready():
             for member in ready:
                 numbers = slots.receive_numbers(self._sockets[member])
                 if not received.keys().isdisjoint(numbers):
                     raise ValueError(f"a datagram reached member {member} and, before, another or the same")
                 received.update(dict.fromkeys(numbers, member))
         return received
+
+    def _ready(self) -> list[int]:
+        """Return the members that have something to take."""
+        if self._ask_anew:
+            # Kernels with K14 tell an heir's epoll nothing: EPOLL_CTL_MOD has it look (fs/eventpoll.c, ep_modify).
+            for fd in self._member_of:
+                self._poll.modify(fd, select.EPOLLIN)
+            self._ask_anew = False
+        return [member for fd, _ in self._poll.poll(0) if (member := self._member_of.get(fd)) is not None]
 
     def disconnect(self) -> None:
         """Reset every connection that `collect` accepted."""
