@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 import warnings
 from bisect import bisect_right
 from pathlib import Path
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _FIELDS = _HERE / "fields.h"
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-_SLOW = ("9p", "overlay")
-_LARGE = 1 << 20
 
 
 class NoWitnessError(Exception):
@@ -169,51 +163,8 @@ def drop_reasons(text: str) -> dict[int, str]:
 
 
 def _import_bcc() -> Any:
-    _preload()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it uses is deprecated here and there; nothing for a case to fail on
         import bcc  # noqa: PLC0415  # seconds, and only where a witness is wanted
 
     return bcc
-
-
-def _preload() -> None:
-    """Bring the large libraries behind bcc into memory, where the file system would bring them page by page.
-
-    9p without a cache fetches 4 KiB a page fault: ten thousand of them, a minute and more under emulation. Read in
-    one go to a file system in memory, the same libraries are there in seconds.
-    """
-    memory = Path("/dev/shm")
-    libraries = _libraries("libbcc.so.0")
-    if not libraries or not memory.is_dir() or not _is_slow(libraries[0]):
-        return
-    large = [library for library in libraries if library.stat().st_size > _LARGE]
-    if shutil.disk_usage(memory).free < 2 * sum(library.stat().st_size for library in large):
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as directory:
-        for library in reversed(large):  # what others need comes last in ldd's list
-            copy = shutil.copy(library, directory)
-            ctypes.CDLL(copy, mode=ctypes.RTLD_GLOBAL)
-
-
-def _libraries(name: str) -> list[Path]:
-    """Return the files that the loader would map for a library, itself first."""
-    for directory in ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"):
-        library = Path(directory) / name
-        if library.exists():
-            listed = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=False).stdout
-            return [library, *(Path(path) for path in re.findall(r"=> (/\S+)", listed))]
-    return []
-
-
-def _is_slow(path: Path) -> bool:
-    """Tell whether a path lies in a file system over 9p, be it under an overlay, whose lower half cannot be seen."""
-    if "\t9p\n" not in Path("/proc/filesystems").read_text():
-        return False
-    device = path.stat().st_dev
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        major, minor = map(int, fields[2].split(":"))
-        if os.makedev(major, minor) == device:
-            return fields[fields.index("-") + 1] in _SLOW
-    return True  # an overlay may show a device of its own for a file of its lower half

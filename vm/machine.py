@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 SUBSTITUTE = "REUSEPORT_VM_COMMAND"
 PORT = "reuseport.worker"
+FILES = "reuseport.files"
+"""The tag by which a guest mounts the host's files a second time, to keep what it has read of them."""
 QEMU = "qemu-system-x86_64"
 
 BOOT_PARAMETERS = (
@@ -184,10 +186,12 @@ def start(
     progress: Callable[[str], None],
     acceleration: Acceleration | None = None,
     size: Size | None = None,
+    follow_files: bool = False,
 ) -> Machine:
     """Start a VM with `kernel`; `console` is called, in a thread of its own, with what its console says.
 
-    Raises MachineError.
+    With `follow_files` the guest sees at once what becomes of the host's files meanwhile, /usr excepted, and asks the
+    host about each of them again and again. Raises MachineError.
     """
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as until_started, contextlib.ExitStack() as unless_started:
@@ -203,7 +207,14 @@ def start(
             acceleration = acceleration or choose_acceleration(qemu, progress=progress)
             try:
                 command, kept, modules = until_started.enter_context(
-                    _qemu_command(kernel, qemu, acceleration=acceleration, size=size or Size(), port=theirs.fileno())
+                    _qemu_command(
+                        kernel,
+                        qemu,
+                        acceleration=acceleration,
+                        size=size or Size(),
+                        port=theirs.fileno(),
+                        kept="/usr" if follow_files else "/",
+                    )
                 )
             except OSError as error:
                 where = f"{tempfile.gettempdir()} (TMPDIR names another directory)"
@@ -250,7 +261,7 @@ def _headers_of(kernel: Kernel) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _qemu_command(
-    kernel: Kernel, qemu: str, *, acceleration: Acceleration, size: Size, port: int
+    kernel: Kernel, qemu: str, *, acceleration: Acceleration, size: Size, port: int, kept: str
 ) -> Iterator[tuple[list[str], list[int], str | None]]:
     """Yield QEMU's command line, the file descriptors that it names, and where the host has the modules.
 
@@ -269,9 +280,11 @@ def _qemu_command(
             "-no-reboot",
             *("-kernel", f"/proc/self/fd/{kernel_file}" if kernel_file is not None else str(kernel.image)),
             *("-initrd", f"/proc/self/fd/{initramfs_file}"),
-            *("-append", " ".join([*_boot_parameters(acceleration), *_init()])),
+            *("-append", " ".join([*_boot_parameters(acceleration), *_init(kept)])),
             *("-chardev", f"socket,id=worker,fd={port}"),
             *("-device", f"virtserialport,name={PORT},chardev=worker"),
+            *("-fsdev", "local,id=files,path=/,security_model=none,readonly=on,multidevs=remap"),
+            *("-device", f"virtio-9p-pci,fsdev=files,mount_tag={FILES}"),
         ]
         # A build tree's modules are where virtme-ng put them.
         modules = append.get("virtme_link_mods") or (str(kernel.modules) if kernel.modules else None)
@@ -338,9 +351,9 @@ def _boot_parameters(acceleration: Acceleration) -> list[str]:
     return [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
 
 
-def _init() -> list[str]:
+def _init(kept: str) -> list[str]:
     """Return the parameters that make `vm.pid1` the first process, in the Python that runs here."""
-    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT]
+    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, FILES, kept]
     for word in words:
         if any(character.isspace() for character in word):
             raise MachineError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")

@@ -6,6 +6,9 @@ installed, its coldplug ten; and a shell's every mount(8) is another program rea
 file with `python -I -S`, so it imports nothing but the standard library. It shows the host's files under a writable
 overlay whose upper half is the guest's memory: a case may write anywhere, and nothing of it survives the VM.
 
+The third argument is the directory of the host of which the guest keeps what it has read, through a 9p share that the
+second names: Python looks for each module in many places, and would ask the host about every one of them.
+
 On the virtio-serial port named by the first argument, guest and host each say one line of JSON:
 
     guest  {"release": uname -r, "cmdline": …, "notes": [what could not be mounted]}
@@ -39,6 +42,8 @@ _POWER_OFF = 0x4321FEDC
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SECONDS_TO_PROBE_THE_PORT = 60
 
+_KEEPING = "trans=virtio,version=9p2000.L,access=any,cache=loose,msize=524288"
+
 _SYSTEM = (
     # source, target, type, flags
     ("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC),
@@ -62,17 +67,28 @@ def _mount(source: str, target: str, kind: str, flags: int = 0, options: str = "
         raise OSError(number, f"{os.strerror(number)}: mount {kind} on {target}")
 
 
-def _become_writable() -> None:
-    """Put an overlay over the host's files and move the root there."""
+def _become_writable(share: str, kept: str) -> None:
+    """Put an overlay over the host's files, `kept` and all below it as the share shows them; move the root there."""
     _mount("tmpfs", "/run", "tmpfs")
-    for directory in ("upper", "work", "root"):
+    for directory in ("files", "root"):
         Path("/run", directory).mkdir()
-    # Inode numbers of the host are 64 bits wide already: xino would only warn that it has no bits left.
-    _mount("root", "/run/root", "overlay", 0, "lowerdir=/,upperdir=/run/upper,workdir=/run/work,xino=off")
+    _mount(share, "/run/files", "9p", _MS_RDONLY, _KEEPING)
+    if kept != "/":
+        _overlay("followed", "/", "/run/root")
+    _overlay("kept", f"/run/files{kept}", f"/run/root{kept}")
     os.chdir("/run/root")
     _mount(".", "/", "", _MS_MOVE)
     os.chroot(".")
     os.chdir("/")
+
+
+def _overlay(name: str, lower: str, target: str) -> None:
+    """Show the files of a directory at `target`, where they may be changed in memory."""
+    upper, work = Path("/run", f"{name}.upper"), Path("/run", f"{name}.work")
+    upper.mkdir()
+    work.mkdir()
+    # Inode numbers of the host are 64 bits wide already: xino would only warn that it has no bits left.
+    _mount(name, target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work},xino=off")
 
 
 def _mount_system() -> list[str]:
@@ -158,7 +174,7 @@ def main() -> None:
     """Set the guest up, run the worker in a child, and power off when it ends."""
     notes = []
     try:
-        _become_writable()
+        _become_writable(*sys.argv[2:])
     except OSError as error:
         notes.append(f"{error}: the guest's files are read-only")
     notes += _mount_system()

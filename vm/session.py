@@ -69,7 +69,7 @@ def _run(
 ) -> int:
     said = bytearray()
     try:
-        vm = _boot(kernel, command, acceleration, said)
+        vm = _boot(kernel, command, acceleration, said, follow_files=exchange is _be_the_terminal)
     except machine.MachineError as error:
         print(f"{console.tail(_text(said))}\nerror: {error}", file=sys.stderr)
         return EXIT_STATUS[Verdict.INFRASTRUCTURE]
@@ -84,10 +84,14 @@ def _run(
     return EXIT_STATUS[Verdict.LOST_OR_HUNG]
 
 
-def _boot(kernel: Kernel, command: list[str], acceleration: Acceleration | None, said: bytearray) -> Machine:
+def _boot(
+    kernel: Kernel, command: list[str], acceleration: Acceleration | None, said: bytearray, *, follow_files: bool
+) -> Machine:
     deadline = time.monotonic() + _SECONDS_TO_BOOT
     with progress_on(sys.stderr) as progress:
-        vm = machine.start(kernel, console=said.extend, progress=progress, acceleration=acceleration)
+        vm = machine.start(
+            kernel, console=said.extend, progress=progress, acceleration=acceleration, follow_files=follow_files
+        )
         try:
             progress(f"booting {kernel.release}")
             vm.greet(
