@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
+import sys
 from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+BPF_F_MMAPABLE = 1 << 10
 
 MAP_TYPE = {
     "hash": 1,
@@ -75,6 +78,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__type": (c_int, [c_void_p]),
     "bpf_map__key_size": (c_uint32, [c_void_p]),
     "bpf_map__value_size": (c_uint32, [c_void_p]),
+    "bpf_map__max_entries": (c_uint32, [c_void_p]),
+    "bpf_map__map_flags": (c_uint32, [c_void_p]),
+    "bpf_map__set_map_flags": (c_int, [c_void_p, c_uint32]),
     "bpf_map__set_inner_map_fd": (c_int, [c_void_p, c_int]),
     "bpf_map__set_type": (c_int, [c_void_p, c_int]),
     "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
@@ -119,16 +125,28 @@ def _check(result: int, what: str) -> int:
 
 
 class Map:
-    """Reach a BPF map by its file descriptor; keys and values are bytes of the map's own sizes."""
+    """Reach a BPF map by its file descriptor; keys and values are bytes of the map's own sizes.
 
-    def __init__(self, fd: int, *, name: str, key_size: int, value_size: int, owned: bool = False) -> None:
+    `mapped` is the number of entries of an array that was created with BPF_F_MMAPABLE, 0 for any other map: what is
+    read and written of it lies in this process's memory then, and no system call is needed.
+    """
+
+    def __init__(
+        self, fd: int, *, name: str, key_size: int, value_size: int, mapped: int = 0, owned: bool = False
+    ) -> None:
         self.fd, self.name, self.key_size, self.value_size = fd, name, key_size, value_size
-        self._owned = owned
+        self._mapped, self._owned = mapped, owned
+        # kernel/bpf/arraymap.c: elem_size = round_up(attr->value_size, 8)
+        self._stride = (value_size + 7) & ~7
+        self._memory: mmap.mmap | None = None
         self._value = ctypes.create_string_buffer(max(value_size, 8))
         self._key = ctypes.create_string_buffer(max(key_size, 8))
 
     def lookup(self, key: bytes) -> bytes | None:
         """Return the value, or None if there is none; BpfError for any other refusal."""
+        if self._mapped:
+            start = self._start(key)
+            return None if start is None else self.memory[start : start + self.value_size]
         result = _library().bpf_map_lookup_elem(self.fd, key, self._value)
         if result == -errno.ENOENT:
             return None
@@ -137,7 +155,22 @@ class Map:
 
     def update(self, key: bytes, value: bytes, *, flags: int = BPF_ANY) -> None:
         """Store the value; BpfError carries the kernel's errno."""
+        if self._mapped and flags == BPF_ANY and (start := self._start(key)) is not None:
+            self.memory[start : start + self.value_size] = value
+            return
         self._check(_library().bpf_map_update_elem(self.fd, key, value, flags), "update")
+
+    @property
+    def memory(self) -> mmap.mmap:
+        """Return an array's entries where they lie; OSError unless it was created with BPF_F_MMAPABLE."""
+        if self._memory is None:
+            self._memory = mmap.mmap(self.fd, self._mapped * self._stride)
+        return self._memory
+
+    def _start(self, key: bytes) -> int | None:
+        """Return where an array's entry begins, None if it has no such entry."""
+        index = int.from_bytes(key, sys.byteorder)
+        return index * self._stride if index < self._mapped else None
 
     def delete(self, key: bytes) -> None:
         """Remove the key; BpfError carries the kernel's errno."""
@@ -152,7 +185,10 @@ class Map:
         return self._key.raw[: self.key_size]
 
     def close(self) -> None:
-        """Close the file descriptor if this object opened it."""
+        """Let go of the map's memory, and close the file descriptor if this object opened it."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
         if self._owned:
             os.close(self.fd)
             self._owned = False
@@ -160,6 +196,16 @@ class Map:
     def _check(self, result: int, action: str) -> None:
         if result < 0:
             raise BpfError(-result, f"{action} in map {self.name}")
+
+
+@cache
+def arrays_can_be_mapped() -> bool:
+    """Tell whether the kernel shares an array's memory (fc9702273e2e, 5.5)."""
+    try:
+        create_map("array", max_entries=1, flags=BPF_F_MMAPABLE).close()
+    except BpfError:
+        return False
+    return True
 
 
 class _MapOptions(ctypes.Structure):
@@ -248,6 +294,8 @@ class Object:
             self._object = _library().bpf_object__open_file(os.fsencode(path), None)
             if not self._object:
                 raise BpfError(ctypes.get_errno(), f"open {path.name}", "".join(log))
+        self._mapped: dict[str, int] = {}
+        self._maps: dict[str, Map] = {}
 
     def __enter__(self) -> Object:
         return self
@@ -273,31 +321,44 @@ class Object:
             _check(_library().bpf_program__set_expected_attach_type(program, attach_type), "attach type")
 
     def load(self) -> None:
-        """Create the maps and load the programs; BpfError holds the verifier's whole log."""
+        """Create the maps, arrays in shared memory where the kernel can, and load the programs.
+
+        BpfError holds the verifier's whole log.
+        """
+        if arrays_can_be_mapped():
+            self._share_arrays()
         with _logged():
             _check(_library().bpf_object__load(self._object), f"load {self.path.name}")
 
+    def _share_arrays(self) -> None:
+        library = _library()
+        for name, current in self._each_map():
+            if library.bpf_map__type(current) == MAP_TYPE["array"]:
+                flags = library.bpf_map__map_flags(current) | BPF_F_MMAPABLE
+                _check(library.bpf_map__set_map_flags(current, flags), f"flags of {name}")
+                self._mapped[name] = library.bpf_map__max_entries(current)
+
     def maps(self) -> dict[str, Map]:
-        """Return the loaded object's maps by name."""
-        library, found, current = _library(), {}, None
-        while current := library.bpf_object__next_map(self._object, current):
-            name = library.bpf_map__name(current).decode()
-            found[name] = Map(
-                library.bpf_map__fd(current),
-                name=name,
-                key_size=library.bpf_map__key_size(current),
-                value_size=library.bpf_map__value_size(current),
-            )
-        return found
+        """Return the loaded object's maps by name; they end with it."""
+        library = _library()
+        if not self._maps:
+            self._maps = {
+                name: Map(
+                    library.bpf_map__fd(current),
+                    name=name,
+                    key_size=library.bpf_map__key_size(current),
+                    value_size=library.bpf_map__value_size(current),
+                    mapped=self._mapped.get(name, 0),
+                )
+                for name, current in self._each_map()
+            }
+        return self._maps
 
     def map_kinds(self) -> dict[str, str]:
         """Return what kind of map each one is, a key of `MAP_TYPE` or a number."""
-        library, found, current = _library(), {}, None
         names = {number: name for name, number in MAP_TYPE.items()}
-        while current := library.bpf_object__next_map(self._object, current):
-            number = library.bpf_map__type(current)
-            found[library.bpf_map__name(current).decode()] = names.get(number, str(number))
-        return found
+        numbers = {name: _library().bpf_map__type(current) for name, current in self._each_map()}
+        return {name: names.get(number, str(number)) for name, number in numbers.items()}
 
     def program_fds(self) -> dict[str, int]:
         """Return the loaded programs' file descriptors by name."""
@@ -309,6 +370,8 @@ class Object:
 
     def close(self) -> None:
         """Unload what nothing else holds and free the object; a second call does nothing."""
+        for each in self._maps.values():
+            each.close()
         if self._object:
             _library().bpf_object__close(self._object)
             self._object = None
@@ -318,6 +381,11 @@ class Object:
         if not found:
             raise BpfError(errno.ENOENT, f"map {name} of {self.path.name}")
         return int(found)
+
+    def _each_map(self) -> Iterator[tuple[str, int]]:
+        current = None
+        while current := _library().bpf_object__next_map(self._object, current):
+            yield _library().bpf_map__name(current).decode(), current
 
     def _programs(self) -> Iterator[int]:
         current = None
