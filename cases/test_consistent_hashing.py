@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ def clients(deliver: Delivery, count: int = CLIENTS) -> tuple[Packet, ...]:
 
 @lru_cache(maxsize=1)
 def _from_each_port(first: Packet, count: int) -> tuple[Packet, ...]:
-    return tuple(replace(first, source_port=first.source_port + number) for number in range(count))
+    return first.from_each_port(range(first.source_port, first.source_port + count))
 
 
 def load_table(group: ReuseportGroup, weights: Mapping[int, int]) -> None:

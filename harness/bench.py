@@ -183,7 +183,8 @@ class Bench:
                 self.connect(batch)
             for number, port, data in self._read():
                 held.setdefault(port, []).append((number, data))
-        strangers = {port: found for port, found in held.items() if port not in {each.source_port for each in packets}}
+        ours = {packet.source_port for packet in packets}
+        strangers = {port: found for port, found in held.items() if port not in ours}
         assert not strangers, f"something else arrived: {strangers}"
         return [_only(packet, held[packet.source_port]) for packet in packets]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.abi import Result
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from harness.packets import Packet
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """Hold what one run of a program may see; addresses and ports are those of `packet`.
+class View(NamedTuple):
+    """Hold what one run of a program may see; addresses and ports are those of `packet`. A batch makes thousands.
 
     `payload` is that of the segment at hand: the SYN's, or under SYN cookies the ACK's on the second run.
     """

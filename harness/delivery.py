@@ -211,9 +211,7 @@ def _numbered(packets: Sequence[Packet]) -> list[bytes]:
     for known, data in _batches:
         if known is packets:
             return data
-    data = [
-        frame for number, packet in enumerate(packets) for frame in frames.datagram(packet, payload=NUMBER.pack(number))
-    ]
+    data = frames.datagrams(packets, [NUMBER.pack(number) for number in range(len(packets))])
     _batches.append((packets, data))
     return data
 

@@ -25,6 +25,8 @@ from harness.model import SYN_SEQUENCE
 from harness.oddity import internet_checksum, make_odd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.packets import Packet
 
 SERVER_MAC = "02:00:00:00:00:01"
@@ -48,11 +50,34 @@ class _Form:
     checksum_at: int
 
 
-def datagram(packet: Packet, *, payload: bytes | None = None) -> list[bytes]:
-    """Return the frames of a UDP packet, one for each fragment, in order; with another payload if one is given."""
-    payload = packet.payload if payload is None else payload
+def datagram(packet: Packet) -> list[bytes]:
+    """Return the frames of a UDP packet, one for each fragment, in order."""
+    payload = packet.payload
     form = _form(packet.family, Protocol.UDP, packet.destination_port, len(payload), packet.fragments, 0)
     return make_odd(packet, _fill(packet, form, struct.pack("!H", packet.source_port), payload))
+
+
+def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[bytes]:
+    """Return the one frame of each of many UDP packets, given payloads of one even length.
+
+    They differ in where they come from and in the payload. Raises ValueError if they go in fragments.
+    """
+    first, length = packets[0], len(payloads[0])
+    form = _form(first.family, Protocol.UDP, first.destination_port, length, first.fragments, 0)
+    size, usual = len(form.transport), _sum(packed(first.family.peer))
+    words, header = struct.Struct(f"!{length // 2}H"), struct.Struct("!HHHH")
+    begins: dict[str, tuple[bytes, int]] = {}  # by source: the frame before its UDP header, and what it adds to the sum
+    made = []
+    for packet, payload in zip(packets, payloads, strict=True):
+        port, source = packet.source_port, packet.source
+        if source not in begins:
+            (frame,) = _fill(packet, form, b"", payload)
+            beyond = form.pseudo_header + _sum(packed(source)) - usual + first.destination_port + size
+            begins[source] = frame[: len(frame) - size], beyond
+        begin, beyond = begins[source]
+        checksum = ~_fold(beyond + port + sum(words.unpack(payload))) & 0xFFFF or 0xFFFF
+        made.append(begin + header.pack(port, first.destination_port, size, checksum) + payload)
+    return made
 
 
 def syn(packet: Packet) -> list[bytes]:

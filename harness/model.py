@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.abi import NO_OVERRIDE, Context
 from harness.decision import Decision, View
@@ -29,8 +29,7 @@ def reciprocal_scale(value: int, ends: int) -> int:
     return (value * ends) >> 32
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(NamedTuple):
     """Hold one run of the program and where its verdict leads."""
 
     decision: Decision | None

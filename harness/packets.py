@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from harness.layout import GROUP_PORT, Family, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.oddity import Oddity
 
 TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
@@ -85,3 +87,13 @@ class Packet:
                 else f"then an ACK with {self.ack_payload.hex(' ') or 'no data'}"
             )
         return ", ".join(words)
+
+    def from_each_port(self, ports: Iterable[int]) -> tuple[Packet, ...]:
+        """Return the packet once for each source port."""
+        made = []
+        for port in ports:
+            # Past __init__, which for a frozen class takes ten times as long; all fields but one are checked already.
+            packet = object.__new__(Packet)
+            packet.__dict__.update(self.__dict__, source_port=port)
+            made.append(packet)
+        return tuple(made)

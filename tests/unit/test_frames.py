@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,32 @@ def test_datagram_is_what_scapy_builds(family: Family, source_port: int, destina
     udp = network(family, frame)[UDP]
     assert (udp.sport, udp.dport, bytes(udp.payload)) == (source_port, destination_port, payload)
     assert udp.len == packet.transport_length
+
+
+@given(
+    family=families,
+    sources=st.lists(st.tuples(ports, st.sampled_from(["192.0.2.9", "198.51.100.7", None])), min_size=1),
+    data=st.data(),
+)
+def test_many_datagrams_are_what_each_would_be(
+    family: Family, sources: list[tuple[int, str | None]], data: st.DataObject
+) -> None:
+    if family is Family.IPV6:
+        sources = [(port, address and "2001:db8::" + address.rpartition(".")[2]) for port, address in sources]
+    length = 2 * data.draw(st.integers(0, 8))
+    carried = [data.draw(st.binary(min_size=length, max_size=length)) for _ in sources]
+    packets = [
+        Packet(protocol=Protocol.UDP, family=family, source_port=port, source_address=address, payload=payload)
+        for (port, address), payload in zip(sources, carried, strict=True)
+    ]
+    alone = [frame for packet in packets for frame in frames.datagram(packet)]
+    assert frames.datagrams([replace(packet, payload=b"another") for packet in packets], carried) == alone
+
+
+def test_datagrams_in_fragments_are_refused() -> None:
+    packet = Packet(protocol=Protocol.UDP, family=Family.IPV4, source_port=1, fragments=(8,))
+    with pytest.raises(ValueError, match="too many"):
+        frames.datagrams([packet], [bytes(16)])
 
 
 @given(family=families, source_port=ports, payload=payloads)
