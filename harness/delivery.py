@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from scapy.layers.l2 import Ether
-from scapy.utils import hexdump
-
 from harness import frames
 from harness.abi import Result, pack_command
 from harness.batch import NUMBER, Slots
+from harness.layers import Ether, hexdump
 from harness.layout import Protocol
 from harness.model import SYN_SEQUENCE, destination, expect
 from harness.packets import Packet
@@ -140,7 +138,8 @@ class Delivery:
         self._group.disconnect()
         resets = [frame for packet in self._unfinished for frame in frames.reset(packet, sequence=SYN_SEQUENCE + 1)]
         self._unfinished.clear()
-        self._wire.send(resets)
+        if self.shape.protocol is Protocol.TCP:
+            self._wire.send(resets)
         # A reset that no connection waits for runs the program too.
         self._group.program.new_results()
 

@@ -14,12 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
-
 from harness.addresses import packed
+from harness.layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment, Raw
 from harness.layout import Family, Protocol
 from harness.model import SYN_SEQUENCE
 from harness.oddity import internet_checksum, make_odd

@@ -52,6 +52,7 @@ class ReuseportGroup:
         self._foreign: dict[int, int] = {}
         self._attached = False
         self._inner_present = not program.variant.outer_by_port
+        self._slots_known = False  # whether the inner map was looked at since anything could change it
         try:
             for member in range(size):
                 self.join(member)
@@ -90,6 +91,7 @@ class ReuseportGroup:
 
     def socket_of(self, member: int) -> socket.socket:
         """Return a member's socket, for what this class has no word for."""
+        self._slots_known = False
         return self._sockets[member]
 
     def join(self, member: int) -> None:
@@ -110,6 +112,7 @@ class ReuseportGroup:
 
     def leave(self, member: int) -> None:
         """Close a member: its slots empty themselves, and the group's last member takes its place in the order."""
+        self._slots_known = False
         leaving = self._sockets.pop(member)
         self._poll.unregister(leaving.fileno())
         del self._member_of[leaving.fileno()]
@@ -125,6 +128,7 @@ class ReuseportGroup:
     def replace_program(self, program: Program) -> None:
         """Attach another program in the place of the one that there is; its slots are as yet empty."""
         self.program, self.inner, self._slots = program, program.inner_for_group(), {}
+        self._slots_known = False
         self._inner_present = not program.variant.outer_by_port
         self.attach()
 
@@ -140,22 +144,26 @@ class ReuseportGroup:
 
     def vacate(self, index: int) -> None:
         """Empty one slot of the inner map; the member stays in the group."""
+        self._slots_known = False
         self._inner.delete(self._key(index))
         del self._slots[index]
 
     def occupy(self, index: int, member: int) -> None:
         """Put a member into an empty slot of the inner map."""
+        self._slots_known = False
         value = struct.pack("=Q", self._sockets[member].fileno())
         self._inner.update(self._key(index), value, flags=BPF_NOEXIST)
         self._slots[index] = member
 
     def admit(self, index: int, foreign: socket.socket, *, error: int) -> None:
         """Put a socket of another group into an empty slot: the helper has to answer the error (-errno) for it."""
+        self._slots_known = False
         self._inner.update(self._key(index), struct.pack("=Q", foreign.fileno()), flags=BPF_NOEXIST)
         self._foreign[index] = error
 
     def withdraw_inner_map(self) -> None:
         """Leave the outer map without the inner one."""
+        self._slots_known = False
         self.program.withdraw_inner(key=self._outer_key)
         self._inner_present = False
 
@@ -242,11 +250,13 @@ class ReuseportGroup:
             self._restore_slots()
 
     def _restore_slots(self) -> None:
+        if "tmp_index_ovr_map" in self.program.maps:
+            self.program.override = NO_OVERRIDE
+        if self._slots_known:
+            return
         if not self._inner_present:
             self.program.present_inner(self._inner, key=self._outer_key)
             self._inner_present = True
-        if "tmp_index_ovr_map" in self.program.maps:
-            self.program.override = NO_OVERRIDE
         for index in list(self._foreign):
             self._inner.delete(self._key(index))
             del self._foreign[index]
@@ -259,6 +269,7 @@ class ReuseportGroup:
         expected = {member: self.cookie(member) for member in self._members}
         if (found := self.inner_map_cookies()) != expected:
             raise RuntimeError(f"the inner map holds cookies {found} where it should hold {expected}")
+        self._slots_known = True
 
     def _key(self, index: int) -> bytes:
         return index.to_bytes(self._inner.key_size, sys.byteorder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,15 @@ class Marks:
         """Take out the reporter that writes every case to a terminal which a guest does not have."""
         session.config.pluginmanager.unregister(name="terminalreporter")
 
-    def pytest_collection_finish(self) -> None:
-        """Let the garbage collector work from here on, and on nothing that is there already."""
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Prepare for thousands of cases in a row."""
+        _locate_at_once(session.items)
+        if not any("caplog" in getattr(item, "fixturenames", ()) for item in session.items):
+            # Three handlers that come and go three times a case, for what nobody here logs.
+            session.config.pluginmanager.unregister(name="logging-plugin")
+        # pytest asks six times a case which conftest.py files are for it.
+        session.gethookproxy = lru_cache(maxsize=None)(session.gethookproxy)  # type: ignore[assignment,method-assign]
+        # The garbage collector works from here on, and on nothing that is there already.
         gc.freeze()
         gc.enable()
 
@@ -64,6 +71,17 @@ class Marks:
         # A kernel log that takes nothing is found out when the console is scanned.
         with contextlib.suppress(OSError):
             self._log.write(f"{_NOTICE}{mark}{nodeid[:LONGEST_MARK]}\n".encode())
+
+
+def _locate_at_once(items: list[pytest.Item]) -> None:
+    """Tell items of one function where they are, which each would ask the file system for."""
+    first: dict[tuple[object, str], pytest.Item] = {}
+    for item in items:
+        if isinstance(item, pytest.Function):
+            known = first.setdefault((item.parent, item.originalname), item)
+            file, line, name = known.location
+            # A cached property, which looks here first.
+            vars(item)["location"] = file, line, name.removesuffix(known.name) + item.name
 
 
 def marks_here() -> Marks | None:
