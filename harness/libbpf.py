@@ -51,15 +51,16 @@ class LibbpfMissingError(RuntimeError):
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _log: list[str] = []
+_line = ctypes.create_string_buffer(1 << 20)
+"""Where libbpf's words are put together: a verifier's log is one of its lines."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _keep(level: int, template: bytes, arguments: int) -> int:
     if level >= 2:  # LIBBPF_DEBUG is the whole life story of every object, eighty lines of it
         return 0
-    buffer = ctypes.create_string_buffer(1 << 20)
-    _libc.vsnprintf(buffer, c_size_t(len(buffer)), template, c_void_p(arguments))
-    _log.append(buffer.value.decode(errors="replace"))
+    _libc.vsnprintf(_line, c_size_t(len(_line)), template, c_void_p(arguments))
+    _log.append(_line.value.decode(errors="replace"))
     return 0
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from execnet.gateway_base import Channel
 
 from vm.console import BEGIN, END, LONGEST_MARK
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from io import FileIO
+    from typing import TextIO
 
 KMSG = "REUSEPORT_KMSG"
 """The environment variable in which `vm.pid1` names the kernel log; without it there is no VM around."""
@@ -26,11 +30,33 @@ KMSG = "REUSEPORT_KMSG"
 _NOTICE = "<5>"
 
 
+class _Outgoing:
+    """Stand in for the file that execnet writes to, and flushes after each of the six messages of a case.
+
+    Each flush is a system call, an exit to QEMU and a turn of the processes on the host. What is held leaves when the
+    buffer is full, or with the first message after the case.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.held = False
+
+    def flush(self) -> None:
+        """Pass on what was written, unless it is to wait."""
+        if not self.held:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class Marks:
     """A plugin for the worker in a VM."""
 
     def __init__(self, kmsg: Path) -> None:
         self._kmsg = kmsg
+        self._outgoing = _Outgoing(sys.stdout)
 
     @cached_property
     def _log(self) -> FileIO:
@@ -46,6 +72,10 @@ class Marks:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Take out the reporter that writes every case to a terminal which a guest does not have."""
         session.config.pluginmanager.unregister(name="terminalreporter")
+        for plugin in session.config.pluginmanager.get_plugins():
+            if isinstance(getattr(plugin, "channel", None), Channel):
+                port = plugin.channel.gateway._io
+                port.outfile = self._outgoing = _Outgoing(port.outfile)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Prepare for thousands of cases in a row."""
@@ -58,6 +88,15 @@ class Marks:
         # The garbage collector works from here on, and on nothing that is there already.
         gc.freeze()
         gc.enable()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Let the messages of a case leave together, with the one that says that it is complete."""
+        self._outgoing.held = True
+        try:
+            return (yield)
+        finally:
+            self._outgoing.held = False
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say that a case begins."""
