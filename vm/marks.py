@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest import compat, fixtures
 from execnet.gateway_base import Channel
 
 from vm.console import BEGIN, END, LONGEST_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from io import FileIO
     from typing import TextIO
 
@@ -85,6 +86,7 @@ class Marks:
             session.config.pluginmanager.unregister(name="logging-plugin")
         # pytest asks six times a case which conftest.py files are for it.
         session.gethookproxy = lru_cache(maxsize=None)(session.gethookproxy)  # type: ignore[assignment,method-assign]
+        _know_the_request()
         # The garbage collector works from here on, and on nothing that is there already.
         gc.freeze()
         gc.enable()
@@ -121,6 +123,16 @@ def _locate_at_once(items: list[pytest.Item]) -> None:
             file, line, name = known.location
             # A cached property, which looks here first.
             vars(item)["location"] = file, line, name.removesuffix(known.name) + item.name
+
+
+def _know_the_request() -> None:
+    """Spare pytest the inspection of `lambda: request`, a new one for each of the three fixtures that a case asks."""
+    inspect = compat.getfuncargnames
+
+    def argument_names(function: Callable[..., object], *, name: str = "", cls: type | None = None) -> tuple[str, ...]:
+        return () if name == "request" else inspect(function, name=name, cls=cls)
+
+    vars(fixtures)["getfuncargnames"] = argument_names
 
 
 def marks_here() -> Marks | None:
