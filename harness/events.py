@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from mmap import mmap
 
 EVENTS = 2048
 """Events that the log of one CPU holds before it writes over the oldest; a power of two."""
@@ -150,11 +151,14 @@ def drop_in(record: bytes) -> tuple[int, int] | None:
     return address, reason
 
 
-def read_log(log: bytes, since: int) -> tuple[list[bytes], int, int]:
-    """Return the records of one CPU's log after its `since`-th, how many were lost, and how many it now counts."""
-    (count,) = struct.unpack_from("=Q", log)
+def read_log(log: bytes | mmap, at: int, since: int) -> tuple[list[bytes], int, int]:
+    """Return the records of one CPU's log after its `since`-th, how many were lost, and how many it now counts.
+
+    `at` is where the log begins in the memory given.
+    """
+    (count,) = struct.unpack_from("=Q", log, at)
     first = max(since, count - EVENTS)
-    starts = (8 + (number % EVENTS) * SIZE for number in range(first, count))
+    starts = (at + 8 + (number % EVENTS) * SIZE for number in range(first, count))
     return [log[start : start + SIZE] for start in starts], first - since, count
 
 

@@ -168,6 +168,17 @@ class Map:
             self._memory = mmap.mmap(self.fd, self._mapped * self._stride)
         return self._memory
 
+    def find(self, key: bytes) -> tuple[bytes | mmap.mmap, int] | None:
+        """Return memory that holds the value and where it begins there, None if there is none.
+
+        It is the map's own memory where that is mapped: what is large need not be copied to look at a part of it.
+        """
+        if self._mapped:
+            start = self._start(key)
+            return None if start is None else (self.memory, start)
+        value = self.lookup(key)
+        return None if value is None else (value, 0)
+
     def _start(self, key: bytes) -> int | None:
         """Return where an array's entry begins, None if it has no such entry."""
         index = int.from_bytes(key, sys.byteorder)

@@ -73,9 +73,10 @@ class Tracer:
         self.missing = tuple(self._attach(points, text))
         """What the points that this kernel does not have would have told."""
 
-    def map(self, name: str, *, key_size: int, value_size: int) -> Map:
-        """Return a map of the program."""
-        return Map(self._bpf[name.encode()].map_fd, name=name, key_size=key_size, value_size=value_size)
+    def map(self, name: str, *, key_size: int, value_size: int, mapped: int = 0) -> Map:
+        """Return a map of the program; `mapped` as for `Map`."""
+        fd = self._bpf[name.encode()].map_fd
+        return Map(fd, name=name, key_size=key_size, value_size=value_size, mapped=mapped)
 
     def symbol(self, address: int) -> str:
         """Return the function of the kernel that an address lies in."""

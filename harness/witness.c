@@ -6,8 +6,8 @@
  * harness/points.py says which function of the kernel each probe below belongs to, harness/events.py is the Python side
  * of struct event, harness/story.py makes sentences of it.
  *
- * The log is one array element a CPU, not a ring buffer: a kernel of 5.3 has no ring buffer, and reading an element is
- * one system call where a perf buffer costs a Python call an event, which emulation makes dear.
+ * The log is one array element a CPU, not a ring buffer: a kernel of 5.3 has no ring buffer, and an element is read
+ * where it lies, or by one system call, where a perf buffer costs a Python call an event, which emulation makes dear.
  */
 /* harness/fields.h stands before this text: AT() and the offsets. */
 
@@ -84,7 +84,7 @@ struct state {
 	u32 migrating;
 };
 
-BPF_ARRAY(logs, struct opaque_log, LOG_CPUS);
+BPF_F_TABLE("array", int, struct opaque_log, logs, LOG_CPUS, LOG_FLAGS);
 BPF_ARRAY(settings, struct settings, 1);
 BPF_PERCPU_ARRAY(state, struct state, 1);
 

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from harness.events import EVENTS, LOG_SIZE, Reading, read_log
+from harness.libbpf import BPF_F_MMAPABLE, arrays_can_be_mapped
 from harness.points import POINTS
 from harness.story import Evidence
 from harness.tracer import NoWitnessError, Tracer, kernel_drop_reasons
@@ -30,8 +31,10 @@ class Witness:
     def __init__(self) -> None:
         self._cpus = os.cpu_count() or 1
         sizes = (f"LOG_CPUS={self._cpus}", f"LOG_EVENTS={EVENTS}", f"LOG_SIZE={LOG_SIZE}")
-        self._tracer = Tracer("witness.c", POINTS, defines=sizes)
-        self._log = self._tracer.map("logs", key_size=4, value_size=LOG_SIZE)
+        mapped = arrays_can_be_mapped()
+        flags = f"LOG_FLAGS={BPF_F_MMAPABLE if mapped else 0}"
+        self._tracer = Tracer("witness.c", POINTS, defines=(*sizes, flags))
+        self._log = self._tracer.map("logs", key_size=4, value_size=LOG_SIZE, mapped=self._cpus if mapped else 0)
         self._settings = self._tracer.map("settings", key_size=4, value_size=4)
         self._counts = [0] * self._cpus
         self._reasons = kernel_drop_reasons()
@@ -44,9 +47,9 @@ class Witness:
         """Return what was written down since the last call."""
         records, lost = [], 0
         for cpu in range(self._cpus):
-            log = self._log.lookup(struct.pack("=I", cpu))
-            assert log is not None, "log is an array: it has every key"
-            new, over, self._counts[cpu] = read_log(log, self._counts[cpu])
+            found = self._log.find(struct.pack("=I", cpu))
+            assert found is not None, "log is an array: it has every key"
+            new, over, self._counts[cpu] = read_log(*found, self._counts[cpu])
             records += new
             lost += over
         return Reading(records=tuple(records), lost=lost)

@@ -175,7 +175,7 @@ def test_log_is_read_from_where_it_was_left_and_overruns_are_counted(count: int,
     for number in range(count):
         start = 8 + number % EVENTS * SIZE
         log[start : start + SIZE] = record(Kind.QUEUED, number)
-    records, lost, now = read_log(bytes(log), since)
+    records, lost, now = read_log(bytes(7) + bytes(log), 7, since)
     assert [event.value for event in in_order(records)] == list(range(first, count))
     assert (lost, now) == (first - since, count)
 
