@@ -109,7 +109,7 @@ class Tracer:
 
 def netns_inode() -> int:
     """Return the inode of the calling thread's network namespace, which names it in the kernel."""
-    return Path("/proc/thread-self/ns/net").stat().st_ino
+    return os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116  # twice as fast, and asked once a case
 
 
 class Symbols:

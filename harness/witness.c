@@ -84,8 +84,8 @@ struct state {
 	u32 migrating;
 };
 
-BPF_F_TABLE("array", int, struct opaque_log, logs, LOG_CPUS, LOG_FLAGS);
-BPF_ARRAY(settings, struct settings, 1);
+BPF_F_TABLE("array", int, struct opaque_log, logs, LOG_CPUS, ARRAY_FLAGS);
+BPF_F_TABLE("array", int, struct settings, settings, 1, ARRAY_FLAGS);
 BPF_PERCPU_ARRAY(state, struct state, 1);
 
 static __always_inline struct state *current_state(void)

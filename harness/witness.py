@@ -32,10 +32,10 @@ class Witness:
         self._cpus = os.cpu_count() or 1
         sizes = (f"LOG_CPUS={self._cpus}", f"LOG_EVENTS={EVENTS}", f"LOG_SIZE={LOG_SIZE}")
         mapped = arrays_can_be_mapped()
-        flags = f"LOG_FLAGS={BPF_F_MMAPABLE if mapped else 0}"
+        flags = f"ARRAY_FLAGS={BPF_F_MMAPABLE if mapped else 0}"
         self._tracer = Tracer("witness.c", POINTS, defines=(*sizes, flags))
         self._log = self._tracer.map("logs", key_size=4, value_size=LOG_SIZE, mapped=self._cpus if mapped else 0)
-        self._settings = self._tracer.map("settings", key_size=4, value_size=4)
+        self._settings = self._tracer.map("settings", key_size=4, value_size=4, mapped=int(mapped))
         self._counts = [0] * self._cpus
         self._reasons = kernel_drop_reasons()
 
