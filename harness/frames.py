@@ -56,8 +56,10 @@ def datagram(packet: Packet) -> list[bytes]:
 def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[bytes]:
     """Return the one frame of each of many UDP packets, given payloads of one even length.
 
-    They differ in where they come from and in the payload. Raises ValueError if they go in fragments.
+    They differ in where they come from and in the payload. Raises ValueError if they go in fragments or are odd.
     """
+    if any(packet.odd is not None for packet in packets):
+        raise ValueError("odd packets are made one by one")
     first, length = packets[0], len(payloads[0])
     form = _form(first.family, Protocol.UDP, first.destination_port, length, first.fragments, 0)
     size, usual = len(form.transport), _sum(packed(first.family.peer))

@@ -147,7 +147,7 @@ class Map:
         """Return the value, or None if there is none; BpfError for any other refusal."""
         if self._mapped:
             start = self._start(key)
-            return None if start is None else self.memory[start : start + self.value_size]
+            return None if start is None else self._entries[start : start + self.value_size]
         result = _library().bpf_map_lookup_elem(self.fd, key, self._value)
         if result == -errno.ENOENT:
             return None
@@ -157,12 +157,12 @@ class Map:
     def update(self, key: bytes, value: bytes, *, flags: int = BPF_ANY) -> None:
         """Store the value; BpfError carries the kernel's errno."""
         if self._mapped and flags == BPF_ANY and (start := self._start(key)) is not None:
-            self.memory[start : start + self.value_size] = value
+            self._entries[start : start + self.value_size] = value
             return
         self._check(_library().bpf_map_update_elem(self.fd, key, value, flags), "update")
 
     @property
-    def memory(self) -> mmap.mmap:
+    def _entries(self) -> mmap.mmap:
         """Return an array's entries where they lie; OSError unless it was created with BPF_F_MMAPABLE."""
         if self._memory is None:
             self._memory = mmap.mmap(self.fd, self._mapped * self._stride)
@@ -175,7 +175,7 @@ class Map:
         """
         if self._mapped:
             start = self._start(key)
-            return None if start is None else (self.memory, start)
+            return None if start is None else (self._entries, start)
         value = self.lookup(key)
         return None if value is None else (value, 0)
 

@@ -143,7 +143,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from vm.marks import marks_here  # noqa: PLC0415
 
         if marks := marks_here():
+            from vm.sparing import Sparing  # noqa: PLC0415
+
             config.pluginmanager.register(marks, "vm-marks")
+            config.pluginmanager.register(Sparing(), "vm-sparing")
             config.pluginmanager.register(packing, "vm-packing")
         return
     if config.option.collectonly:
