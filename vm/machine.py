@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from virtme.cpiowriter import CpioWriter
+
 from vm import pid1
 from vm.acceleration import Acceleration, choose_acceleration
 from vm.errors import KernelError
@@ -40,9 +42,10 @@ if TYPE_CHECKING:
 
 SUBSTITUTE = "REUSEPORT_VM_COMMAND"
 PORT = "reuseport.worker"
-FILES = "reuseport.files"
-"""The tag by which a guest mounts the host's files a second time, to keep what it has read of them."""
+FOLLOWED = "reuseport.followed"
+"""The tag by which a guest mounts the host's files a second time, to keep nothing of what it has read of them."""
 QEMU = "qemu-system-x86_64"
+_INIT = Path(__file__).with_name("init.sh")
 
 BOOT_PARAMETERS = (
     "console=ttyS0",
@@ -190,8 +193,8 @@ def start(
 ) -> Machine:
     """Start a VM with `kernel`; `console` is called, in a thread of its own, with what its console says.
 
-    With `follow_files` the guest sees at once what becomes of the host's files meanwhile, /usr excepted, and asks the
-    host about each of them again and again. Raises MachineError.
+    A guest keeps what it has read of the host's files. With `follow_files` it keeps those below /usr alone: it sees at
+    once what becomes of the others, and asks the host about each of them again and again. Raises MachineError.
     """
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as until_started, contextlib.ExitStack() as unless_started:
@@ -213,7 +216,7 @@ def start(
                         acceleration=acceleration,
                         size=size or Size(),
                         port=theirs.fileno(),
-                        kept="/usr" if follow_files else "/",
+                        follow_files=follow_files,
                     )
                 )
             except OSError as error:
@@ -261,7 +264,7 @@ def _headers_of(kernel: Kernel) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _qemu_command(
-    kernel: Kernel, qemu: str, *, acceleration: Acceleration, size: Size, port: int, kept: str
+    kernel: Kernel, qemu: str, *, acceleration: Acceleration, size: Size, port: int, follow_files: bool
 ) -> Iterator[tuple[list[str], list[int], str | None]]:
     """Yield QEMU's command line, the file descriptors that it names, and where the host has the modules.
 
@@ -270,6 +273,7 @@ def _qemu_command(
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as open_files:
         initramfs = Path(directory, "initramfs")
         shown = _ask_virtme(kernel, initramfs, acceleration=acceleration, size=size)
+        _run_our_init(initramfs)
         given, append = _sort_out(shown)
         kernel_file = _open_kernel(kernel, open_files)
         initramfs_file = open_files.enter_context(initramfs.open("rb")).fileno()
@@ -280,12 +284,15 @@ def _qemu_command(
             "-no-reboot",
             *("-kernel", f"/proc/self/fd/{kernel_file}" if kernel_file is not None else str(kernel.image)),
             *("-initrd", f"/proc/self/fd/{initramfs_file}"),
-            *("-append", " ".join([*_boot_parameters(acceleration), *_init(kept)])),
+            *("-append", " ".join([*_boot_parameters(acceleration), *_init(follow_files=follow_files)])),
             *("-chardev", f"socket,id=worker,fd={port}"),
             *("-device", f"virtserialport,name={PORT},chardev=worker"),
-            *("-fsdev", "local,id=files,path=/,security_model=none,readonly=on,multidevs=remap"),
-            *("-device", f"virtio-9p-pci,fsdev=files,mount_tag={FILES}"),
         ]
+        if follow_files:
+            command += [
+                *("-fsdev", "local,id=followed,path=/,security_model=none,readonly=on,multidevs=remap"),
+                *("-device", f"virtio-9p-pci,fsdev=followed,mount_tag={FOLLOWED}"),
+            ]
         # A build tree's modules are where virtme-ng put them.
         modules = append.get("virtme_link_mods") or (str(kernel.modules) if kernel.modules else None)
         yield command, [fd for fd in (kernel_file, initramfs_file) if fd is not None], modules
@@ -351,13 +358,27 @@ def _boot_parameters(acceleration: Acceleration) -> list[str]:
     return [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
 
 
-def _init(kept: str) -> list[str]:
+def _run_our_init(initramfs: Path) -> None:
+    """Replace what an initramfs begins with by vm/init.sh: of two files of one name the later stays.
+
+    An initramfs may be several archives one after the other (Documentation/driver-api/early-userspace/
+    buffer-format.rst), each from a place divisible by four.
+    """
+    with initramfs.open("ab") as file:
+        file.write(bytes(-file.tell() % 4))
+        archive = CpioWriter(file)
+        archive.write_file(b"init", body=_INIT.read_bytes(), mode=0o755)
+        archive.write_trailer()
+
+
+def _init(*, follow_files: bool) -> list[str]:
     """Return the parameters that make `vm.pid1` the first process, in the Python that runs here."""
-    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, FILES, kept]
+    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, *([FOLLOWED] if follow_files else [])]
     for word in words:
         if any(character.isspace() for character in word):
             raise MachineError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")
-    return [f"init={words[0]}", "--", *words[1:]]
+    # rdinit= forgets the words before it that the kernel did not know and would hand to the program.
+    return ["rdinit=/init", "--", *words]
 
 
 def _dying_with_us() -> list[str]:

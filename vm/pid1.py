@@ -6,8 +6,9 @@ installed, its coldplug ten; and a shell's every mount(8) is another program rea
 file with `python -I -S`, so it imports nothing but the standard library. It shows the host's files under a writable
 overlay whose upper half is the guest's memory: a case may write anywhere, and nothing of it survives the VM.
 
-The third argument is the directory of the host of which the guest keeps what it has read, through a 9p share that the
-second names: Python looks for each module in many places, and would ask the host about every one of them.
+The guest keeps what it has read of the host's files: Python looks for each module in many places, and would ask the
+host about every one of them. A second argument names a 9p share through which it follows what becomes of them, those
+below /usr excepted.
 
 On the virtio-serial port named by the first argument, guest and host each say one line of JSON:
 
@@ -42,7 +43,7 @@ _POWER_OFF = 0x4321FEDC
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SECONDS_TO_PROBE_THE_PORT = 60
 
-_KEEPING = "trans=virtio,version=9p2000.L,access=any,cache=loose,msize=524288"
+_FOLLOWING = "trans=virtio,version=9p2000.L,access=any,msize=524288"
 
 _SYSTEM = (
     # source, target, type, flags
@@ -67,15 +68,17 @@ def _mount(source: str, target: str, kind: str, flags: int = 0, options: str = "
         raise OSError(number, f"{os.strerror(number)}: mount {kind} on {target}")
 
 
-def _become_writable(share: str, kept: str) -> None:
-    """Put an overlay over the host's files, `kept` and all below it as the share shows them; move the root there."""
+def _become_writable(followed: str | None) -> None:
+    """Put an overlay over the host's files, all but /usr as the share `followed` shows them; move the root there."""
     _mount("tmpfs", "/run", "tmpfs")
-    for directory in ("files", "root"):
-        Path("/run", directory).mkdir()
-    _mount(share, "/run/files", "9p", _MS_RDONLY, _KEEPING)
-    if kept != "/":
-        _overlay("followed", "/", "/run/root")
-    _overlay("kept", f"/run/files{kept}", f"/run/root{kept}")
+    Path("/run/root").mkdir()
+    if followed is None:
+        _overlay("files", "/", "/run/root")
+    else:
+        Path("/run/files").mkdir()
+        _mount(followed, "/run/files", "9p", _MS_RDONLY, _FOLLOWING)
+        _overlay("followed", "/run/files", "/run/root")
+        _overlay("kept", "/usr", "/run/root/usr")
     os.chdir("/run/root")
     _mount(".", "/", "", _MS_MOVE)
     os.chroot(".")
@@ -164,7 +167,7 @@ def _work(port_name: str, notes: list[str]) -> None:
     if wanted["command"]:
         os.dup2(1, 2)
         os.execvp(wanted["command"][0], wanted["command"])
-    # Importing and collecting make many objects that all stay: `vm.marks` turns it on when that is done.
+    # Importing and collecting make many objects that all stay: `vm.sparing` turns it on when that is done.
     gc.disable()
     # What execnet has a Python do that it starts itself (execnet.gateway_io.popen_bootstrapline).
     exec(eval(sys.stdin.readline()))
@@ -174,7 +177,7 @@ def main() -> None:
     """Set the guest up, run the worker in a child, and power off when it ends."""
     notes = []
     try:
-        _become_writable(*sys.argv[2:])
+        _become_writable(sys.argv[2] if len(sys.argv) > 2 else None)
     except OSError as error:
         notes.append(f"{error}: the guest's files are read-only")
     notes += _mount_system()
