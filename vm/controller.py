@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
-from vm import console, luggage, publishing, stories
+from vm import bytecode, console, luggage, publishing, stories
 from vm.fingerprint import HOME, fingerprint
 from vm.fleet import Fleet
 from vm.live import Board
@@ -89,6 +90,7 @@ class Controller:
         self._fleet = Fleet(plan.places)
         self._lock = threading.Lock()
         self._collecting: subprocess.Popen[bytes] | None = None
+        self._bytecode = directory / "bytecode"
         self._fingerprint = fingerprint()
 
     # Bringing workers up.
@@ -110,7 +112,7 @@ class Controller:
         self._reach_machines()
         self._fleet.collect(_collecting(self._config), root=HOME)
         if not all(self._fleet.word(name) for name in self._plan.kernels):
-            self._collecting = collect_here(self._config)
+            self._collecting = collect_here(self._config, self._bytecode)
 
     def _reach_machines(self) -> None:
         for name in self._plan.kernels:
@@ -161,6 +163,7 @@ class Controller:
             acceleration=self._plan.acceleration,
             mirror=self._plan.mirror,
             plugins=plugins_of(self._config),
+            bytecode=str(self._bytecode),
             idle=nothing_left or self._is_given_up(name),
             refusal=self._fleet.refusal(name),
         )
@@ -371,6 +374,9 @@ class Controller:
         if self._collecting is not None:
             self._collecting.kill()
             self._collecting.wait()
+        with contextlib.suppress(OSError):  # a directory that cannot be written is told of when results are
+            for file in self._directory.glob(f"{self._bytecode.name}*"):
+                file.unlink()
         with contextlib.suppress(AttributeError):  # the run ended before xdist began
             self._fleet.forget_cut_off(self._gateways)
         result = yield
@@ -449,15 +455,17 @@ class Controller:
         return ""
 
 
-def collect_here(config: pytest.Config) -> subprocess.Popen[bytes] | None:
-    """Have another process collect the cases while kernels boot, for the bytecode that pytest keeps of them.
+def collect_here(config: pytest.Config, file: Path) -> subprocess.Popen[bytes] | None:
+    """Have another process collect the cases while kernels boot, for the bytecode that comes of it.
 
-    A guest cannot keep any, and to rewrite the assertions of all cases takes an emulated one a quarter of a minute.
+    A guest cannot keep any: to rewrite the assertions of all cases takes an emulated one a quarter of a minute, which
+    pytest's own files spare it. `file` will hold what `vm.bytecode` makes of everything else.
     """
     if sys.dont_write_bytecode:
         return None
     return subprocess.Popen(
-        [sys.executable, *_collecting(config)],
+        [sys.executable, *_collecting(config), "-p", bytecode.__name__],
+        env={**os.environ, bytecode.FILE: str(file)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -118,11 +118,17 @@ class Machine:
     _console: threading.Thread
 
     def greet(
-        self, *, command: list[str], patience: Callable[[], bool], environment: dict[str, str] | None = None
+        self,
+        *,
+        command: list[str],
+        patience: Callable[[], bool],
+        environment: dict[str, str] | None = None,
+        bytecode: str | None = None,
     ) -> Hello:
         """Wait for the guest, tell it what to become, and return what it said.
 
         `command` runs on the port; if empty, an execnet worker does. `environment` is added to `guest_environment`.
+        The worker imports what `vm.bytecode` has put into the file `bytecode`, if it is there by now, from there.
         `patience` is asked every now and then whether to go on waiting. Raises MachineError.
         """
         line = b""
@@ -148,6 +154,7 @@ class Machine:
             "modules": self.modules,
             "hostname": "".join(c if c.isalnum() or c in ".-" else "-" for c in self.kernel.name)[:63],
             "command": command,
+            "bytecode": bytecode if bytecode is not None and Path(bytecode).exists() else None,
         }
         self.port.sendall(json.dumps(wanted).encode() + b"\n")
         return Hello(release=said["release"], cmdline=said["cmdline"], notes=tuple(said["notes"]))

@@ -13,7 +13,8 @@ below /usr excepted.
 On the virtio-serial port named by the first argument, guest and host each say one line of JSON:
 
     guest  {"release": uname -r, "cmdline": …, "notes": [what could not be mounted]}
-    host   {"directory": …, "environment": {…}, "modules": directory or null, "hostname": …, "command": [] or argv}
+    host   {"directory": …, "environment": {…}, "modules": directory or null, "hostname": …, "command": [] or argv,
+            "bytecode": file or null}
 
 after which the port is the standard input and output of an execnet worker, or, if there is one, of `command`, whose
 status is then on the console.
@@ -167,10 +168,22 @@ def _work(port_name: str, notes: list[str]) -> None:
     if wanted["command"]:
         os.dup2(1, 2)
         os.execvp(wanted["command"][0], wanted["command"])
+    if wanted["bytecode"]:
+        _import_from(wanted["bytecode"])
     # Importing and collecting make many objects that all stay: `vm.sparing` turns it on when that is done.
     gc.disable()
     # What execnet has a Python do that it starts itself (execnet.gateway_io.popen_bootstrapline).
     exec(eval(sys.stdin.readline()))
+
+
+def _import_from(bytecode: str) -> None:
+    """Have all that is imported from here on come from a file of `vm.bytecode`, where it has it."""
+    home = str(Path(__file__).parents[1])
+    sys.path.insert(0, home)
+    from vm.bytecode import install  # noqa: PLC0415  # this file is run by itself
+
+    sys.path.remove(home)
+    install(bytecode)
 
 
 def main() -> None:

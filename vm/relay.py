@@ -161,6 +161,7 @@ class Relay:
             hello = vm.greet(
                 command=[],
                 environment=_with_plugins(self._order.plugins),
+                bytecode=self._order.bytecode if self._order.directory is None else None,
                 patience=lambda: not self._stop.is_set() and not self._patience.is_over,
             )
             self._say(
