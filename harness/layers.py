@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The layers of scapy that packets are made of, without the cryptography that scapy tries out as it is imported.
+"""The layers of scapy that packets are made of, without what scapy does besides as it is imported.
 
-Generating a key to see whether that works takes a guest under emulation a second and a half, and nothing here encrypts.
+To see whether cryptography works it generates a key, which takes a guest under emulation a second and a half, and
+nothing here encrypts. For packets that do not say where they come from it reads the routes of a namespace that no
+packet is sent from.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from scapy.config import conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +32,18 @@ def _absent(name: str) -> Iterator[None]:
         del modules[name]
 
 
-with _absent("cryptography"):
+@contextmanager
+def _without_routes() -> Iterator[None]:
+    """Have scapy read no routes; `conf.route.resync()` does."""
+    before = conf.route_autoload, conf.route6_autoload
+    conf.route_autoload = conf.route6_autoload = False
+    try:
+        yield
+    finally:
+        conf.route_autoload, conf.route6_autoload = before
+
+
+with _absent("cryptography"), _without_routes():
     from scapy.layers.inet import ICMP, IP, TCP, UDP
     from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
     from scapy.layers.l2 import Ether
