@@ -3,7 +3,7 @@
 
 The kernel's own fall-back scales the hash by the number of members, so a member that leaves moves about half of all
 clients. Who moved is counted from what the sockets received; the model has to agree with them on every client of the
-leaving member and on two thousand others, and on all twenty thousand where the kernel falls back.
+leaving member and on five hundred others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     DeliveryTo = Callable[..., Delivery]
     Owners = Sequence[int | None]
 
+Value = TypeVar("Value")
+
 UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 SIZE = 64
 LEAVING = 17
 CLIENTS = 20_000
 SOME = 2_000
+FEW = 500
 
 TABLES: Mapping[str, Callable[[Mapping[int, int]], Sequence[int]]] = {
     "maglev": maglev_table,
@@ -49,6 +52,16 @@ def clients(deliver: Delivery, count: int = CLIENTS) -> tuple[Packet, ...]:
 @lru_cache(maxsize=1)
 def _from_each_port(first: Packet, count: int) -> tuple[Packet, ...]:
     return first.from_each_port(range(first.source_port, first.source_port + count))
+
+
+def looked_at(owners: Owners) -> list[int]:
+    """Return the numbers of the clients for which the model is asked."""
+    return [number for number, owner in enumerate(owners) if owner == LEAVING or number < FEW]
+
+
+def chosen(values: Sequence[Value], numbers: Sequence[int]) -> list[Value]:
+    """Return the values of these clients."""
+    return [values[number] for number in numbers]
 
 
 def load_table(group: ReuseportGroup, weights: Mapping[int, int]) -> None:
@@ -104,14 +117,13 @@ def test_leaving_moves_little_and_returning_moves_it_back(
 
     load_table(group, everyone)
     before = deliver.many(packets)
-    looked_at = [number for number, owner in enumerate(before) if owner == LEAVING or number < SOME]
-    those = [packets[number] for number in looked_at]
-    assert [before[number] for number in looked_at] == deliver.predict(those)
+    those = looked_at(before)
+    assert chosen(before, those) == deliver.predict(chosen(packets, those))
 
     group.leave(LEAVING)
     load_table(group, {member: 1 for member in everyone if member != LEAVING})
     after = deliver.many(packets)
-    assert [after[number] for number in looked_at] == deliver.predict(those)
+    assert chosen(after, those) == deliver.predict(chosen(packets, those))
     share = moved(before, after)
     record_property("disruption", measured(program, share, before))
     assert share["own"] == 1
@@ -135,12 +147,14 @@ def test_fall_back_of_the_kernel_moves_half(
     deliver = delivery_to(group)
     packets = clients(deliver)
     before = deliver.many(packets)
-    hashes = group.program.hashes(packet.source_port for packet in packets)
-    assert before == deliver.predict(packets, hashes)
+    those = looked_at(before)
+    asked = chosen(packets, those)
+    hashes = group.program.hashes(packet.source_port for packet in asked)
+    assert chosen(before, those) == deliver.predict(asked, hashes)
 
     group.leave(LEAVING)
     after = deliver.many(packets)
-    assert after == deliver.predict(packets, hashes)
+    assert chosen(after, those) == deliver.predict(asked, hashes)
     share = moved(before, after)
     record_property("disruption", measured("fall-back to hash", share, before))
     assert share["own"] == 1
@@ -155,7 +169,7 @@ def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, progra
     packets = clients(deliver, SOME)
     load_table(group, {0: 0, 1: 1, 2: 1, 3: 1, 4: 1, 5: 3, 6: 3, 7: 3})
     owners = deliver.many(packets)
-    assert owners == deliver.predict(packets)
+    assert owners[:FEW] == deliver.predict(packets[:FEW])
     counts = Counter(owners)
     assert counts[0] == 0
     light, heavy = (sum(counts[member] for member in members) / len(members) for members in ((1, 2, 3, 4), (5, 6, 7)))
@@ -175,7 +189,7 @@ def test_weight_that_grows_draws_from_the_others_alone(
     before = deliver.many(packets)
     load_table(group, {**even, 3: 2})
     after = deliver.many(packets)
-    assert after == deliver.predict(packets)
+    assert after[:FEW] == deliver.predict(packets[:FEW])
     gained = Counter(new for old, new in zip(before, after, strict=True) if old != new)
     assert gained[3] > 0
     bystanders = sum(gained.values()) - gained[3]
