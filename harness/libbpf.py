@@ -7,6 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
+import struct
 import sys
 from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -153,6 +154,13 @@ class Map:
             return None
         self._check(result, "lookup")
         return self._value.raw[: self.value_size]
+
+    def numbers(self, count: int) -> tuple[int, ...]:
+        """Return the first so many values of an array of 32-bit numbers."""
+        if self._mapped:
+            return struct.unpack_from("=" + "I4x" * count, self._entries)
+        values = [self.lookup(struct.pack("=I", index)) for index in range(count)]
+        return tuple(struct.unpack("=I", value)[0] if value else 0 for value in values)
 
     def update(self, key: bytes, value: bytes, *, flags: int = BPF_ANY) -> None:
         """Store the value; BpfError carries the kernel's errno."""

@@ -161,9 +161,12 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def load(objects: dict[str, Path]) -> Callable[..., Program]:
+def load(request: pytest.FixtureRequest) -> Callable[..., Program]:
     """Return the function that loads a variant by its name; the caller closes it."""
     from harness.program import Program  # noqa: PLC0415
+
+    # Not by the fixture: pytest looks each up again for every case.
+    objects = _objects(request.config)
 
     def load(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
         return Program(VARIANTS[name], objects.get(name), inner_map=inner_map, size=size)

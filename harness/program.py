@@ -193,12 +193,9 @@ class Program:
         (line,) = struct.unpack("=I", self._read("linum_map"))
         return int(line)
 
-    def _read_counts(self) -> list[int]:
+    def _read_counts(self) -> Sequence[int]:
         result_map = self.maps.get("result_map")
-        if result_map is None:
-            return [0] * len(Result)
-        values = (result_map.lookup(struct.pack("=I", result)) for result in Result)
-        return [struct.unpack("=I", value)[0] if value else 0 for value in values]
+        return result_map.numbers(len(Result)) if result_map is not None else [0] * len(Result)
 
     def _read(self, name: str) -> bytes:
         value = self.maps[name].lookup(_ONLY)
