@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-BEGIN, END = "reuseport-harness: begin ", "reuseport-harness: end "
+BEGIN, END = "reuseport-harness: begin ", "reuseport-harness: end"
 """What a worker in a VM writes to /dev/kmsg around each case."""
 
 NEW_VM = "---- another VM: "

@@ -38,16 +38,16 @@ class Marks:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say that a case begins."""
-        self._write(BEGIN, nodeid)
+        self._write(f"{BEGIN}{nodeid[:LONGEST_MARK]}")
 
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Say that a case has ended."""
-        self._write(END, nodeid)
+    def pytest_runtest_logfinish(self) -> None:
+        """Say that the case has ended."""
+        self._write(END)
 
-    def _write(self, mark: str, nodeid: str) -> None:
+    def _write(self, mark: str) -> None:
         # A kernel log that takes nothing is found out when the console is scanned.
         with contextlib.suppress(OSError):
-            self._log.write(f"{_NOTICE}{mark}{nodeid[:LONGEST_MARK]}\n".encode())
+            self._log.write(f"{_NOTICE}{mark}\n".encode())
 
 
 def marks_here() -> Marks | None:
