@@ -28,7 +28,7 @@ import execnet
 from execnet.gateway_base import Popen2IO, get_execmodel
 from execnet.gateway_bootstrap import bootstrap
 
-from vm import machine
+from vm import machine, messages
 from vm.acceleration import boot_id
 from vm.errors import KernelError, RemoteError
 from vm.fingerprint import HOME, fingerprint
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from vm.machine import Machine
 
 _LOOK_EVERY = 0.25  # seconds
+
+_WITHOUT = [f"-pno:{name}" for name in ("cacheprovider", "doctest", "pastebin", "setuponly", "setupplan", "stepwise")]
+"""Plugins of pytest's own that a guest has no use for: what they print nobody sees, what they keep is lost."""
+
 _END_OF_MESSAGES = object()
 
 
@@ -67,7 +71,7 @@ def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: d
     if order.directory is not None:
         args = translate(args, root=order.home, directory=order.directory)
         order = replace(order, words=translate(order.words, root=order.home, directory=order.directory))
-    here.run(order, (workerinput, [*args, "-p", "no:cacheprovider"], options, path))
+    here.run(order, (workerinput, [*args, *_WITHOUT], options, path))
 
 
 class Relay:
@@ -276,12 +280,13 @@ class Relay:
         if message is _END_OF_MESSAGES:
             self._ended.set()
             return
-        if message[0] == "workerfinished":
-            self._worker_finished = True
-        elif message[0] == "collectionfinish":
-            # It is the controller's turn, which may be busy with other kernels.
-            self._patience.pause()
-        self._channel.send(message)
+        for name, content in messages.unpack(message):
+            if name == "workerfinished":
+                self._worker_finished = True
+            elif name == "collectionfinish":
+                # It is the controller's turn, which may be busy with other kernels.
+                self._patience.pause()
+            self._channel.send((name, content))
 
     def _console(self, part: bytes) -> None:
         if self._guest is None:

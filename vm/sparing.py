@@ -7,7 +7,6 @@ What leans on the insides of pytest and execnet is here and nowhere else.
 from __future__ import annotations
 
 import gc
-import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,37 +14,41 @@ import pytest
 from _pytest import compat, fixtures
 from execnet.gateway_base import Channel
 
+from vm import messages
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import TextIO
 
 
-class _Outgoing:
-    """Stand in for the file that execnet writes to, and flushes after each of the six messages of a case.
+class Messages:
+    """Stand in for xdist's way to send a message, which execnet serialises in Python, six of them a case.
 
-    Each flush is a system call, an exit to QEMU and a turn of the processes on the host. What is held leaves when the
-    buffer is full, or with the first message after the case.
+    Those of a case leave together, with the one that says that it is complete, as one string of bytes: the relay on
+    the host takes it apart (`vm.messages`). Each is a turn of the guest, of QEMU and of the processes on the host.
     """
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, send: Callable[[object], object]) -> None:
+        self._send = send
+        self._waiting: list[messages.Message] = []
         self.held = False
 
-    def flush(self) -> None:
-        """Pass on what was written, unless it is to wait."""
-        if not self.held:
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def send(self, name: str, **content: object) -> None:
+        """Send a message, unless it is to wait."""
+        self._waiting.append((name, content))
+        if self.held:
+            return
+        waiting, self._waiting = self._waiting, []
+        try:
+            self._send(messages.pack(waiting))
+        except ValueError:  # something is of no built-in type: execnet names it
+            for message in waiting:
+                self._send(message)
 
 
 class Sparing:
     """A plugin for the worker in a VM."""
 
-    def __init__(self) -> None:
-        self._outgoing = _Outgoing(sys.stdout)
+    _messages: Messages | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -53,8 +56,8 @@ class Sparing:
         session.config.pluginmanager.unregister(name="terminalreporter")
         for plugin in session.config.pluginmanager.get_plugins():
             if isinstance(getattr(plugin, "channel", None), Channel):
-                port = plugin.channel.gateway._io
-                port.outfile = self._outgoing = _Outgoing(port.outfile)
+                self._messages = Messages(plugin.channel.send)
+                plugin.sendevent = self._messages.send
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Prepare for thousands of cases in a row."""
@@ -71,12 +74,13 @@ class Sparing:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
-        """Let the messages of a case leave together, with the one that says that it is complete."""
-        self._outgoing.held = True
+        """Have the messages of a case wait for the one that says that it is complete."""
+        assert self._messages is not None, "every worker has a channel"
+        self._messages.held = True
         try:
             return (yield)
         finally:
-            self._outgoing.held = False
+            self._messages.held = False
 
 
 def _locate_at_once(items: list[pytest.Item]) -> None:
