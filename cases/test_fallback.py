@@ -29,7 +29,7 @@ families = pytest.mark.parametrize("family", Family)
 
 SIZES = (1, 2, 3, 7, 64, 127, 128, 129, 256, 300)
 PACKETS = 100
-"""For each family and size: 2,000 four-tuples in all."""
+"""For each family and size, and once some have left: 2,200 four-tuples in all."""
 
 NETWORK = {Family.IPV4: "198.18.0.0/15", Family.IPV6: "2001:db8:ffff::/48"}
 """RFC 2544's and RFC 3849's; routed back to the peer."""
@@ -58,20 +58,32 @@ def test_member_is_the_scaled_hash(
     family: Family,
     bind: Bind,
 ) -> None:
-    """`ctx->hash` and the size of the group say which member receives, in the order of joining."""
+    """`ctx->hash` and the size of the group say which member receives, in the order of joining.
+
+    The group's array grows at 128 and at 256 members; one that leaves gives its place to the last.
+    """
     shape = Shape(protocol=Protocol.UDP, family=family, bind=bind, inner_map=InnerMap.SOCKARRAY)
     group = make_group(shape, program="always_pass", size=1, slots=1)
     deliver = delivery_to(group)
     source = random.Random(f"{family} {bind}")
     checked = 0
-    for size in SIZES:
-        for member in range(len(group.layout.members), size):
-            group.join(member)
+
+    def check() -> None:
+        nonlocal checked
         packets = four_tuples(deliver, family, PACKETS if bind is Bind.ANY else PACKETS // 5, source)
         found = deliver.many(packets)
         hashes = group.program.hashes(packet.source_port for packet in packets)
-        assert found == [group.layout.members[reciprocal_scale(hash_, size)] for hash_ in hashes], f"{size} members"
+        members = group.layout.members
+        assert found == [members[reciprocal_scale(hash_, len(members))] for hash_ in hashes], f"{len(members)} members"
         checked += len(packets)
+
+    for size in SIZES:
+        for member in range(len(group.layout.members), size):
+            group.join(member)
+        check()
+    for member in source.sample(range(SIZES[-1]), 40):
+        group.leave(member)
+    check()
     record_property("observed", f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,6 @@ every_kind = pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 EMPTY = 3
 NOBODY_THERE = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 _EBADFD = 77
-SIZES = (1, 2, 3, 5, 17, 32, 64, 127, 128, 129, 256, 300)
-FOUR_TUPLES = 2_000
 
 
 @every_kind
@@ -155,42 +152,3 @@ def test_socket_of_another_group_cannot_be_selected(
     assert deliver(deliver.command(6)) == NOBODY_THERE
     assert deliver(deliver.command(6, pass_on_failure=True)).result is Result.PASS_ERR_SK_SELECT_REUSEPORT
     assert deliver(deliver.command(2)) == Delivered(2)
-
-
-@pytest.mark.parametrize("family", Family)
-def test_hash_of_the_context_predicts_the_fall_back(
-    make_group: MakeGroup, delivery_to: DeliveryTo, family: Family
-) -> None:
-    """`reciprocal_scale(hash, members)` names the member for 2,000 random four-tuples over 1 to 300 members.
-
-    The array of the group grows at 128 and at 256; a member that leaves gives its place to the last.
-    """
-    shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
-    group = make_group(shape, program="always_pass", size=1, slots=max(SIZES))
-    deliver = delivery_to(group)
-    draw = random.Random(FOUR_TUPLES)
-    each = -(-FOUR_TUPLES // len(SIZES))
-
-    def check() -> None:
-        ports = draw.sample(range(1024, 1 << 16), each)
-        packets = [deliver.packet(source_port=port, source_address=_address(draw, family)) for port in ports]
-        received = deliver.many(packets)
-        hashes = group.program.hashes(ports)
-        assert received == [
-            group.layout.members[reciprocal_scale(hash_, len(group.layout.members))] for hash_ in hashes
-        ]
-
-    for size in SIZES:
-        for member in range(len(group.layout.members), size):
-            group.join(member)
-        check()
-    for member in draw.sample(range(max(SIZES)), 40):
-        group.leave(member)
-    check()
-
-
-def _address(draw: random.Random, family: Family) -> str:
-    if family is Family.IPV4:
-        return f"{draw.choice(('198.51.100', '203.0.113'))}.{draw.randint(1, 254)}"
-    # four groups of digits that are never zero: written as ipaddress would
-    return "2001:db8:" + ":".join(f"{draw.randint(1, 0xFFFF):x}" for _ in range(6))
