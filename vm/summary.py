@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vm.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from vm.results import KernelResult, RunResult
 
@@ -61,15 +61,27 @@ def table(run: RunResult) -> Iterator[str]:
 
 
 def differences(run: RunResult) -> Iterator[str]:
-    """Yield every case whose outcome is not the same on all kernels that ran any."""
+    """Yield what is not the same on all kernels that ran any case: cases, or functions all of whose cases agree."""
     kernels = [kernel for kernel in run.kernels if kernel.cases]
     if len(kernels) < 2:
         return
     outcomes = {kernel.name: {case.id: str(case.outcome) for case in kernel.cases} for kernel in kernels}
+    of_function: dict[str, dict[str, str]] = {}
     for case in dict.fromkeys(case.id for kernel in kernels for case in kernel.cases):
         found = {name: cases.get(case, "absent") for name, cases in outcomes.items()}
-        if len(set(found.values())) > 1:
-            yield f"{case}: " + ", ".join(f"{outcome} on {name}" for name, outcome in found.items())
+        of_function.setdefault(case.partition("[")[0], {})[case] = "" if len({*found.values()}) == 1 else _said(found)
+    for function, cases in of_function.items():
+        alike = len(cases) > 1 and len({*cases.values()}) == 1
+        named = {f"{function}, all {len(cases)} cases": next(iter(cases.values()))} if alike else cases
+        yield from (f"{case}: {said}" for case, said in named.items() if said)
+
+
+def _said(found: Mapping[str, str]) -> str:
+    """Return which outcome a case had on which kernels."""
+    kernels: dict[str, list[str]] = {}
+    for name, outcome in found.items():
+        kernels.setdefault(outcome, []).append(name)
+    return "; ".join(f"{outcome} on {', '.join(names)}" for outcome, names in kernels.items())
 
 
 def _cell(kernel: KernelResult, topic: str) -> str:

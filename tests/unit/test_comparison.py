@@ -126,6 +126,17 @@ def test_word_that_names_no_run(root: Path, capsys: pytest.CaptureFixture[str], 
     assert re.match(f"error: .*{said}", capsys.readouterr().err)
 
 
+def test_function_whose_cases_agree_is_one_line() -> None:
+    new, old, partly = "test_a.py::test_new", "test_a.py::test_old", "test_a.py::test_partly"
+    passed = [case(f"{name}[{at}]") for name in (new, old, partly) for at in "xy"]
+    skipped = [case(f"{new}[{at}]", Outcome.SKIPPED) for at in "xy"]
+    differing = [*skipped, *passed[2:5], case(f"{partly}[y]", Outcome.FAILED)]
+    assert list(differences(run_of(**{"5.10": differing, "6.1": passed, "7.2": passed}))) == [
+        f"cases/{new}, all 2 cases: skipped on 5.10; passed on 6.1, 7.2",
+        f"cases/{partly}[y]: failed on 5.10; passed on 6.1, 7.2",
+    ]
+
+
 def test_every_case_that_is_not_the_same_on_all_kernels_is_named() -> None:
     same, ok = case("test_a.py::test_same"), case("test_a.py::test_x")
     run = run_of(
@@ -136,7 +147,7 @@ def test_every_case_that_is_not_the_same_on_all_kernels_is_named() -> None:
             "7.3": [],  # did not boot: what it would have come to is not known
         }
     )
-    assert list(differences(run)) == ["cases/test_a.py::test_x: passed on 6.1, failed on 6.12, absent on 7.2"]
+    assert list(differences(run)) == ["cases/test_a.py::test_x: passed on 6.1; failed on 6.12; absent on 7.2"]
     shown = [line.split() for line in lines(run)]
     assert ["a", "2", "1,", "1", "failed", "1", "-"] in shown
     assert list(differences(run_of(**{"6.1": [same, ok]}))) == []
