@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runs import ROOT
+
 from harness.__main__ import main
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ def test_measured(record_property):
 """
 
 
-def test_numbers_are_printed_and_drawn(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_are_printed_and_drawn(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(CASE)
     result = pytester.runpytest_subprocess("-p", "harness.disruption")
     result.stdout.fnmatch_lines(
