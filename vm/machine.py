@@ -167,9 +167,10 @@ class Machine:
         scheduler/sched-stats.rst). The busiest virtual CPU waits most; 0 where the kernel does not count.
         """
         waited = [0]
-        for thread in Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError, IndexError):  # the thread has ended
-                waited.append(int(thread.read_text().split()[1]))
+        with contextlib.suppress(OSError):  # the VM has ended
+            for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+                with contextlib.suppress(OSError, IndexError):  # the thread has ended
+                    waited.append(int((thread / "schedstat").read_text().split()[1]))
         return max(waited) / 1e9
 
     def wait(self, *, seconds: float) -> bool:
