@@ -7,7 +7,8 @@ What leans on the insides of pytest and execnet is here and nowhere else.
 from __future__ import annotations
 
 import gc
-from functools import lru_cache
+import traceback
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +63,7 @@ class Sparing:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Prepare for thousands of cases in a row."""
         _locate_at_once(session.items)
+        _shorten_expected_failures(session.items)
         if not any("caplog" in getattr(item, "fixturenames", ()) for item in session.items):
             # Three handlers that come and go three times a case, for what nobody here logs.
             session.config.pluginmanager.unregister(name="logging-plugin")
@@ -92,6 +94,22 @@ def _locate_at_once(items: list[pytest.Item]) -> None:
             file, line, name = known.location
             # A cached property, which looks here first.
             vars(item)["location"] = file, line, name.removesuffix(known.name) + item.name
+
+
+def _shorten_expected_failures(items: list[pytest.Item]) -> None:
+    """Give failures that are expected the traceback that Python prints: for its own pytest parses the whole file."""
+    for item in items:
+        if (mark := item.get_closest_marker("xfail")) is not None:
+            expected = mark.kwargs.get("raises", Exception)
+            vars(item)["repr_failure"] = partial(_shortly, expected, item.repr_failure)
+
+
+def _shortly(
+    expected: type[Exception], at_length: Callable[..., object], excinfo: pytest.ExceptionInfo[BaseException]
+) -> object:
+    if isinstance(excinfo.value, expected):
+        return "".join(traceback.format_exception(excinfo.value))
+    return at_length(excinfo)
 
 
 def _know_the_request() -> None:
