@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Send thousands of datagrams and see who received each: a system call for hundreds, not for one.
+"""Send thousands of datagrams and see who received each: a system call for a hundred, not for one.
 
 Python's socket module has neither sendmmsg(2) nor recvmmsg(2), which make the difference between 440 and 35
 microseconds a datagram under emulation.
@@ -12,7 +12,6 @@ import errno
 import os
 import socket
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
 NUMBER = struct.Struct("=I")
 """What each datagram of a batch carries: its number, by which the receiver is told."""
 
-_MOST = 512
-"""Datagrams at once. A starved kernel may leave all of them in the backlog, which takes 1,000 (netdev_max_backlog)."""
-
-SO_RCVBUFFORCE = 33
-_ROOM = _MOST * 1024
-"""Bytes of a receive buffer, which the kernel doubles: one receiver may get all that is sent at once, and a datagram
-counts for 960 bytes from 6.12 on (skb->truesize), at most 832 on 6.1.
+_MOST = 128
+"""Datagrams at once, which one receiver may get all of: a receive buffer is 208 KiB, a datagram counts for 960 bytes
+of it from 6.12 on (skb->truesize), at most 832 on 6.1.
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,23 +47,8 @@ class _Message(ctypes.Structure):
     _fields_ = (("header", _Header), ("length", ctypes.c_uint))
 
 
-USUAL_ROOM = 128
-"""Datagrams that a receive buffer of the usual size holds."""
-
-
-def make_room(receiver: socket.socket) -> None:
-    """Have a receiver hold all that is sent at once, whoever it was sent to; OSError (EPERM) without CAP_NET_ADMIN."""
-    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _ROOM)
-
-
-@lru_cache(maxsize=8)
-def slots_of(length: int) -> Slots:
-    """Return the slots for messages of a length; their content is whoever's who used them last."""
-    return Slots(length)
-
-
 class Slots:
-    """Hold room for hundreds of equally long messages, laid out once as the system calls want it."""
+    """Hold room for a hundred equally long messages, laid out once as the system calls want it."""
 
     def __init__(self, length: int) -> None:
         self.length = length

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import frames
 from harness.abi import Result, pack_command
-from harness.batch import NUMBER, USUAL_ROOM
+from harness.batch import NUMBER, Slots
 from harness.layers import Ether, hexdump
 from harness.layout import Protocol
 from harness.model import SYN_SEQUENCE, destination, expect
@@ -112,11 +112,9 @@ class Delivery:
         data = _numbered(packets)
         program.new_results()
         received: dict[int, int] = {}
-        if len(packets) > USUAL_ROOM:
-            self._group.make_room()
-        replies = 0
+        slots, replies = Slots(NUMBER.size), 0
         for portion in self._wire.send_many(data):
-            received |= self._group.collect_numbers()
+            received |= self._group.collect_numbers(slots)
             replies += len(portion)
         counted = sum(program.new_results().values())
         if self._group.layout.program is not None and "result_map" in program.maps:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import Ethtool, IPRoute
 
 from harness import frames
-from harness.batch import SO_RCVBUFFORCE, portions, slots_of
+from harness.batch import Slots, portions
 from harness.layout import Family
 from harness.namespace import Namespace, write_sysctl
 from harness.replies import Echo, parse
@@ -139,11 +139,11 @@ class Wire:
                 replies.append(reply)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
-        """Send frames of one length hundreds at a time; yield the replies to each portion once it is decided.
+        """Send frames of one length a hundred at a time; yield the replies to each portion once it is decided.
 
         The caller empties the receivers meanwhile: neither the backlog nor a receive buffer has to hold everything.
         """
-        slots = slots_of(len(data[0]))
+        slots = Slots(len(data[0]))
         for portion in portions(data):
             slots.send(self._socket, portion)
             yield self.send(())
@@ -178,7 +178,7 @@ class Wire:
             link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         try:
             link.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             link.settimeout(_LOST_SECONDS)
             link.bind((_PEER_LINK, 0))
         except BaseException:
