@@ -21,8 +21,11 @@ NUMBER = struct.Struct("=I")
 """What each datagram of a batch carries: its number, by which the receiver is told."""
 
 _MOST = 128
-"""Datagrams at once, which one receiver may get all of: a receive buffer is 208 KiB, a datagram counts for 960 bytes
-of it from 6.12 on (skb->truesize), at most 832 on 6.1.
+"""Datagrams at once, all of which a starved kernel may leave on their way.
+
+One receiver may get all of them: a receive buffer is 208 KiB, a datagram counts for 960 bytes of it from 6.12 on
+(skb->truesize), at most 832 on 6.1. The sender's holds some 270 until they arrive, and the socket that ICMP errors
+count for some 170: of 200 datagrams that nobody held 173 were answered.
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 
