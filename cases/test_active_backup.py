@@ -13,7 +13,7 @@ import pytest
 
 from harness import frames
 from harness.abi import Result
-from harness.batch import NUMBER, Slots
+from harness.batch import NUMBER
 from harness.layout import Bind, Family, InnerMap, Protocol, Shape
 from harness.verdict import Delivered, Dropped
 
@@ -102,7 +102,7 @@ def test_no_packet_is_lost_once_the_close_has_returned(
     group.leave(PRIMARY)
     wire.post(burst[BURST:])
     assert deliver.settle() == []
-    received = group.collect_numbers(Slots(NUMBER.size))
+    received = group.collect_numbers()
     assert set(received.values()) == {BACKUP}
     assert set(received) >= set(range(BURST, 2 * BURST))
     assert group.program.new_results() == {Result.PASS: 2 * BURST}

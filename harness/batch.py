@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,9 +24,20 @@ NUMBER = struct.Struct("=I")
 _MOST = 128
 """Datagrams at once, all of which a starved kernel may leave on their way.
 
-One receiver may get all of them: a receive buffer is 208 KiB, a datagram counts for 960 bytes of it from 6.12 on
-(skb->truesize), at most 832 on 6.1. The sender's holds some 270 until they arrive, and the socket that ICMP errors
-count for some 170: of 200 datagrams that nobody held 173 were answered.
+They count for the sender until they arrive, whose buffer holds some 270; and ICMP errors count for the kernel's own
+socket: of 200 datagrams that nobody held 173 were answered.
+"""
+
+HELD = 4 * _MOST
+"""Datagrams that a receiver has room for: to ask each of many after every portion takes longer than to send one."""
+
+USUAL_ROOM = 128
+"""Datagrams that a receive buffer of the usual size, 208 KiB, has room for."""
+
+_SO_RCVBUFFORCE = 33
+_ROOM = HELD * 1024
+"""Bytes of a receive buffer, which the kernel doubles: one receiver may get all of them, and a datagram counts for 960
+bytes from 6.12 on (skb->truesize), at most 832 on 6.1.
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,15 +62,26 @@ class _Message(ctypes.Structure):
     _fields_ = (("header", _Header), ("length", ctypes.c_uint))
 
 
+def make_room(receiver: socket.socket) -> None:
+    """Have a receiver hold `HELD` datagrams; OSError (EPERM) without CAP_NET_ADMIN."""
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+
+
+@lru_cache(maxsize=8)
+def slots_of(length: int) -> Slots:
+    """Return the slots for messages of a length; what is in them is whoever's who used them last."""
+    return Slots(length)
+
+
 class Slots:
-    """Hold room for a hundred equally long messages, laid out once as the system calls want it."""
+    """Hold room for hundreds of equally long messages, laid out once as the system calls want it."""
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.buffer = ctypes.create_string_buffer(length * _MOST)
+        self.buffer = ctypes.create_string_buffer(length * HELD)
         base = ctypes.addressof(self.buffer)
-        self._vectors = (_Vector * _MOST)(*(_Vector(base + length * place, length) for place in range(_MOST)))
-        self._messages = (_Message * _MOST)()
+        self._vectors = (_Vector * HELD)(*(_Vector(base + length * place, length) for place in range(HELD)))
+        self._messages = (_Message * HELD)()
         for place, message in enumerate(self._messages):
             message.header.vectors = ctypes.pointer(self._vectors[place])
             message.header.vector_count = 1
@@ -77,7 +100,7 @@ class Slots:
 
     def receive_numbers(self, member: socket.socket) -> tuple[int, ...]:
         """Take the numbers of the datagrams that a socket holds, at most as many as there are slots."""
-        count = _libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), _MOST, socket.MSG_DONTWAIT, None)
+        count = _libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), HELD, socket.MSG_DONTWAIT, None)
         if count < 0:
             if ctypes.get_errno() in {errno.EAGAIN, errno.EWOULDBLOCK}:
                 return ()
@@ -86,6 +109,6 @@ class Slots:
 
 
 def portions(frames: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Return the frames in portions that fit into `Slots`."""
+    """Return the frames in portions that may be on their way at once."""
     for start in range(0, len(frames), _MOST):
         yield frames[start : start + _MOST]

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.abi import NO_OVERRIDE
+from harness.batch import NUMBER, USUAL_ROOM, make_room, slots_of
 from harness.layout import GROUP_PORT, Layout, Protocol, Shape
 from harness.libbpf import BPF_NOEXIST, Map
 from harness.names import remember
 
 if TYPE_CHECKING:
-    from harness.batch import Slots
     from harness.program import Program
     from harness.settings import Settings
 
@@ -200,11 +200,18 @@ class ReuseportGroup:
         # A socket is ready for a datagram whose checksum it finds wrong as it is read: then it holds nothing.
         return {member: held for member in sorted(self._ready()) if (held := tuple(self._take(self._sockets[member])))}
 
-    def collect_numbers(self, slots: Slots) -> dict[int, int]:
+    def make_room(self, count: int) -> None:
+        """UDP: have every member hold that many datagrams, or all that a batch leaves with it at once."""
+        if count > USUAL_ROOM:
+            for member in self._sockets.values():
+                make_room(member)
+
+    def collect_numbers(self) -> dict[int, int]:
         """UDP: take what the members hold of a batch: the number in each datagram to the member that holds it.
 
         Raises ValueError if a number is held twice.
         """
+        slots = slots_of(NUMBER.size)
         received: dict[int, int] = {}
         while ready := self._ready():
             for member in ready:

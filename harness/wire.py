@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import Ethtool, IPRoute
 
 from harness import frames
-from harness.batch import Slots, portions
+from harness.batch import portions, slots_of
 from harness.layout import Family
 from harness.namespace import Namespace, write_sysctl
 from harness.replies import Echo, parse
@@ -141,9 +141,9 @@ class Wire:
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
         """Send frames of one length a hundred at a time; yield the replies to each portion once it is decided.
 
-        The caller empties the receivers meanwhile: neither the backlog nor a receive buffer has to hold everything.
+        The caller empties the receivers meanwhile, before any of them may hold more than `batch.HELD`.
         """
-        slots = Slots(len(data[0]))
+        slots = slots_of(len(data[0]))
         for portion in portions(data):
             slots.send(self._socket, portion)
             yield self.send(())
