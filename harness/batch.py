@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 NUMBER = struct.Struct("=I")
 """What each datagram of a batch carries: its number, by which the receiver is told."""
 
-_MOST = 128
+AT_ONCE = 128
 """Datagrams at once, all of which a starved kernel may leave on their way.
 
 They count for the sender until they arrive, whose buffer holds some 270; and ICMP errors count for the kernel's own
 socket: of 200 datagrams that nobody held 173 were answered.
 """
 
-HELD = 4 * _MOST
+HELD = 4 * AT_ONCE
 """Datagrams that a receiver has room for: to ask each of many after every portion takes longer than to send one."""
 
 USUAL_ROOM = 128
@@ -108,7 +108,7 @@ class Slots:
         return struct.unpack_from(f"={count}I", self.buffer)
 
 
-def portions(frames: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Return the frames in portions that may be on their way at once."""
-    for start in range(0, len(frames), _MOST):
-        yield frames[start : start + _MOST]
+def portions(frames: Sequence[bytes], size: int = AT_ONCE) -> Iterator[Sequence[bytes]]:
+    """Return the frames in portions of `size`, by default of what may be on its way at once."""
+    for start in range(0, len(frames), size):
+        yield frames[start : start + size]

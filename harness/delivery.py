@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import frames
 from harness.abi import Result, pack_command
-from harness.batch import HELD, NUMBER, portions
+from harness.batch import NUMBER
 from harness.layers import Ether, hexdump
 from harness.layout import Protocol
 from harness.model import SYN_SEQUENCE, destination, expect
@@ -113,14 +113,10 @@ class Delivery:
         program.new_results()
         received: dict[int, int] = {}
         self._group.make_room(len(packets))
-        replies = held = 0
-        for portion, answers in zip(portions(data), self._wire.send_many(data), strict=True):
+        replies = 0
+        for answers in self._wire.send_many(data):
+            received |= self._group.collect_numbers()
             replies += len(answers)
-            held += len(portion)
-            if held >= HELD:
-                received |= self._group.collect_numbers()
-                held = 0
-        received |= self._group.collect_numbers()
         counted = sum(program.new_results().values())
         if self._group.layout.program is not None and "result_map" in program.maps:
             assert counted == len(packets), f"{len(packets)} packets were sent, the program counted {counted}"

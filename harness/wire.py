@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import Ethtool, IPRoute
 
 from harness import frames
-from harness.batch import portions, slots_of
+from harness.batch import HELD, portions, slots_of
 from harness.layout import Family
 from harness.namespace import Namespace, write_sysctl
 from harness.replies import Echo, parse
@@ -139,14 +139,17 @@ class Wire:
                 replies.append(reply)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
-        """Send frames of one length a hundred at a time; yield the replies to each portion once it is decided.
+        """Send frames of one length; yield the replies to at most `batch.HELD` of them once these are decided.
 
-        The caller empties the receivers meanwhile, before any of them may hold more than `batch.HELD`.
+        The caller empties the receivers meanwhile: none of them has to hold everything.
         """
         slots = slots_of(len(data[0]))
-        for portion in portions(data):
-            slots.send(self._socket, portion)
-            yield self.send(())
+        for held in portions(data, HELD):
+            replies = []
+            for portion in portions(held):
+                slots.send(self._socket, portion)
+                replies += self.send(())
+            yield replies
 
     def _connect(self) -> None:
         with IPRoute() as links:

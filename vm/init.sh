@@ -3,6 +3,7 @@
 # The first program in a guest, run by busybox in the initramfs that virtme-ng makes: load what shows the host's files,
 # mount them, and go on with the command that the kernel was given for it. `vm.machine` puts it in virtme-ng's place,
 # which mounts them without a cache: nearly every file that a guest reads it reads again and again.
+# shellcheck source=/dev/null  # virtme-ng makes it
 . /modules/load_all.sh
 if ! mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,access=any,cache=loose,msize=524288 /dev/root /newroot; then
 	echo "the host's files cannot be mounted"

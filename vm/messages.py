@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     Message = tuple[str, dict[str, Any]]
 
-_FORMAT = 4
+FORMAT = 4
 """Of marshal: written and read by every Python since 3.4. Like execnet's, it holds the built-in types and no others."""
 
 
 def pack(messages: Sequence[Message]) -> bytes:
     """Return messages as one string of bytes. Raises ValueError for what is of no built-in type."""
-    return marshal.dumps(list(messages), _FORMAT)
+    return marshal.dumps(list(messages), FORMAT)
 
 
 def unpack(sent: bytes | Message) -> list[Message]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vm.messages import FORMAT
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 _PACKED = "packed"
-_FORMAT = 4
-"""Of marshal: written and read by every Python since 3.4. Like execnet's, it holds the built-in types and no others."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,7 +24,7 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, di
     """Pack, in the guest, what any plugin made of its report."""
     data = yield
     try:
-        return data and {_PACKED: marshal.dumps(data, _FORMAT)}
+        return data and {_PACKED: marshal.dumps(data, FORMAT)}
     except ValueError:  # of no built-in type, which execnet will name
         return data
 

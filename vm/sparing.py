@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
-from _pytest import compat, fixtures
+from _pytest import compat, fixtures, skipping
 from execnet.gateway_base import Channel
 
 from vm import messages
@@ -99,15 +99,16 @@ def _locate_at_once(items: list[pytest.Item]) -> None:
 def _shorten_expected_failures(items: list[pytest.Item]) -> None:
     """Give failures that are expected the traceback that Python prints: for its own pytest parses the whole file."""
     for item in items:
-        if (mark := item.get_closest_marker("xfail")) is not None:
-            expected = mark.kwargs.get("raises", Exception)
-            vars(item)["repr_failure"] = partial(_shortly, expected, item.repr_failure)
+        if item.get_closest_marker("xfail") is not None and not item.config.option.runxfail:
+            vars(item)["repr_failure"] = partial(_shortly, item, item.repr_failure)
 
 
 def _shortly(
-    expected: type[Exception], at_length: Callable[..., object], excinfo: pytest.ExceptionInfo[BaseException]
+    item: pytest.Item, at_length: Callable[..., object], excinfo: pytest.ExceptionInfo[BaseException]
 ) -> object:
-    if isinstance(excinfo.value, expected):
+    # None where the mark's condition does not hold.
+    expected = item.stash.get(skipping.xfailed_key, None)
+    if expected is not None and isinstance(expected.raises, type) and isinstance(excinfo.value, expected.raises):
         return "".join(traceback.format_exception(excinfo.value))
     return at_length(excinfo)
 
