@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The one hash that programs use for keys of their own; harness/consistent.py computes the same. */
+/* The one hash that programs use for keys of their own; harness/model/consistent_hashing.py computes the same. */
 #ifndef REUSEPORT_HASH_H
 #define REUSEPORT_HASH_H
 

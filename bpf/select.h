@@ -5,7 +5,7 @@
  * way from a context to a verdict. A program says where its key comes from; this header does the rest. Two programs
  * never differ by a copy: what they share is in a header, what varies is the choice of key or map.
  *
- * harness/abi.py is the Python side of this file.
+ * harness/model/abi.py is the Python side of this file.
  */
 #ifndef REUSEPORT_SELECT_H
 #define REUSEPORT_SELECT_H

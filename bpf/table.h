@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* For programs that look members up in a table which the host computes (harness/consistent.py). */
+/* For programs that look members up in a table which the host computes (harness/model/consistent_hashing.py). */
 #ifndef REUSEPORT_TABLE_H
 #define REUSEPORT_TABLE_H
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.abi import Result
-from harness.batch import NUMBER
-from harness.layout import Bind, Family, InnerMap, Protocol, Shape
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import Result
+from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.model.outcome import Delivered, Dropped
+from harness.wire import frames
+from harness.wire.batch import NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.wire import Wire
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.wire.veth import Wire
 
     MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]

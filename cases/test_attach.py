@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import instructions as bpf
-from harness.features import SELECT_OR_MIGRATE
-from harness.layout import Family, Protocol
-from harness.libbpf import ENOTSUPP, create_map, load_instructions
-from harness.refusal import refused
+from harness.kernel.features import SELECT_OR_MIGRATE
+from harness.kernel.refusal import refused
+from harness.loader import instructions as bpf
+from harness.loader.libbpf import ENOTSUPP, create_map, load_instructions
+from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 both = pytest.mark.parametrize("protocol", Protocol)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.layout import Family, Protocol
-from harness.libbpf import create_map
+from harness.loader.libbpf import create_map
+from harness.model.layout import Family, Protocol
+from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bench import Bench
-    from harness.wire import Wire
+    from harness.group.bench import Bench
+    from harness.wire.veth import Wire
 
     Campaign = Callable[..., None]
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.abi import Result
-from harness.layout import Bind, Family, InnerMap, Protocol, Shape
-from harness.model import reciprocal_scale
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import Result
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
-    from harness.program import Program
-    from harness.wire import Wire
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
+    from harness.wire.veth import Wire
 
     MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Connected UDP sockets beside a group: they hear their peer, the program decides on everyone else.
 
-Most of the bugs of this corner went unseen for years; harness/ledger.toml has them with the kernels they are in.
+Most of the bugs of this corner went unseen for years; harness/kernel/ledger.toml has them with the kernels they are in.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.layout import Family, Protocol
-from harness.release import Release, running
-from harness.verdict import ReplyKind
-from harness.wire import SERVER_LINK
+from harness.kernel.release import Release, running
+from harness.model.layout import Family, Protocol
+from harness.model.outcome import ReplyKind
+from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.packets import Packet
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
 
 rule = pytest.mark.rule
 ledger = pytest.mark.ledger

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from harness.consistent import maglev_table, rendezvous_nodes
-from harness.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
+from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.model.packets import Packet
 
     MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]
@@ -87,7 +87,7 @@ def balance(owners: Owners) -> float:
 
 
 def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[str, object]:
-    """Return what harness/disruption.py reports."""
+    """Return what harness/plugins/disruption.py reports."""
     return {
         "kernel": os.uname().release,
         "program": program,

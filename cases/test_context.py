@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.layout import Bind, Family, InnerMap, Protocol
-from harness.verdict import Delivered
+from harness.model.layout import Bind, Family, InnerMap, Protocol
+from harness.model.outcome import Delivered
+from harness.wire import frames
 
 if TYPE_CHECKING:
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
-    from harness.program import Program
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
 
 one_map = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY)
 udp = pytest.mark.shapes(protocol=Protocol.UDP)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.layout import Bind, Family, InnerMap, Protocol, Shape
-from harness.model import reciprocal_scale
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.model.packets import Packet
 
 rule = pytest.mark.rule
 families = pytest.mark.parametrize("family", Family)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.features import FEATURES, expected, present
-from harness.release import running
+from harness.kernel.features import FEATURES, expected, present
+from harness.kernel.release import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.abi import Result
-from harness.layout import Family, Protocol
-from harness.model import SYN_SEQUENCE
-from harness.verdict import ReplyKind
+from harness.model.abi import Result
+from harness.model.expect import SYN_SEQUENCE
+from harness.model.layout import Family, Protocol
+from harness.model.outcome import ReplyKind
+from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.packets import Packet
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
 
 rule = pytest.mark.rule
 families = pytest.mark.parametrize("family", Family)

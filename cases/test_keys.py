@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.abi import CID_LENGTH, Result
-from harness.consistent import scramble
-from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import CID_LENGTH, Result
+from harness.model.consistent_hashing import scramble
+from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol
+from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.wire import Wire
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.wire.veth import Wire
 
 pytestmark = pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 udp = pytest.mark.shapes(protocol=Protocol.UDP)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.bench import RESET_ON_CLOSE
-from harness.layout import Family, InnerMap, Protocol
-from harness.refusal import refused
+from harness.group.bench import RESET_ON_CLOSE
+from harness.kernel.refusal import refused
+from harness.model.layout import Family, InnerMap, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bench import Bench
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 ledger = pytest.mark.ledger

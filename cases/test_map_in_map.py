@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.features import create_outer_map
-from harness.layout import Family, Protocol
-from harness.libbpf import create_map
-from harness.refusal import refused
+from harness.kernel.features import create_outer_map
+from harness.kernel.refusal import refused
+from harness.loader.libbpf import create_map
+from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.libbpf import Map
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.libbpf import Map
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 both = pytest.mark.parametrize("protocol", Protocol)

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.abi import Result
-from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
-from harness.refusal import refused
-from harness.verdict import Delivered, Dropped
-from harness.wire import SERVER_LINK
+from harness.kernel.refusal import refused
+from harness.model.abi import Result
+from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.model.outcome import Delivered, Dropped
+from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bench import Bench
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 both = pytest.mark.parametrize("protocol", Protocol)

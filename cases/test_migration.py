@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.abi import pack_command
-from harness.layout import Bind, InnerMap, Protocol
-from harness.model import reciprocal_scale
-from harness.verdict import ReplyKind
+from harness.model.abi import pack_command
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import Bind, InnerMap, Protocol
+from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery, Handshake
-    from harness.group import ReuseportGroup
-    from harness.layout import Shape
-    from harness.packets import Packet
-    from harness.program import Program
-    from harness.wire import Wire
+    from harness.group.delivery import Delivery, Handshake
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
+    from harness.model.layout import Shape
+    from harness.model.packets import Packet
+    from harness.wire.veth import Wire
 
     MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]

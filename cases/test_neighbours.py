@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import pytest
 from pyroute2 import IPRoute
 
-from harness import frames
-from harness import instructions as bpf
-from harness.abi import Result
-from harness.features import SK_LOOKUP, UDP_SEGMENT
-from harness.layout import Family, InnerMap, Protocol
-from harness.libbpf import create_map, link, load_instructions
-from harness.namespace import Namespace
-from harness.wire import SERVER_LINK
+from harness.kernel.features import SK_LOOKUP, UDP_SEGMENT
+from harness.loader import instructions as bpf
+from harness.loader.libbpf import create_map, link, load_instructions
+from harness.model.abi import Result
+from harness.model.layout import Family, InnerMap, Protocol
+from harness.wire import frames
+from harness.wire.namespace import Namespace
+from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 ledger = pytest.mark.ledger

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.layout import Family, Protocol
-from harness.refusal import refused
-from harness.verdict import ReplyKind
+from harness.kernel.refusal import refused
+from harness.model.layout import Family, Protocol
+from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bench import Bench
-    from harness.own import OwnProgram
+    from harness.group.bench import Bench
+    from harness.plugins.own_program import OwnProgram
 
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)

@@ -2,7 +2,7 @@
 """What odd packets come to: which of them the program sees, what it sees of them, and which arrive.
 
 The model says of each oddity whether the packet is lost before the program runs, lost after, or as good as any
-(harness/oddity.py); every case here is held against it in full.
+(harness/model/malformed.py); every case here is held against it in full.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.abi import Result, pack_command
-from harness.layout import Bind, Family, InnerMap, Protocol
-from harness.model import SYN_SEQUENCE
-from harness.oddity import CHECKSUM_BREAK, Checksum, Oddity
-from harness.packets import TRANSPORT_HEADER
-from harness.refusal import refused
-from harness.verdict import Delivered, Dropped
+from harness.kernel.refusal import refused
+from harness.model.abi import Result, pack_command
+from harness.model.expect import SYN_SEQUENCE
+from harness.model.layout import Bind, Family, InnerMap, Protocol
+from harness.model.malformed import CHECKSUM_BREAK, Checksum, Oddity
+from harness.model.outcome import Delivered, Dropped
+from harness.model.packets import TRANSPORT_HEADER
+from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bench import Bench
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
 
     Command = Callable[..., Packet]
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.abi import Result
-from harness.layout import GROUP_SIZE, Protocol
-from harness.model import reciprocal_scale
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import Result
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import GROUP_SIZE, Protocol
+from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.model.packets import Packet
 
     Command = Callable[..., Packet]
 

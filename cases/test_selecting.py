@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.abi import Result, pack_indices
-from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
-from harness.model import reciprocal_scale
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import Result, pack_indices
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.program import Program
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
 
     MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]

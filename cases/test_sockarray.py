@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.bench import RESET_ON_CLOSE
-from harness.layout import Family, Protocol
-from harness.libbpf import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP, create_map
-from harness.refusal import refused
-from harness.release import Release, running
+from harness.group.bench import RESET_ON_CLOSE
+from harness.kernel.refusal import refused
+from harness.kernel.release import Release, running
+from harness.loader.libbpf import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP, create_map
+from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.libbpf import Map
-    from harness.program import Program
+    from harness.group.bench import Bench
+    from harness.loader.libbpf import Map
+    from harness.loader.program import Program
 
 rule = pytest.mark.rule
 both = pytest.mark.parametrize("protocol", Protocol)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import instructions as bpf
-from harness.layout import Family, Protocol
-from harness.libbpf import create_map, load_instructions
-from harness.release import Release, running
-from harness.unprivileged import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, errno_without
+from harness.kernel.release import Release, running
+from harness.kernel.unprivileged import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, errno_without
+from harness.loader import instructions as bpf
+from harness.loader.libbpf import create_map, load_instructions
+from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
-    from harness.bench import Bench
+    from harness.group.bench import Bench
 
 rule = pytest.mark.rule
 both = pytest.mark.parametrize("protocol", Protocol)

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import instructions as bpf
-from harness.features import FEATURES, SELECT_OR_MIGRATE, present
-from harness.layout import InnerMap
-from harness.libbpf import BpfError, create_map, load_instructions
-from harness.programs import VARIANTS
-from harness.refusal import refused
+from harness.kernel.features import FEATURES, SELECT_OR_MIGRATE, present
+from harness.kernel.refusal import refused
+from harness.loader import instructions as bpf
+from harness.loader.libbpf import BpfError, create_map, load_instructions
+from harness.model.layout import InnerMap
+from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.program import Program
-    from harness.wire import Wire
+    from harness.loader.program import Program
+    from harness.wire.veth import Wire
 
 DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_SK = 0, 8, 16, 20, 24, 28, 32, 40, 48
 """Offsets in struct sk_reuseport_md (include/uapi/linux/bpf.h)."""

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import frames
-from harness.abi import Result
-from harness.events import Kind
-from harness.layout import GROUP_SIZE, Bind, InnerMap, Protocol
-from harness.model import reciprocal_scale
-from harness.verdict import Delivered, Dropped
+from harness.model.abi import Result
+from harness.model.expect import reciprocal_scale
+from harness.model.layout import GROUP_SIZE, Bind, InnerMap, Protocol
+from harness.model.outcome import Delivered, Dropped
+from harness.trace.events import Kind
+from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.delivery import Delivery
-    from harness.events import Event
-    from harness.group import ReuseportGroup
-    from harness.layout import Shape
-    from harness.packets import Packet
-    from harness.wire import Wire
-    from harness.witness_plugin import Watch
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.model.layout import Shape
+    from harness.model.packets import Packet
+    from harness.plugins.witness import Watch
+    from harness.trace.events import Event
+    from harness.wire.veth import Wire
 
     Command = Callable[..., Packet]
 

@@ -7,7 +7,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
-from harness import disruption, ledger_table, table, watch
+from harness.commands import ledger, programs, watch
+from harness.plugins import disruption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS = cast("tuple[Command, ...]", (table, disruption, ledger_table, watch))
+COMMANDS = cast("tuple[Command, ...]", (programs, disruption, ledger, watch))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.features import conceivable
-from harness.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
-from harness.programs import VARIANTS
+from harness.kernel.features import conceivable
+from harness.model.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.bench import Bench
-    from harness.delivery import Delivery
-    from harness.group import ReuseportGroup
-    from harness.packets import Packet
-    from harness.program import Program
-    from harness.wire import Wire
+    from harness.group.bench import Bench
+    from harness.group.delivery import Delivery
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.loader.program import Program
+    from harness.model.packets import Packet
+    from harness.wire.veth import Wire
 
 # Here and not in conftest.py, which pytest does not read when cases lie outside this project.
-pytest_plugins = ["harness.gate", "harness.own", "harness.disruption", "harness.witness_plugin"]
+pytest_plugins = [f"harness.plugins.{name}" for name in ("gate", "own_program", "disruption", "witness")]
 
 _OBJECTS = pytest.StashKey[dict[str, Path]]()
 
@@ -74,8 +74,8 @@ def _objects(config: pytest.Config) -> dict[str, Path]:
         given = getattr(config, "workerinput", {}).get("objects")
         if given is None:
             # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
-            from harness.objects import CompileError, compile_variants  # noqa: PLC0415
-            from harness.own import replacements  # noqa: PLC0415
+            from harness.loader.compiler import CompileError, compile_variants  # noqa: PLC0415
+            from harness.plugins.own_program import replacements  # noqa: PLC0415
 
             try:
                 found = compile_variants() | replacements(config)
@@ -92,7 +92,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """End the run, saying why once, where no case could do anything but fail: for want of rights, or of programs."""
     if session.config.option.collectonly or not any("wire" in _fixtures_of(item) for item in session.items):
         return
-    from harness.able import why_not  # noqa: PLC0415
+    from harness.kernel.preflight import why_not  # noqa: PLC0415
 
     if reason := why_not():
         pytest.exit(reason, returncode=0 if session.config.option.where_possible else pytest.ExitCode.USAGE_ERROR)
@@ -136,7 +136,7 @@ def objects(pytestconfig: pytest.Config) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def wire() -> Iterator[Wire]:
     """Return the veth pair; the session's process moves to the server's end of it."""
-    from harness.wire import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
+    from harness.wire.veth import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
 
     _raise_memory_lock_limit()
     made = Wire()
@@ -163,7 +163,7 @@ def variant(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def load(request: pytest.FixtureRequest) -> Callable[..., Program]:
     """Return the function that loads a variant by its name; the caller closes it."""
-    from harness.program import Program  # noqa: PLC0415
+    from harness.loader.program import Program  # noqa: PLC0415
 
     # Not by the fixture: pytest looks each up again for every case.
     objects = _objects(request.config)
@@ -177,7 +177,7 @@ def load(request: pytest.FixtureRequest) -> Callable[..., Program]:
 @pytest.fixture(scope="session")
 def kept_group(shape: Shape, variant: str, wire: Wire, load: Callable[..., Program]) -> Iterator[ReuseportGroup]:
     """Return the group of the shape, which lives as long as the cases that use it; cases take `group`."""
-    from harness.group import ReuseportGroup  # noqa: PLC0415
+    from harness.group.reuseport_group import ReuseportGroup  # noqa: PLC0415
 
     with load(variant, inner_map=shape.inner_map) as program:
         made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings)
@@ -209,7 +209,7 @@ def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[
 
     `program` is a variant's name, or a loaded Program that several groups share.
     """
-    from harness.group import ReuseportGroup  # noqa: PLC0415
+    from harness.group.reuseport_group import ReuseportGroup  # noqa: PLC0415
 
     with ExitStack() as undo:
         ports = itertools.count(GROUP_PORT + 1)
@@ -232,7 +232,7 @@ def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[
 @pytest.fixture
 def bench(wire: Wire) -> Iterator[Bench]:
     """Return what opens sockets by hand; they are closed after the case."""
-    from harness.bench import Bench  # noqa: PLC0415
+    from harness.group.bench import Bench  # noqa: PLC0415
 
     made = Bench(wire)
     yield made
@@ -248,7 +248,7 @@ def delivery_to(
     record_property: Callable[[str, object], None],
 ) -> Iterator[Callable[..., Delivery]]:
     """Return the function that makes a `deliver` for a group; further groups given must stay empty."""
-    from harness.delivery import Delivery  # noqa: PLC0415
+    from harness.group.delivery import Delivery  # noqa: PLC0415
 
     made: list[Delivery] = []
 

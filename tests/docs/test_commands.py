@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.able import why_not
+from harness.kernel.preflight import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

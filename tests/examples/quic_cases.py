@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.layout import Family, Protocol
+from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
-    from harness.bench import Bench
-    from harness.own import OwnProgram
+    from harness.group.bench import Bench
+    from harness.plugins.own_program import OwnProgram
 
 pytestmark = [
     pytest.mark.requires("select_from_sockmap", "udp_in_sockmap"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.able import why_not
+from harness.kernel.preflight import why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         name="model-expects-the-next-member",
-        file="harness/decision.py",
+        file="harness/model/decision.py",
         line="member = layout.slots.get(index)",
         instead="member = layout.slots.get(index + 1)",
         cases="every_member and udp-ipv4",
@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     Mutant(
         name="model-scales-the-hash-otherwise",
-        file="harness/model.py",
+        file="harness/model/expect.py",
         line="return (value * ends) >> 32",
         instead="return value % ends",
         cases="passes_on_to_the_hash and udp-ipv4",
@@ -107,7 +107,7 @@ MUTANTS = (
     ),
     Mutant(
         name="model-forgets-the-reply",
-        file="harness/model.py",
+        file="harness/model/expect.py",
         line="return replace(outcome, replies=(_reply(ReplyKind.PORT_UNREACHABLE, packet),))",
         instead="return outcome",
         cases="short and udp-ipv4",
@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         name="model-takes-cookies-for-requests",
-        file="harness/model.py",
+        file="harness/model/expect.py",
         line="if not layout.syncookies or early:",
         instead="if True:",
         cases="syncookie_lets_the_ack and tcp-ipv4",

@@ -20,16 +20,16 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from harness import frames
-from harness.able import why_not
-from harness.delivery import Delivery
-from harness.group import ReuseportGroup
-from harness.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
-from harness.objects import compile_variants
-from harness.packets import Packet
-from harness.program import Program
-from harness.programs import VARIANTS
-from harness.wire import Wire
+from harness.group.delivery import Delivery
+from harness.group.reuseport_group import ReuseportGroup
+from harness.kernel.preflight import why_not
+from harness.loader.compiler import compile_variants
+from harness.loader.program import Program
+from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
+from harness.model.packets import Packet
+from harness.model.variants import VARIANTS
+from harness.wire import frames
+from harness.wire.veth import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

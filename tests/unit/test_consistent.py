@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.abi import NOBODY, TABLE_SIZE
-from harness.consistent import (
+from harness.model.abi import NOBODY, TABLE_SIZE
+from harness.model.consistent_hashing import (
     hash_address,
     hash_client,
     maglev_table,

@@ -27,7 +27,7 @@ def test_numbers_are_printed_and_drawn(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(CASE)
-    result = pytester.runpytest_subprocess("-p", "harness.disruption")
+    result = pytester.runpytest_subprocess("-p", "harness.plugins.disruption")
     result.stdout.fnmatch_lines(
         ["6.1: maglev: one of 4 members leaves: of 100 clients 100.00% of its own and 1.23% of the others' move*"]
     )

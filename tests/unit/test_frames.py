@@ -14,9 +14,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 
-from harness import frames
-from harness.layout import Family, Protocol
-from harness.packets import ACK_HEADER, TRANSPORT_HEADER, Packet
+from harness.model.layout import Family, Protocol
+from harness.model.packets import ACK_HEADER, TRANSPORT_HEADER, Packet
+from harness.wire import frames
 
 ports = st.integers(0, 65535)
 payloads = st.binary(max_size=64)

@@ -10,8 +10,8 @@ import pytest
 from fake_archive import image
 from runs import run_pytest
 
-from harness.features import FEATURES
-from harness.release import Release
+from harness.kernel.features import FEATURES
+from harness.kernel.release import Release
 from vm.kernels import load_catalogue
 from vm.machine import SUBSTITUTE
 from vm.outcomes import EXIT_STATUS, Outcome, Verdict
@@ -20,8 +20,8 @@ FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
 CASES = """
 import pytest
-from harness.features import FEATURES, Feature
-from harness.release import Release
+from harness.kernel.features import FEATURES, Feature
+from harness.kernel.release import Release
 
 LONG_AGO, SOME_DAY = Release(1, 0), Release(99, 0)
 
@@ -41,7 +41,7 @@ def test_needs(name): assert name in ("usual", "backported"), "the gate lets no 
 def test_needs_two(): assert False, "the gate lets it through"
 """
 
-PLUGINS = ("-p", "harness.plugin", "-p", "harness.gate", "-p", "harness.own")
+PLUGINS = ("-p", "harness.plugin", "-p", "harness.plugins.gate", "-p", "harness.plugins.own_program")
 
 
 @pytest.mark.parametrize("where", ["in a VM", "on the running kernel"])
@@ -72,7 +72,7 @@ def test_gate_that_nobody_knows_is_a_mistake_in_the_case(tmp_path: Path) -> None
     source = "import pytest\n@pytest.mark.requires('magic')\ndef test_needs(): pass\n"
     done = run_pytest(tmp_path, PLUGINS, source=source, variables={})
     assert done.status == pytest.ExitCode.USAGE_ERROR, done.output
-    assert "requires magic; harness/features.py has select_from_sockmap, " in done.output
+    assert "requires magic; harness/kernel/features.py has select_from_sockmap, " in done.output
 
 
 @pytest.mark.parametrize("name", FEATURES)

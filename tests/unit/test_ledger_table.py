@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from harness.__main__ import main
-from harness.ledger_table import cases_of_bugs
+from harness.commands.ledger import cases_of_bugs
 
 if TYPE_CHECKING:
     from pathlib import Path

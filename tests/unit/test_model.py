@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.abi import Result, pack_command
-from harness.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
-from harness.model import expect, reciprocal_scale
-from harness.packets import Packet
-from harness.verdict import Outcome, ReplyKind
+from harness.model.abi import Result, pack_command
+from harness.model.expect import expect, reciprocal_scale
+from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
+from harness.model.outcome import Outcome, ReplyKind
+from harness.model.packets import Packet
 
 UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 TCP6 = Shape(protocol=Protocol.TCP, family=Family.IPV6, bind=Bind.SPECIFIC, inner_map=InnerMap.SOCKHASH)

@@ -28,7 +28,7 @@ def test_talkative():
 
 def test_third(): assert "WRONG" not in os.environ
 """
-IN_A_VM, HERE = ("--kernel", "./k61"), ("-p", "harness.plugin", "-p", "harness.own", "--where-possible")
+IN_A_VM, HERE = ("--kernel", "./k61"), ("-p", "harness.plugin", "-p", "harness.plugins.own_program", "--where-possible")
 READ_ONLY = "mount -t tmpfs -o ro none results"
 INFRASTRUCTURE, FAILED = EXIT_STATUS[Verdict.INFRASTRUCTURE], EXIT_STATUS[Verdict.FAILED]
 

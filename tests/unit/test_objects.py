@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import objects
-from harness.abi import CONTEXT_SIZE
-from harness.objects import CompileError, compile_program, compile_variants
-from harness.programs import VARIANTS
+from harness.loader import compiler
+from harness.loader.compiler import CompileError, compile_program, compile_variants
+from harness.model.abi import CONTEXT_SIZE
+from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +48,11 @@ def test_error_of_the_compiler_is_shown_whole_and_leaves_nothing(source: Path, t
 
 def test_missing_compiler_names_the_remedy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    objects._clang_version.cache_clear()
+    compiler._clang_version.cache_clear()
     with pytest.raises(CompileError, match=r"\./bootstrap"):
         compile_program(source, cache_directory=tmp_path / "cache")
     monkeypatch.undo()
-    objects._clang_version.cache_clear()
+    compiler._clang_version.cache_clear()
 
 
 def test_cache_that_cannot_be_written_names_the_way_out(source: Path, tmp_path: Path) -> None:

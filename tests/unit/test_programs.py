@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from harness.__main__ import main
-from harness.objects import SOURCES
-from harness.programs import VARIANTS, Attachment
-from harness.rules import RULES, rule
+from harness.loader.compiler import SOURCES
+from harness.model.rules import RULES, rule
+from harness.model.variants import VARIANTS, Attachment
 
 
 def test_every_source_is_in_the_table() -> None:

@@ -10,8 +10,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 
-from harness.replies import Echo, parse
-from harness.verdict import Reply, ReplyKind
+from harness.model.outcome import Reply, ReplyKind
+from harness.wire.replies import Echo, parse
 
 if TYPE_CHECKING:
     from scapy.packet import Packet as ScapyPacket

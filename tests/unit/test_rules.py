@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.features import FEATURES
-from harness.ledger import State, bugs
-from harness.release import Release, of_uname
+from harness.kernel.features import FEATURES
+from harness.kernel.ledger import State, bugs
+from harness.kernel.release import Release, of_uname
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| `(?P<id>[\w.'-]+)` \| (?P<promise>.+?) \| (?P<basis>.+?) \| (?P<seen>.*?) \| (?P<case>.+?) \|$")

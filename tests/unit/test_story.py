@@ -9,11 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from harness import points
-from harness.events import EVENTS, LOG_SIZE, SIZE, Arrival, Event, Kind, Reading, Socket, decode, in_order, read_log
-from harness.points import POINTS, Point, locate
-from harness.story import Evidence, Words, split, tell
-from harness.tracer import Symbols, drop_reasons
+from harness.trace import probes
+from harness.trace.events import (
+    EVENTS,
+    LOG_SIZE,
+    SIZE,
+    Arrival,
+    Event,
+    Kind,
+    Reading,
+    Socket,
+    decode,
+    in_order,
+    read_log,
+)
+from harness.trace.probes import POINTS, Point, locate
+from harness.trace.story import Evidence, Words, split, tell
+from harness.trace.tracer import Symbols, drop_reasons
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
 _THIRD = Socket(cookie=33, inode=3)
@@ -222,7 +234,7 @@ def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() 
 
 
 def test_every_point_has_its_functions_in_the_tracer() -> None:
-    text = (Path(points.__file__).parent / "witness.c").read_text()
+    text = (Path(probes.__file__).parent / "witness.c").read_text()
     for point in POINTS:
         for name in filter(None, (point.enter, point.leave)):
             assert f"int {name}(struct pt_regs *ctx)" in text, point

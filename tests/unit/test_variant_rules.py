@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import pytest
 
-from harness.abi import Result, pack_indices
-from harness.decision import Decision, View
-from harness.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
-from harness.packets import Packet
-from harness.rules import RULES
+from harness.model.abi import Result, pack_indices
+from harness.model.decision import Decision, View
+from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
+from harness.model.packets import Packet
+from harness.model.rules import RULES
 
 UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 SLOTS = MappingProxyType({index: index for index in range(4) if index != 3})

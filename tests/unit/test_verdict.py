@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.abi import Context, Result
-from harness.verdict import Delivered, Dropped, Outcome, Reply, ReplyKind, difference, verdict_of
+from harness.model.abi import Context, Result
+from harness.model.outcome import Delivered, Dropped, Outcome, Reply, ReplyKind, difference, verdict_of
 
 CONTEXT = Context(
     ip_protocol=17,

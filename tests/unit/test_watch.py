@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.sockets import Bound, bound_to, owners
-from harness.watch import Counts, Traffic, line
+from harness.commands.watch import Counts, Traffic, line
+from harness.trace.proc_sockets import Bound, bound_to, owners
 
 _HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 _TCP = (

@@ -39,9 +39,9 @@ def wire(): pass
 _STAND_IN = (
     _WIRE
     + """
-from harness import witness
-from harness.story import Evidence
-from harness.events import Reading
+from harness.trace import witness
+from harness.trace.story import Evidence
+from harness.trace.events import Reading
 
 class StandIn:
     def listen(self, netns): pass
@@ -59,7 +59,7 @@ witness.Loader = Loader
 _NONE = (
     _WIRE
     + """
-from harness import tracer
+from harness.trace import tracer
 tracer.why_not = lambda: "bcc is not installed: run ./bootstrap"
 """
 )
@@ -68,7 +68,7 @@ tracer.why_not = lambda: "bcc is not installed: run ./bootstrap"
 @pytest.fixture
 def project(pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
-    pytester.makeini("[pytest]\naddopts = -p harness.witness_plugin -p no:cacheprovider\nfilterwarnings = error")
+    pytester.makeini("[pytest]\naddopts = -p harness.plugins.witness -p no:cacheprovider\nfilterwarnings = error")
     return pytester
 
 
@@ -145,7 +145,7 @@ def test_nobody_misses_a_witness_that_was_not_wanted(project: pytest.Pytester) -
 
 
 def test_headers_are_found_where_bcc_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import headers
+    from harness.trace import headers
 
     (tmp_path / "include/net").mkdir(parents=True)
     (tmp_path / "include/trace/events").mkdir(parents=True)

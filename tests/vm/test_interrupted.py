@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from started import HERE, KERNEL, started
 
-from harness.able import why_not
+from harness.kernel.preflight import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_relay_that_is_killed_takes_its_vm_with_it_and_another_takes_over(tmp_pa
 @pytest.mark.parametrize("end", [end_by_ctrl_c, end_by_signal])
 def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[Started], None]) -> None:
     links, pinned = socket.if_nameindex(), sorted(Path("/sys/fs/bpf").rglob("*"))
-    names = ("plugin", "gate", "own", "witness_plugin")
+    names = ("plugin", "plugins.gate", "plugins.own_program", "plugins.witness")
     plugins = (word for name in names for word in ("-p", f"harness.{name}"))
     with started(tmp_path / "run", *plugins, "--where-possible", source=HERE / "waiting.py") as run:
         waits = run.directory / "waits"

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from started import HERE, KERNEL, started
 
-from harness.objects import compile_program
+from harness.loader.compiler import compile_program
 from vm.outcomes import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.layout import InnerMap
+from harness.model.layout import InnerMap
 
 if TYPE_CHECKING:
-    from harness.group import ReuseportGroup
+    from harness.group.reuseport_group import ReuseportGroup
 
 
 @pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY)

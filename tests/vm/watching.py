@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.release import running
+from harness.kernel.release import running
 
 HOST = "127.0.0.1"
 MEMBERS, REQUESTS, FLOOD = 3, 60, 100

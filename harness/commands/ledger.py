@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`python -m harness ledger`: print which kernels have which bugs, and what the runs say of it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.kernel.ledger import Bug, State, bugs
+from harness.kernel.release import Release, of_uname, running
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+NAME = "ledger"
+HELP = "print the kernel's known bugs: which kernels have them, as their versions say and as the cases of runs found"
+
+ROOT = Path(__file__).resolve().parents[2]
+_AS_EXPECTED = {"passed", "xfailed"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the runs to read."""
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="directories under results/ (default: results/latest, if there is one)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one row a bug, one column a kernel; return 2 where a run cannot be read."""
+    latest = ROOT / "results" / "latest"
+    paths = arguments.runs or ([latest] if latest.exists() else [])
+    try:
+        kernels = [kernel for path in paths for kernel in _kernels(path)]
+    except (OSError, ValueError, KeyError) as error:
+        print(f"cannot read the results: {error}", file=sys.stderr)
+        return 2
+    columns = [(f"{name} ({release})", release, cases) for name, release, cases in kernels]
+    columns = columns or [(f"this kernel ({running()})", running(), {})]
+    table = Table("bug", "commit", "subject", "in", "fixed in", "tried on", *(name for name, _, _ in columns))
+    functions = cases_of_bugs()
+    for bug in bugs().values():
+        table.add_row(
+            bug.name,
+            "\n".join((bug.commit or "-", *(each.partition(" ")[0] for each in bug.also))),
+            "\n".join((bug.subject, *(each.partition(" ")[2] for each in bug.also))),
+            str(bug.introduced),
+            ", ".join(map(str, (*([bug.fixed] if bug.fixed else []), *bug.backports))) or "-",
+            ", ".join(f"{release} {_came_out(bug, release)}" for release in bug.tried) or "-",
+            *(cell(bug, release, cases, functions.get(bug.name, set())) for _, release, cases in columns),
+        )
+    console = Console()
+    if not console.is_terminal:
+        console.width = 240
+    console.print(table)
+    return 0
+
+
+def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[str]) -> str:
+    """Return how a kernel stands to a bug, and what its cases came to: `outcomes` by the cases' ids.
+
+    "as tested" counts the cases that came out as the state wants it, of all that ran.
+    """
+    state = bug.state(release)
+    if bug.unchecked:
+        return f"{state}, no case"
+    ran = Counter(
+        outcome for name, outcome in outcomes.items() if _function(name) in functions and outcome != "skipped"
+    )
+    if not ran:
+        return f"{state}, not tried"
+    if bug.campaign:
+        return f"{state}, {'no splat' if set(ran) <= _AS_EXPECTED else 'FAILED'}"
+    good = sum(count for outcome, count in ran.items() if outcome in _AS_EXPECTED)
+    words = "shown" if state is State.AFFECTED else "as tested"
+    return f"{state}, {words}" if good == ran.total() else f"{state}, but {ran.total() - good} of {ran.total()} differ"
+
+
+def _came_out(bug: Bug, release: Release) -> str:
+    """Return what the cases of a bug came to on a release that the ledger says they were tried on."""
+    if bug.campaign:
+        return "no splat"
+    return "shown" if bug.state(release) is State.AFFECTED else "not there"
+
+
+def cases_of_bugs() -> dict[str, set[str]]:
+    """Return the test functions that each bug's marks name, as cases/FILE::FUNCTION."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "cases").glob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                for name in _ledger_marks(node):
+                    found.setdefault(name, set()).add(f"cases/{path.name}::{node.name}")
+    return found
+
+
+def _ledger_marks(function: ast.FunctionDef) -> Iterable[str]:
+    """Yield the bugs that a function's decorators name, those of single parameter sets included."""
+    for decorator in function.decorator_list:
+        for node in ast.walk(decorator):
+            if isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                if called == "ledger":
+                    yield from (str(each.value) for each in node.args if isinstance(each, ast.Constant))
+
+
+def _function(case: str) -> str:
+    return case.partition("[")[0]
+
+
+def _kernels(path: Path) -> list[tuple[str, Release, dict[str, str]]]:
+    data: dict[str, Any] = json.loads((path / "results.json" if path.is_dir() else path).read_text())
+    return [
+        (
+            kernel["name"],
+            of_uname(kernel["release"], kernel["version"]),
+            {case["id"]: case["outcome"] for case in kernel["cases"]},
+        )
+        for kernel in data["kernels"]
+        if kernel["release"]
+    ]

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Send a packet to a group, look at everything that can be seen afterwards, and hold it against the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from harness.model.abi import Result, pack_command
+from harness.model.expect import SYN_SEQUENCE, destination, expect
+from harness.model.layout import Protocol
+from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Verdict, difference, verdict_of
+from harness.model.packets import Packet
+from harness.wire import frames
+from harness.wire.batch import NUMBER
+from harness.wire.scapy_layers import Ether, hexdump
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.group.reuseport_group import ReuseportGroup
+    from harness.model.layout import Shape
+    from harness.wire.veth import Wire
+
+_FIRST_PORT, _LAST_PORT = 20000, 59999
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handshake:
+    """Hold a connection of which the SYN was sent, and what was answered."""
+
+    packet: Packet
+    replies: tuple[Reply, ...]
+
+    @property
+    def syn_ack(self) -> Reply | None:
+        """Return the SYN-ACK, None if there was none."""
+        return next((reply for reply in self.replies if reply.kind is ReplyKind.SYN_ACK), None)
+
+
+class Delivery:
+    """Deliver packets to one group; calling it is sending one packet and checking all that came of it.
+
+    `bystanders` are other groups on the same wire, none of which may hold anything of a packet.
+    """
+
+    def __init__(self, wire: Wire, group: ReuseportGroup, *bystanders: ReuseportGroup) -> None:
+        self._wire, self._group, self._bystanders = wire, group, bystanders
+        self._ports = count()
+        self._unfinished: list[Packet] = []
+        self.observed: list[str] = []
+        """What each packet came to, in words that are the same on every boot."""
+
+    @property
+    def shape(self) -> Shape:
+        """Return the shape of the group that packets go to."""
+        return self._group.shape
+
+    def packet(self, payload: bytes = b"", **changes: object) -> Packet:
+        """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
+        shape = self._group.shape
+        port = _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1)
+        fields: dict[str, Any] = {
+            "protocol": shape.protocol,
+            "family": shape.family,
+            "source_port": port,
+            "destination_port": self._group.port,
+            "payload": payload,
+        }
+        return Packet(**(fields | changes))
+
+    def command(self, index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
+        """Return a packet whose payload asks for a member by its index."""
+        return self.packet(**({"payload": pack_command(index, pass_on_failure=pass_on_failure)} | changes))  # type: ignore[arg-type]
+
+    def __call__(self, packet: Packet, *, hash_: int | None = None) -> Verdict:
+        """Send the packet and return its verdict, once all that was seen is what the model says.
+
+        `hash_` is the four-tuple's hash where no program is there to report it. Raises AssertionError with the
+        packet, both outcomes and where they part.
+        """
+        __tracebackhide__ = True
+        layout = self._group.layout
+        observed, seen_hash = self._observe(packet)
+        hash_ = hash_ if seen_hash is None else seen_hash
+        # Without the hash first: it is keyed by a secret of the boot, and what needs it is another on every boot.
+        try:
+            expected, by_hash = expect(layout, packet, hash_=None), False
+        except ValueError:
+            expected, by_hash = expect(layout, packet, hash_=hash_), True
+        if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
+            expected = replace(expected, select_errors=())
+        verdict = verdict_of(expected, hash_=hash_)
+        if observed != expected:
+            self.observed.append("differs from the model")
+            raise AssertionError(self._report(packet, expected, observed))
+        for other in self._bystanders:
+            assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
+        self.observed.append(_in_words(verdict, by_hash=by_hash))
+        return verdict
+
+    def many(self, packets: Sequence[Packet]) -> list[int | None]:
+        """UDP: send thousands of packets of one form; return which member received each, None for nobody.
+
+        Their payload becomes their number. Raises AssertionError unless every packet was counted by the program, if
+        there is one, and every packet that nobody holds was answered.
+        """
+        __tracebackhide__ = True
+        program = self._group.program
+        data = _numbered(packets)
+        program.new_results()
+        received: dict[int, int] = {}
+        self._group.make_room(len(packets))
+        replies = 0
+        for answers in self._wire.send_many(data):
+            received |= self._group.collect_numbers()
+            replies += len(answers)
+        counted = sum(program.new_results().values())
+        if self._group.layout.program is not None and "result_map" in program.maps:
+            assert counted == len(packets), f"{len(packets)} packets were sent, the program counted {counted}"
+        assert len(received) + replies == len(packets), (
+            f"of {len(packets)} packets {len(received)} were received and {replies} answered"
+        )
+        return [received.get(number) for number in range(len(packets))]
+
+    def predict(self, packets: Sequence[Packet], hashes: Sequence[int] | None = None) -> list[int | None]:
+        """Return which member the model gives each packet of a batch to, for programs without a memory.
+
+        `hashes` are those of the packets' four-tuples, for programs that leave the choice to them.
+        """
+        layout = self._group.layout
+        known: Sequence[int | None] = hashes if hashes is not None else [None] * len(packets)
+        return [destination(layout, packet, hash_=hash_) for packet, hash_ in zip(packets, known, strict=True)]
+
+    def finish(self) -> None:
+        """Reset every connection that packets opened and read away what that sends."""
+        self._group.disconnect()
+        resets = [frame for packet in self._unfinished for frame in frames.reset(packet, sequence=SYN_SEQUENCE + 1)]
+        self._unfinished.clear()
+        if self.shape.protocol is Protocol.TCP:
+            self._wire.send(resets)
+        # A reset that no connection waits for runs the program too.
+        self._group.program.new_results()
+
+    def _observe(self, packet: Packet) -> tuple[Outcome, int | None]:
+        program = self._group.program
+        program.forget_select_error()
+        if packet.protocol is Protocol.UDP:
+            replies = self._wire.send(frames.datagram(packet))
+        else:
+            replies = self._connect(packet)
+        results = program.new_results()
+        context, hash_ = program.context() if results else (None, None)
+        outcome = Outcome(
+            holdings=self._group.collect(),
+            results=results,
+            context=context,
+            select_errors=program.select_errors(),
+            override=program.override,
+            state=program.state,
+            replies=tuple(replies),
+        )
+        return outcome, hash_
+
+    def begin(self, packet: Packet) -> Handshake:
+        """TCP: send the SYN alone."""
+        return Handshake(packet=packet, replies=tuple(self._wire.send(frames.syn(packet))))
+
+    def complete(self, handshake: Handshake, payload: bytes = b"") -> list[Reply]:
+        """TCP: send the ACK that completes a handshake; return the replies to it. ValueError without a SYN-ACK."""
+        syn_ack = handshake.syn_ack
+        if syn_ack is None or syn_ack.ack is None:
+            raise ValueError("there is no SYN-ACK to acknowledge")
+        acknowledge = (syn_ack.sequence + 1) & 0xFFFFFFFF
+        completing = frames.ack(handshake.packet, sequence=syn_ack.ack, acknowledge=acknowledge, payload=payload)
+        return self._wire.send(completing)
+
+    def settle(self) -> list[Reply]:
+        """Return the replies to whatever was done since the last packet, once all of it has come."""
+        return self._wire.send(())
+
+    def _connect(self, packet: Packet) -> list[Reply]:
+        handshake = self.begin(packet)
+        if handshake.syn_ack is None:
+            return [*handshake.replies]
+        if packet.ack_payload is None:
+            self._unfinished.append(packet)
+            return [*handshake.replies]
+        return [*handshake.replies, *self.complete(handshake, packet.ack_payload)]
+
+    def _report(self, packet: Packet, expected: Outcome, observed: Outcome) -> str:
+        lines = [
+            str(packet),
+            difference(expected, observed),
+            f"  decided at line {self._group.program.deciding_line()} (linum_map)" if observed.results else "",
+        ]
+        sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
+        for frame in sent:
+            lines += ["", f"sent: {Ether(frame).summary()}", hexdump(frame, dump=True)]
+        return "\n".join(line for line in lines)
+
+
+_batches: deque[tuple[Sequence[Packet], list[bytes]]] = deque(maxlen=2)
+"""What `Delivery.many` sent last: building the frames costs more than sending them, and cases send them again."""
+
+
+def _numbered(packets: Sequence[Packet]) -> list[bytes]:
+    """Return the frames of a batch, whose payloads are the packets' numbers in it."""
+    for known, data in _batches:
+        if known is packets:
+            return data
+    data = frames.datagrams(packets, [NUMBER.pack(number) for number in range(len(packets))])
+    _batches.append((packets, data))
+    return data
+
+
+def _in_words(verdict: Verdict, *, by_hash: bool) -> str:
+    """Return what a packet came to, in words that are the same on every boot."""
+    result = verdict.result.name if verdict.result is not None else "no program"
+    if by_hash and verdict.result in (Result.PASS, Result.DROP_ERR_SK_SELECT_REUSEPORT):
+        # A key made of the hash leads to a socket on one boot, and to an empty slot on another.
+        return "as the hash says"
+    if not isinstance(verdict, Delivered):
+        return f"dropped, {result}"
+    return f"member {'by hash' if by_hash else verdict.member}, {result}"

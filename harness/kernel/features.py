@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Say what kernels learnt after 5.3, and find out by trying whether this one can.
+
+A version number is not enough, since distributions carry features back; a probe is not enough, since a feature that
+broke would look like one that never was. So each feature has both, and `harness.plugins.gate`
+holds one against the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.kernel.release import Release, running
+from harness.loader import instructions as bpf
+from harness.loader.libbpf import BpfError, Map, create_map, load_instructions
+from harness.wire.namespace import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SELECT, SELECT_OR_MIGRATE = 39, 40
+"""BPF_SK_REUSEPORT_SELECT, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE (enum bpf_attach_type)."""
+
+SK_LOOKUP = 36
+"""BPF_SK_LOOKUP (enum bpf_attach_type)."""
+
+UDP_SEGMENT = 103
+
+_UDP_GRO = 104
+_XDP = 37  # an attach type that no SK_REUSEPORT program may have
+_CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
+_SO_ATTACH_REUSEPORT_EBPF = 52
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_EBADFD = 77
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """Name something that a kernel can or cannot do, the release that introduced it, and how to find out."""
+
+    name: str
+    introduced: Release
+    probe: Callable[[], bool]
+    """Whether the running kernel can; may raise OSError (EPERM) where the process may not even try."""
+    why: str
+    """What it is, and the commit that brought it."""
+
+
+def selects_from_sockmap() -> bool:
+    """Tell whether the verifier lets bpf_sk_select_reuseport take a sockmap."""
+    with closing(create_map("sockmap", max_entries=1)) as sockmap:
+        return _loads(bpf.select(sockmap.fd, 0) + bpf.verdict(1))
+
+
+def keeps_udp_in_sockmap() -> bool:
+    """Tell whether a sockmap takes a UDP socket that is bound but not connected."""
+    with _loopback(), closing(create_map("sockmap", max_entries=1)) as sockmap, _member() as bound:
+        try:
+            sockmap.update(struct.pack("=I", 0), struct.pack("=Q", bound.fileno()))
+        except BpfError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+                raise
+            return False
+        return True
+
+
+def checks_attach_type() -> bool:
+    """Tell whether SELECT_OR_MIGRATE means something: it is taken, and an attach type that means nothing is not.
+
+    Before, the kernel looked at the attach type of no such program and took any (`bpf_prog_load_check_attach`).
+    """
+    passes = bpf.verdict(1)
+    return _loads(passes, attach_type=SELECT_OR_MIGRATE) and not _loads(passes, attach_type=_XDP)
+
+
+def shows_migrating_socket() -> bool:
+    """Tell whether a program may read `migrating_sk` of its context."""
+    return _loads(bpf.load(8, bpf.R6, bpf.R1, _CONTEXT_MIGRATING_SK) + bpf.verdict(1))
+
+
+def leaves_connections_to_others() -> bool:
+    """Tell whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl and nothing behind it."""
+    with _loopback():
+        sysctl = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+        if not sysctl.exists():
+            return False
+        sysctl.write_text("1")
+        with _member(socket.SOCK_STREAM) as one:
+            one.listen()
+            with _member(socket.SOCK_STREAM, port=one.getsockname()[1]) as other, socket.socket() as client:
+                other.listen()
+                client.connect(one.getsockname())
+                poll = select.poll()
+                poll.register(one, select.POLLIN)
+                poll.register(other, select.POLLIN)
+                ((first, _),) = poll.poll()
+                closing_one, heir = (one, other) if first == one.fileno() else (other, one)
+                poll.unregister(closing_one)
+                closing_one.close()  # inet_csk_listen_stop() moves what nobody accepted, or resets it
+                return poll.poll(0) == [(heir.fileno(), select.POLLIN)]
+
+
+def numbers_groups_at_once() -> bool:
+    """Tell whether a group that was never in a map is told from another: the helper answers EBADFD, not ENOENT."""
+    with (
+        _loopback(),
+        closing(create_map("sockarray", max_entries=1)) as sockarray,
+        _member() as foreign,
+        _member() as receiver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        sockarray.update(struct.pack("=I", 0), struct.pack("=Q", foreign.fileno()))
+        # Passes to the one member there is if the answer was EBADFD; if not, the sender hears of the drop.
+        program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -_EBADFD, 2)
+        fd = load_instructions("sk_reuseport", program + bpf.verdict(0) + bpf.verdict(1))
+        try:
+            receiver.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, fd)
+        finally:
+            os.close(fd)
+        sender.connect(receiver.getsockname())
+        sender.send(b"?")
+        poll = select.poll()
+        poll.register(receiver, select.POLLIN)
+        poll.register(sender, select.POLLERR)
+        return receiver.fileno() in {fd for fd, _ in poll.poll()}
+
+
+def frees_inner_size() -> bool:
+    """Tell whether an inner map may have another max_entries than the outer map's template."""
+    with (
+        closing(create_map("sockarray", max_entries=1)) as template,
+        closing(create_map("sockarray", max_entries=2)) as larger,
+        closing(create_outer_map(template)) as outer,
+    ):
+        return _accepts(outer, larger)
+
+
+def gives_socket_cookie() -> bool:
+    """Tell whether a program may ask for the cookie of `ctx->sk`."""
+    return _loads(bpf.load(8, bpf.R1, bpf.R1, _CONTEXT_SK) + bpf.call(bpf.GET_SOCKET_COOKIE) + bpf.verdict(1))
+
+
+def has_sk_lookup() -> bool:
+    """Tell whether programs of type SK_LOOKUP exist."""
+    return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=SK_LOOKUP)
+
+
+def loops_segments_whole() -> bool:
+    """Tell whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
+    with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        receiver.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        sender.connect(receiver.getsockname())
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 10)
+        sender.send(bytes(30))
+        return len(receiver.recv(30)) == 30
+
+
+FEATURES = {
+    feature.name: feature
+    for feature in (
+        Feature(
+            name="select_from_sockmap",
+            introduced=Release(5, 7),
+            probe=selects_from_sockmap,
+            why="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH",
+        ),
+        Feature(
+            name="udp_in_sockmap",
+            introduced=Release(5, 7),
+            probe=keeps_udp_in_sockmap,
+            why="SOCKMAP and SOCKHASH hold UDP sockets that are not connected (edc6741cc660)",
+        ),
+        Feature(
+            name="group_id_at_creation",
+            introduced=Release(5, 7),
+            probe=numbers_groups_at_once,
+            why="a group has its number from its creation on, not from its first map",
+        ),
+        Feature(
+            name="sk_lookup",
+            introduced=Release(5, 9),
+            probe=has_sk_lookup,
+            why="programs of type SK_LOOKUP choose the listener before the group does (e9ddbb7707ff)",
+        ),
+        Feature(
+            name="free_inner_size",
+            introduced=Release(5, 10),
+            probe=frees_inner_size,
+            why="an inner map's max_entries need not be the template's (134fede4eecf)",
+        ),
+        Feature(
+            name="udp_segments_on_loopback",
+            introduced=Release(5, 11),
+            probe=loops_segments_whole,
+            why="NETIF_F_GSO_SOFTWARE has UDP_L4: a software device no longer has a UDP_SEGMENT send cut up before it",
+        ),
+        Feature(
+            name="select_or_migrate",
+            introduced=Release(5, 14),
+            probe=checks_attach_type,
+            why="the attach type SELECT_OR_MIGRATE lets a program choose where requests migrate (d5e4ddaeb6ab)",
+        ),
+        Feature(
+            name="migrating_sk",
+            introduced=Release(5, 14),
+            probe=shows_migrating_socket,
+            why="the context names the socket that is being migrated (d5e4ddaeb6ab)",
+        ),
+        Feature(
+            name="tcp_migrate_req",
+            introduced=Release(5, 14),
+            probe=leaves_connections_to_others,
+            why="net.ipv4.tcp_migrate_req moves requests of a closed listener to another (f9ac779f881c)",
+        ),
+        Feature(
+            name="get_socket_cookie",
+            introduced=Release(5, 14),
+            probe=gives_socket_cookie,
+            why="a program may ask for its socket's cookie (e061047684af)",
+        ),
+    )
+}
+"""Every feature that a case may require, by name."""
+
+
+@cache
+def present(name: str) -> bool:
+    """Tell, by the feature's probe, whether the running kernel has it; probed once."""
+    return FEATURES[name].probe()
+
+
+def expected(name: str, *, release: Release | None = None) -> bool:
+    """Tell whether the kernel is of a release that has to have the feature."""
+    return (release or running()) >= FEATURES[name].introduced
+
+
+def conceivable(name: str) -> bool:
+    """Tell whether this kernel has the feature or ought to: if not, what needs it is not generated at all."""
+    return expected(name) or present(name)
+
+
+def create_outer_map(template: Map, *, kind: str = "array_of_maps", max_entries: int = 1) -> Map:
+    """Create a map of maps whose inner maps look like the template."""
+    return create_map(kind, value_size=4, max_entries=max_entries, template=template)
+
+
+def _accepts(outer: Map, inner: Map) -> bool:
+    try:
+        outer.update(struct.pack("=I", 0), struct.pack("=I", inner.fd))
+    except BpfError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def _loads(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) -> bool:
+    try:
+        os.close(load_instructions(kind, program, attach_type=attach_type))
+    except BpfError as error:
+        if error.errno not in {errno.EINVAL, errno.EACCES}:
+            raise
+        return False
+    return True
+
+
+def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> socket.socket:
+    """Return a bound member of the port's group; of a group of its own, on a port that the kernel picks, for 0."""
+    made = socket.socket(socket.AF_INET, kind)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", port))
+    return made
+
+
+class _loopback:  # noqa: N801  # used as a function
+    """Stay in a fresh network namespace whose loopback is up."""
+
+    def __enter__(self) -> None:
+        self._before = Namespace.current()
+        made = Namespace.create()
+        made.enter()
+        made.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            request = bytearray(struct.pack("16sH14x", b"lo", 0))
+            fcntl.ioctl(control, _SIOCGIFFLAGS, request)
+            (flags,) = struct.unpack_from("=H", request, 16)
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+
+    def __exit__(self, *_: object) -> None:
+        self._before.enter()
+        self._before.close()

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Compute the tables of consistent hashing that programs look members up in, and who they give a client to. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from harness.model.abi import NOBODY, TABLE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_WORD = 0xFFFFFFFF
+
+
+def scramble(word: int) -> int:
+    """Return MurmurHash3's finalizer of a 32-bit word (bpf/hash.h `scramble`)."""
+    word ^= word >> 16
+    word = word * 0x85EBCA6B & _WORD
+    word ^= word >> 13
+    word = word * 0xC2B2AE35 & _WORD
+    return word ^ word >> 16
+
+
+@lru_cache(maxsize=1024)
+def hash_address(address: str) -> int:
+    """Return the hash of an IPv4 or IPv6 address (bpf/hash.h `hash_address`)."""
+    packed = ipaddress.ip_address(address).packed
+    result = 0
+    for word in struct.unpack(f"={len(packed) // 4}I", packed):
+        result = scramble(result ^ word)
+    return result
+
+
+def hash_client(address: str, port: int) -> int:
+    """Return the hash of a client's address and port (bpf/hash.h `hash_client`)."""
+    return scramble(hash_address(address) ^ port)
+
+
+def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple[int, ...]:
+    """Return Maglev's table for the members' weights: entry to member, each in proportion to its weight.
+
+    Every member walks a permutation of its own through the table and takes the next free entry when it is its turn,
+    `weight` entries a turn (Eisenbud et al., "Maglev", NSDI 2016, section 3.4). `size` is a prime. Nobody has an
+    entry where nobody has any weight.
+    """
+    if not any(weights.values()):
+        return (NOBODY,) * size
+    table = [NOBODY] * size
+    # Where each member's walk is, and by how much it steps: together its permutation of the table.
+    at = {member: scramble(2 * member + 1) % size for member, weight in weights.items() if weight}
+    step = {member: scramble(2 * member + 2) % (size - 1) + 1 for member in at}
+    left = size
+    while True:
+        for member, stride in step.items():
+            place = at[member]
+            for _ in range(weights[member]):
+                while table[place] != NOBODY:
+                    place = (place + stride) % size
+                table[place] = member
+                left -= 1
+                if not left:
+                    return tuple(table)
+            at[member] = place
+
+
+def rendezvous_nodes(weights: Mapping[int, int]) -> tuple[int, ...]:
+    """Return the nodes that bpf/rendezvous.bpf.c scores: a member of weight N has N, numbered in the high half."""
+    return tuple(member | copy << 16 for member, weight in weights.items() for copy in range(weight))
+
+
+def rendezvous_seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return (seed, member) of each node up to the first that is nobody."""
+    return _seeds(nodes[: nodes.index(NOBODY)] if NOBODY in nodes else nodes)
+
+
+@lru_cache(maxsize=8)
+def _seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((scramble(node), node & 0xFFFF) for node in nodes)
+
+
+def rendezvous_owner(client: int, seeds: Sequence[tuple[int, int]]) -> int:
+    """Return the member whose node scores highest for a client's hash; the first of equals, `NOBODY` of none."""
+    best, winner = -1, NOBODY
+    for seed, member in seeds:
+        # scramble(), written out: a group of 64 asks for it 64 times a client
+        word = client ^ seed
+        word ^= word >> 16
+        word = word * 0x85EBCA6B & 0xFFFFFFFF
+        word ^= word >> 13
+        word = word * 0xC2B2AE35 & 0xFFFFFFFF
+        word ^= word >> 16
+        if word > best:
+            best, winner = word, member
+    return winner

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What is sent to a group, as the model and the wire both see it. Pure: harness/wire/frames.py turns it into bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.model.layout import GROUP_PORT, Family, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.model.malformed import Oddity
+
+TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
+"""Bytes before the payload; a crafted SYN carries one option, the 4 bytes of MSS."""
+
+ACK_HEADER = 20
+"""Bytes before the payload of every other TCP segment: no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packet:
+    """Describe one datagram, or one TCP connection from its SYN to the ACK that completes the handshake.
+
+    `payload` is the datagram's, or the SYN's. `fragments` are the offsets, in bytes from the transport header and
+    multiples of 8, where IP cuts the packet. `ack_payload` is what the completing ACK carries; None holds that ACK
+    back for good.
+    """
+
+    protocol: Protocol
+    family: Family
+    source_port: int
+    payload: bytes = b""
+    destination_port: int = GROUP_PORT
+    fragments: tuple[int, ...] = ()
+    ack_payload: bytes | None = b""
+    source_address: str | None = None
+    """Where it comes from, in canonical form; None for the family's usual peer."""
+    odd: Oddity | None = None
+    """What is unusual about its frames, of the datagram or the SYN."""
+
+    @property
+    def source(self) -> str:
+        """Return the address it comes from."""
+        return self.source_address or self.family.peer
+
+    @property
+    def destination(self) -> str:
+        """Return the address it goes to."""
+        return self.family.server
+
+    @property
+    def full_length(self) -> int:
+        """Return the bytes that are sent from the transport header to the end, of the datagram or the SYN."""
+        return TRANSPORT_HEADER[self.protocol] + len(self.payload)
+
+    @property
+    def transport_length(self) -> int:
+        """Return as many of them as count: a UDP header may state less than the whole."""
+        if self.odd is not None and self.odd.stated_length:
+            return min(self.full_length, self.odd.stated_length)
+        return self.full_length
+
+    @property
+    def delivered_payload(self) -> bytes:
+        """Return what a receiver gets of the payload: as much as the UDP header states."""
+        return self.payload[: self.transport_length - TRANSPORT_HEADER[self.protocol]]
+
+    def __str__(self) -> str:
+        source, destination = (
+            f"[{address}]" if self.family is Family.IPV6 else address for address in (self.source, self.destination)
+        )
+        words = [
+            f"{self.protocol.upper()} {source}:{self.source_port} > {destination}:{self.destination_port}",
+            f"{len(self.payload)} bytes of payload" + (f": {self.payload[:16].hex(' ')}" if self.payload else ""),
+        ]
+        if self.odd is not None:
+            words.append(f"odd: {self.odd}")
+        if self.fragments:
+            words.append(f"in fragments cut at {', '.join(map(str, self.fragments))}")
+        if self.protocol is Protocol.TCP:
+            words.append(
+                "no ACK follows"
+                if self.ack_payload is None
+                else f"then an ACK with {self.ack_payload.hex(' ') or 'no data'}"
+            )
+        return ", ".join(words)
+
+    def from_each_port(self, ports: Iterable[int]) -> tuple[Packet, ...]:
+        """Return the packet once for each source port."""
+        made = []
+        for port in ports:
+            # Past __init__, which sets the fields of a frozen class one by one and takes ten times as long.
+            packet = object.__new__(Packet)
+            packet.__dict__.update(self.__dict__, source_port=port)
+            made.append(packet)
+        return tuple(made)

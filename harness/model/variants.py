@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The table of variants: every program that a group can be given, each one named here and nowhere else.
+
+To add one: `bpf/NAME.bpf.c`, an entry here, its rule in harness/model/rules.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness.model.layout import InnerMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Attachment(StrEnum):
+    """Name the three kinds of program that a group takes, by the option that attaches them."""
+
+    SK_REUSEPORT = "sk_reuseport"
+    """SO_ATTACH_REUSEPORT_EBPF with a program that selects from a map."""
+    SOCKET_FILTER = "socket filter"
+    """SO_ATTACH_REUSEPORT_EBPF with a program that returns a place in the group."""
+    CLASSIC = "classic BPF"
+    """SO_ATTACH_REUSEPORT_CBPF: instructions that return a place in the group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Describe one program under test."""
+
+    name: str
+    decides: str
+    """One line: which socket a packet gets."""
+    attachment: Attachment = Attachment.SK_REUSEPORT
+    source: str = ""
+    """The file under bpf/ without `.bpf.c`; the variant's own name unless said otherwise."""
+    defines: tuple[str, ...] = ()
+    """What the compiler is given with -D: one source, several variants."""
+    maps: tuple[str, ...] = ("outer_map",)
+    """Its maps besides those of bpf/select.h that only record what happened."""
+    requires: tuple[str, ...] = ()
+    """Features (harness/kernel/features.py) without which a kernel refuses to load it; 5.3 takes the others."""
+    inner_map: InnerMap | None = None
+    """The one type that its map of sockets can have; None if it takes any."""
+    key_size: int = 4
+    """Bytes of a key of its map of sockets."""
+    outer_by_port: bool = False
+    """Whether a group's map is in the outer one under the group's port instead of 0."""
+    migrates: bool = False
+    """Whether it is loaded as BPF_SK_REUSEPORT_SELECT_OR_MIGRATE."""
+    classic: tuple[tuple[int, int, int, int], ...] = ()
+    """The instructions (code, jt, jf, k) of a classic BPF program, which has no file under bpf/."""
+
+    @property
+    def file(self) -> str | None:
+        """Return the name of its source under bpf/, None for classic BPF."""
+        return None if self.attachment is Attachment.CLASSIC else f"{self.source or self.name}.bpf.c"
+
+
+# Instructions of classic BPF (linux/bpf_common.h): load a byte, a half word or a word, modulo, return A.
+_LDB, _LDH, _LDW, _MOD, _RET_A = 0x30, 0x28, 0x20, 0x94, 0x16
+_NETWORK_HEADER, _CPU = 0xFFF00000, 0xFFFFF000 + 36  # SKF_NET_OFF, SKF_AD_OFF + SKF_AD_CPU (linux/filter.h)
+
+_DIRECT = ("inner_map",)
+
+_TABLE = (
+    Variant(name="reference", decides="the index in the payload, in the one inner map of an array of maps"),
+    Variant(
+        name="reference_direct",
+        source="reference",
+        defines=("DIRECT",),
+        maps=_DIRECT,
+        decides="the index in the payload, in a map that the program names itself",
+    ),
+    Variant(
+        name="by_port_group",
+        outer_by_port=True,
+        decides="the destination port finds the inner map in a hash of maps, the payload the index in it",
+    ),
+    Variant(
+        name="udp4_by_content",
+        maps=("outer_map", "size_map"),
+        decides="UDP over IPv4: a hash of the payload's first four bytes; anything else: the hash",
+    ),
+    Variant(
+        name="by_source_port", maps=("outer_map", "size_map"), decides="the source port modulo the size of the group"
+    ),
+    Variant(
+        name="by_source_address",
+        maps=("outer_map", "size_map"),
+        decides="a hash of the source address: one client, one socket",
+    ),
+    Variant(
+        name="by_hash",
+        maps=("outer_map", "size_map"),
+        decides="the kernel's hash of the four-tuple, modulo instead of scaled",
+    ),
+    Variant(name="by_cpu", maps=("outer_map", "size_map"), decides="the CPU that received the packet"),
+    Variant(name="round_robin", maps=("outer_map", "size_map", "state_map"), decides="each member in its turn"),
+    Variant(
+        name="random",
+        maps=("outer_map", "size_map", "state_map"),
+        decides="xorshift64 from a seed that the host sets",
+    ),
+    Variant(name="by_quic_index", decides="QUIC: the first byte of the server's connection ID; a client's: the hash"),
+    Variant(
+        name="by_quic_connection",
+        maps=_DIRECT,
+        inner_map=InnerMap.SOCKHASH,
+        key_size=8,
+        requires=("select_from_sockmap", "udp_in_sockmap"),
+        decides="QUIC: a hash of sockets by the server's connection ID; unknown or a client's: the hash",
+    ),
+    Variant(
+        name="maglev",
+        maps=("outer_map", "table_map"),
+        decides="Maglev's table, by a hash of the client's address and port",
+    ),
+    Variant(
+        name="rendezvous",
+        maps=("outer_map", "table_map"),
+        decides="the highest score for the client (HRW); a member that weighs more has more tries",
+    ),
+    Variant(
+        name="active_backup",
+        source="in_order",
+        defines=("FIRST(packet)=0",),
+        decides="the primary in slot 0 while it lives, the backup in slot 1 otherwise",
+    ),
+    Variant(
+        name="active_active",
+        source="in_order",
+        defines=("FIRST(packet)=(bpf_ntohs(packet->seen.skb_ports[0])&1)",),
+        decides="slot 0 or 1 by the parity of the source port, either standing in for the other",
+    ),
+    Variant(name="select_twice", decides="two indices in the payload: the last that can be selected"),
+    Variant(name="select_then_drop", decides="nobody: what it selected is dropped"),
+    Variant(
+        name="always_pass",
+        source="verdict",
+        defines=("VERDICT=SK_PASS",),
+        maps=("hash_map", *_DIRECT),
+        decides="nothing: the hash, which it notes for each source port",
+    ),
+    Variant(
+        name="always_drop",
+        source="verdict",
+        defines=("VERDICT=SK_DROP",),
+        maps=("hash_map", *_DIRECT),
+        decides="nobody",
+    ),
+    Variant(
+        name="verdict_two",
+        source="verdict",
+        defines=("VERDICT=2",),
+        maps=("hash_map", *_DIRECT),
+        decides="nobody: it returns 2, which is not SK_PASS",
+    ),
+    Variant(
+        name="verdict_minus_one",
+        source="verdict",
+        defines=("VERDICT=-1",),
+        maps=("hash_map", *_DIRECT),
+        decides="nobody: it returns -1, which is not SK_PASS",
+    ),
+    Variant(
+        name="context",
+        maps=("context_map", *_DIRECT),
+        decides="the hash; it notes every field of the context at every width",
+    ),
+    Variant(
+        name="load_bytes",
+        maps=("answer_map", *_DIRECT, "question_map"),
+        decides="the hash; it asks bpf_skb_load_bytes() or its relative what the host wants to know",
+    ),
+    Variant(
+        name="migrate",
+        maps=(*_DIRECT, "migration_map", "state_map"),
+        requires=("select_or_migrate", "migrating_sk", "get_socket_cookie"),
+        migrates=True,
+        decides="the index in the payload; a closing listener's connections go to the heir that the host named",
+    ),
+    Variant(
+        name="filter_index",
+        attachment=Attachment.SOCKET_FILTER,
+        maps=(),
+        decides="the place in the group that the payload's first four bytes name",
+    ),
+    Variant(
+        name="classic_payload",
+        attachment=Attachment.CLASSIC,
+        maps=(),
+        classic=((_LDB, 0, 0, 0), (_RET_A, 0, 0, 0)),
+        decides="the place that the payload's first byte names: data starts behind the transport header",
+    ),
+    Variant(
+        name="classic_source_port",
+        attachment=Attachment.CLASSIC,
+        maps=(),
+        classic=((_LDH, 0, 0, _NETWORK_HEADER + 20), (_MOD, 0, 0, 16), (_RET_A, 0, 0, 0)),
+        decides="IPv4: the source port modulo 16, read relative to the network header",
+    ),
+    Variant(
+        name="classic_cpu",
+        attachment=Attachment.CLASSIC,
+        maps=(),
+        classic=((_LDW, 0, 0, _CPU), (_RET_A, 0, 0, 0)),
+        decides="the place of the CPU that received the packet",
+    ),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _TABLE})
+"""By name, in the order of the table."""

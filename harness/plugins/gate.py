@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Let a case say what it stands on: the features it requires, the kernel bugs that it shows, the promises it checks.
+
+A kernel too old for a feature skips the case, one that ought to have it fails it. A kernel that is known to have a bug
+has to show it: strict xfail, so that a bug that went away and one that came back are both news.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.kernel.features import FEATURES, expected, present
+from harness.kernel.ledger import State, bugs
+from harness.kernel.release import running
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Describe the marker."""
+    config.addinivalue_line(
+        "markers", "requires(*features): what the kernel must be able to do (harness/kernel/features.py names them)"
+    )
+    config.addinivalue_line("markers", "ledger(*bugs): the kernel bugs that a case shows (harness/kernel/ledger.toml)")
+    config.addinivalue_line("markers", "campaign: tries for a while to provoke a race (--campaign-seconds)")
+    config.addinivalue_line("markers", "rule(*ids): the promises of docs/rules.md that a case checks")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the budget of the campaigns."""
+    parser.getgroup("reuseport").addoption(
+        "--campaign-seconds",
+        type=float,
+        default=0.3,
+        metavar="SECONDS",
+        help="how long each campaign (cases/test_campaigns.py) tries to provoke its race (default: 0.3)",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a case that names what nobody knows; expect the bugs that this kernel is known to have."""
+    for item in items:
+        if unknown := [name for name in _required(item) if name not in FEATURES]:
+            raise pytest.UsageError(
+                f"{item.nodeid} requires {', '.join(unknown)}; harness/kernel/features.py has {', '.join(FEATURES)}"
+            )
+        for name in _named(item, "ledger"):
+            if name not in bugs():
+                raise pytest.UsageError(f"{item.nodeid} shows {name}, which harness/kernel/ledger.toml does not have")
+            _expect_bug(item, name)
+
+
+def _expect_bug(item: pytest.Item, name: str) -> None:
+    bug, state = bugs()[name], bugs()[name].state(running())
+    item.user_properties.append(("ledger", f"{name} {state}"))
+    if bug.campaign or bug.unchecked or state not in {State.AFFECTED, State.UNKNOWN}:
+        return
+    strict = state is State.AFFECTED
+    reason = f"Linux {running()} {'has' if strict else 'may have'} {name}: {bug.subject}"
+    item.add_marker(pytest.mark.xfail(strict=strict, reason=reason, raises=AssertionError))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the case below the release that introduced what it requires; fail it where that is missing."""
+    for name in _required(item):
+        if present(name):
+            continue
+        feature = FEATURES[name]
+        if expected(name):
+            item.user_properties.append(("missing_feature", name))
+            pytest.fail(
+                f"missing feature {name}: Linux {running()} ought to have it since {feature.introduced} "
+                f"({feature.why}), but its probe fails",
+                pytrace=False,
+            )
+        pytest.skip(f"Linux {running()} has no {name}: {feature.why}, introduced in {feature.introduced}")
+
+
+def _required(item: pytest.Item) -> list[str]:
+    return _named(item, "requires")
+
+
+def _named(item: pytest.Item, marker: str) -> list[str]:
+    return [name for mark in item.iter_markers(marker) for name in mark.args]

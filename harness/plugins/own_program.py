@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Put a user's program under test: `--program` for one of their own, `--kernel-tree` for a kernel tree's."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.loader.libbpf import Map, Object
+
+OWN = "own"
+"""The name that a user's program goes by among the compiled objects."""
+
+SELFTESTS = Path("tools/testing/selftests/bpf")
+_PROGRAM = Path("progs/test_select_reuseport_kern.c")
+_SOCKET_MAPS = {"sockmap", "sockhash", "sockarray"}
+SLOTS = 32
+
+
+class OwnProgram:
+    """Hold a user's loaded program: `fd`, its maps by name, and which of them hold sockets by index."""
+
+    def __init__(self, loaded: Object) -> None:
+        ((self.name, self.fd),) = loaded.program_fds().items()
+        self.maps: dict[str, Map] = loaded.maps()
+        kinds = loaded.map_kinds()
+        self.indexed = [
+            found
+            for name, found in self.maps.items()
+            if kinds[name] in _SOCKET_MAPS - {"sockhash"} and found.key_size == 4
+        ]
+
+    def put(self, index: int, fileno: int) -> None:
+        """Put a socket into that slot of every map of sockets that goes by index and has such a slot."""
+        for found in self.indexed:
+            form = "=Q" if found.value_size == 8 else "=I"
+            found.update(struct.pack("=I", index), struct.pack(form, fileno))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two options."""
+    group = parser.getgroup("reuseport")
+    group.addoption(
+        "--program",
+        metavar="[NAME=]FILE",
+        help="run the cases for any program with this one (.bpf.o or .bpf.c); with NAME=, run the cases of that "
+        "variant (python -m harness programs) with this program in its place",
+    )
+    group.addoption(
+        "--kernel-tree",
+        type=Path,
+        metavar="DIR",
+        help="compile the tree's own test_select_reuseport_kern.c and run the reference cases with it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what cannot be a program, before anything else is done."""
+    if hasattr(config, "workerinput"):
+        return
+    name, path = _given(config)
+    if name is None or path is None:
+        return
+    from harness.model.variants import VARIANTS  # noqa: PLC0415
+
+    if name != OWN and name not in VARIANTS:
+        raise pytest.UsageError(f"--program: there is no variant {name}; python -m harness programs lists them")
+    if not path.is_file():
+        raise pytest.UsageError(
+            f"there is no {path}" + (": is that a kernel tree?" if config.option.kernel_tree else "")
+        )
+    if path.suffix not in {".c", ".o"}:
+        raise pytest.UsageError(f"--program: {path.name} is neither C (.c) nor a compiled object (.o)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the cases for a user's program out where there is none."""
+    if collection_path.name == "test_own_program.py" and _given(config)[0] != OWN:
+        return True
+    return None
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Name cases after their file also where it lies outside the project: pytest would leave the name away there."""
+    if module_path.is_relative_to(parent.config.rootpath):
+        return None
+    return pytest.Module.from_parent(parent, path=module_path, nodeid=module_path.name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the cases that the program is for."""
+    name, _ = _given(config)
+    if name is None:
+        return
+    kept = [item for item in items if _is_for(item, name)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def replacements(config: pytest.Config) -> dict[str, Path]:
+    """Compile what the options name; return the objects by the name of what they stand for.
+
+    Raises CompileError.
+    """
+    name, path = _given(config)
+    if name is None or path is None:
+        return {}
+    if path.suffix == ".o":
+        return {name: path.resolve()}
+    from harness.loader.compiler import compile_program  # noqa: PLC0415
+
+    includes = (path.parent.parent, path.parent)
+    return {name: compile_program(path.resolve(), includes=includes)}
+
+
+@pytest.fixture
+def own_program(wire: object, objects: dict[str, Path]) -> Iterator[OwnProgram]:
+    """Return the program of --program, loaded for the case."""
+    from harness.loader.libbpf import Object  # noqa: PLC0415
+
+    if OWN not in objects:
+        raise pytest.UsageError("these cases are for a program of your own: add --program FILE")
+    with Object(objects[OWN]) as loaded:
+        loaded.load()
+        yield OwnProgram(loaded)
+
+
+def _given(config: pytest.Config) -> tuple[str | None, Path | None]:
+    """Return which program is replaced and by what, both None without the options."""
+    tree, program = config.getoption("--kernel-tree"), config.getoption("--program")
+    if tree is not None and program is not None:
+        raise pytest.UsageError("--program and --kernel-tree both name the program under test: give one of them")
+    if tree is not None:
+        return "reference", Path(tree).resolve() / SELFTESTS / _PROGRAM
+    if program is None:
+        return None, None
+    name, found, path = program.partition("=")
+    return (name, Path(path)) if found else (OWN, Path(program))
+
+
+def _is_for(item: pytest.Item, name: str) -> bool:
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+    if name == OWN:
+        return "own_program" in fixtures
+    if "kept_group" not in fixtures or not isinstance(item, pytest.Function):
+        return False
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return bool(params.get("variant", "reference") == name)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Compile a tracer by bcc against the running kernel's headers and attach it at the points of the selection path."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import warnings
+from bisect import bisect_right
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.kernel.release import running
+from harness.loader.libbpf import Map
+from harness.trace import headers
+from harness.trace.btf_offsets import defines as field_defines
+from harness.trace.probes import DROP_TRACEPOINT, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.trace.probes import Point
+
+_HERE = Path(__file__).parent
+_FIELDS = _HERE / "fields.h"
+_TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+
+
+class NoWitnessError(Exception):
+    """Say in one line why there is no witness, and how to get one."""
+
+
+def why_not() -> str | None:
+    """Return what keeps the witness away, in one line that names the remedy; None if nothing that is seen at once."""
+    release = os.uname().release
+    if os.geteuid() != 0:
+        return "the witness needs root"
+    if not Path("/sys/bus/event_source/devices/kprobe").exists():
+        return f"the kernel {release} has no kprobes (CONFIG_KPROBE_EVENTS): a kernel of `./bootstrap tox -e vm` does"
+    if importlib.util.find_spec("bcc") is None:
+        return "bcc is not installed: run ./bootstrap (Debian: python3-bpfcc, for the system's python3)"
+    if headers.find(release) is None:
+        return (
+            f"there are no headers of {release} where bcc looks (/lib/modules/{release}/build): "
+            "set BCC_KERNEL_SOURCE to a tree of that kernel or, if it is this machine's own, "
+            f"install linux-headers-{release}"
+        )
+    return None
+
+
+class Tracer:
+    """Own a program of this directory in the kernel, attached at the points that the kernel has.
+
+    `defines` are macros for it, NAME or NAME=VALUE. Raises NoWitnessError.
+    """
+
+    def __init__(self, source: str, points: Iterable[Point], *, defines: Iterable[str] = ()) -> None:
+        if reason := why_not():
+            raise NoWitnessError(reason)
+        found = headers.find()
+        assert found is not None, "why_not() looked"
+        bcc = _import_bcc()
+        macros = [f"-D{name}" for name in (*defines, *found.defines, *field_defines())]
+        try:
+            text = _FIELDS.read_bytes() + (_HERE / source).read_bytes()
+            # -w: newer kernels' headers warn in the clang that an older bcc brings along, to no one's use.
+            self._bpf = bcc.BPF(text=text, cflags=["-w", *macros])
+        except Exception as error:  # bcc raises nothing narrower
+            raise NoWitnessError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
+        text = Path("/proc/kallsyms").read_bytes()
+        self._symbols = Symbols(text)
+        self.missing = tuple(self._attach(points, text))
+        """What the points that this kernel does not have would have told."""
+
+    def map(self, name: str, *, key_size: int, value_size: int, mapped: int = 0) -> Map:
+        """Return a map of the program; `mapped` as for `Map`."""
+        fd = self._bpf[name.encode()].map_fd
+        return Map(fd, name=name, key_size=key_size, value_size=value_size, mapped=mapped)
+
+    def symbol(self, address: int) -> str:
+        """Return the function of the kernel that an address lies in."""
+        return self._symbols.at(address)
+
+    def close(self) -> None:
+        """Detach from the kernel."""
+        self._bpf.cleanup()
+
+    def _attach(self, points: Iterable[Point], symbols: bytes) -> list[str]:
+        missing = []
+        for point in points:
+            name = locate(point, symbols)
+            try:
+                if name is None:
+                    raise LookupError(point.symbols)
+                if point.enter:
+                    self._bpf.attach_kprobe(event=name.encode(), fn_name=point.enter.encode())
+                if point.leave:
+                    self._bpf.attach_kretprobe(event=name.encode(), fn_name=point.leave.encode())
+            except Exception:  # bcc raises nothing narrower: a function may be there and not take a probe
+                if running().series >= point.since:
+                    missing.append(f"{point.tells} ({' or '.join(point.symbols)})")
+        try:
+            self._bpf.attach_raw_tracepoint(tp=DROP_TRACEPOINT.encode(), fn_name=b"on_drop")
+        except Exception:
+            missing.append(f"drops (skb:{DROP_TRACEPOINT})")
+        return missing
+
+
+def netns_inode() -> int:
+    """Return the inode of the calling thread's network namespace, which names it in the kernel."""
+    return os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116  # twice as fast, and asked once a case
+
+
+class Symbols:
+    """Name the kernel's functions, by the text of /proc/kallsyms."""
+
+    def __init__(self, text: bytes) -> None:
+        self._lines = _Lines(text)
+        self._named: dict[int, str] = {}  # a few places drop most packets
+
+    def at(self, address: int) -> str:
+        """Return the function that an address lies in."""
+        if address not in self._named:
+            place = bisect_right(self._lines, address, key=_address) - 1
+            self._named[address] = self._lines[place].split()[2].decode() if place >= 0 else hex(address)
+        return self._named[address]
+
+
+class _Lines:
+    """See a text of lines sorted by address as a sequence, without cutting it: every byte is an index."""
+
+    def __init__(self, text: bytes) -> None:
+        # Modules follow the kernel proper and start anew with lower addresses.
+        end = text.find(b"\t[")
+        self._text = text if end < 0 else text[: text.rfind(b"\n", 0, end) + 1]
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __getitem__(self, index: int) -> bytes:
+        start = self._text.rfind(b"\n", 0, index) + 1
+        return self._text[start : self._text.find(b"\n", index)]
+
+
+def _address(line: bytes) -> int:
+    return int(line[:16] or b"0", 16)
+
+
+def kernel_drop_reasons() -> dict[int, str]:
+    """Return the running kernel's drop reasons by number, {} before 5.17 or without tracefs."""
+    for root in _TRACEFS:
+        try:
+            text = (root / "events/skb/kfree_skb/format").read_text()
+        except OSError:
+            continue
+        return drop_reasons(text)
+    return {}
+
+
+def drop_reasons(text: str) -> dict[int, str]:
+    """Return the reasons that the format of skb:kfree_skb lists."""
+    return {int(number): name for number, name in re.findall(r'\{ (\d+), "(\w+)" \}', text)}
+
+
+def _import_bcc() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it uses is deprecated here and there; nothing for a case to fail on
+        import bcc  # noqa: PLC0415  # seconds, and only where a witness is wanted
+
+    return bcc

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Stand inside the kernel and write down of each packet why it went where it went."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+from harness.loader.libbpf import BPF_F_MMAPABLE, arrays_can_be_mapped
+from harness.trace.events import EVENTS, LOG_SIZE, Reading, read_log
+from harness.trace.probes import POINTS
+from harness.trace.story import Evidence
+from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_CLONE_FS = 0x200
+_ONLY = struct.pack("=I", 0)
+
+
+class Witness:
+    """Own the tracer harness/trace/witness.c; it is idle, at no cost to speak of, until `listen`.
+
+    Making one imports bcc, compiles and attaches: seconds, and half a minute under emulation. Raises NoWitnessError.
+    """
+
+    def __init__(self) -> None:
+        self._cpus = os.cpu_count() or 1
+        sizes = (f"LOG_CPUS={self._cpus}", f"LOG_EVENTS={EVENTS}", f"LOG_SIZE={LOG_SIZE}")
+        mapped = arrays_can_be_mapped()
+        flags = f"ARRAY_FLAGS={BPF_F_MMAPABLE if mapped else 0}"
+        self._tracer = Tracer("witness.c", POINTS, defines=(*sizes, flags))
+        self._log = self._tracer.map("logs", key_size=4, value_size=LOG_SIZE, mapped=self._cpus if mapped else 0)
+        self._settings = self._tracer.map("settings", key_size=4, value_size=4, mapped=int(mapped))
+        self._counts = [0] * self._cpus
+        self._reasons = kernel_drop_reasons()
+
+    def listen(self, netns: int) -> None:
+        """Write down what happens in a network namespace, named by its inode, from now on; 0: nothing."""
+        self._settings.update(_ONLY, struct.pack("=I", netns))
+
+    def read(self) -> Reading:
+        """Return what was written down since the last call."""
+        records, lost = [], 0
+        for cpu in range(self._cpus):
+            found = self._log.find(struct.pack("=I", cpu))
+            assert found is not None, "log is an array: it has every key"
+            new, over, self._counts[cpu] = read_log(*found, self._counts[cpu])
+            records += new
+            lost += over
+        return Reading(records=tuple(records), lost=lost)
+
+    def evidence(self, readings: Iterable[Reading], names: Mapping[int, str]) -> Evidence:
+        """Return what readings show, given what a case calls its sockets, by cookie."""
+        return Evidence.gather(
+            readings, names=names, reasons=self._reasons, symbol=self._tracer.symbol, missing=self._tracer.missing
+        )
+
+    def close(self) -> None:
+        """Detach from the kernel."""
+        self._tracer.close()
+
+
+class Loader:
+    """Make the witness in a thread of its own, so that other work goes on meanwhile."""
+
+    def __init__(self) -> None:
+        self._witness: Witness | None = None
+        self._failure: NoWitnessError | None = None
+        self._thread = threading.Thread(target=self._load, name="witness", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> Witness:
+        """Return the witness once it is there; NoWitnessError."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        assert self._witness is not None, "it is there, or it failed"
+        return self._witness
+
+    def _load(self) -> None:
+        # bcc changes the working directory while it compiles: let it be this thread's alone.
+        ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS)
+        try:
+            self._witness = Witness()
+        except NoWitnessError as error:
+            self._failure = error
+        except Exception as error:  # a thread's exception would go to nobody
+            self._failure = NoWitnessError(f"the tracer cannot be loaded: {type(error).__name__}: {error}")

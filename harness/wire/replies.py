@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Read what came back on the wire. Pure; by hand, since scapy takes ten milliseconds a frame under emulation."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from harness.model.addresses import spelled
+from harness.model.layout import Family, Protocol
+from harness.model.outcome import Reply, ReplyKind
+
+_ETHERNET = 14
+_IPV4_UNREACHABLE_PORT = (3, 3)
+_IPV6_UNREACHABLE_PORT = (1, 4)
+_ICMP, _ICMPV6 = 1, 58
+_FRAGMENT = 44
+_EXTENSION_HEADERS = {0, 43, 60, _FRAGMENT}  # hop-by-hop, routing, destination options
+_SYN, _RST, _ACK = 0x02, 0x04, 0x10
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Hold the sequence number of a ping that came back."""
+
+    sequence: int
+
+
+def parse(frame: bytes) -> Reply | Echo | None:
+    """Return what a frame says, or None for what is no reply: multicast chatter of the stack and pure ACKs."""
+    if frame[0] & 1:
+        return None
+    (eth_protocol,) = struct.unpack_from("!H", frame, 12)
+    packet = frame[_ETHERNET:]
+    if eth_protocol == Family.IPV4.eth_protocol:
+        header, protocol, destination = (packet[0] & 15) * 4, packet[9], packet[16:20]
+    elif eth_protocol == Family.IPV6.eth_protocol:
+        header, protocol, destination = 40, packet[6], packet[24:40]
+    else:
+        return Reply(kind=ReplyKind.OTHER, address="", port=0, detail=f"ethertype {eth_protocol:#06x} ")
+    address = spelled(destination)
+    body = packet[header:]
+    if protocol == Protocol.TCP.number:
+        return _segment(address, body)
+    if protocol == _ICMP and body[0] == 0:
+        return Echo(struct.unpack_from("!H", body, 6)[0])
+    unreachable = _IPV4_UNREACHABLE_PORT if protocol == _ICMP else _IPV6_UNREACHABLE_PORT
+    if protocol in {_ICMP, _ICMPV6}:
+        if tuple(body[:2]) == unreachable:
+            return Reply(kind=ReplyKind.PORT_UNREACHABLE, address=address, port=_quoted_source_port(body[8:]))
+        return Reply(kind=ReplyKind.OTHER, address=address, port=0, detail=f"ICMP type {body[0]} code {body[1]} ")
+    return Reply(kind=ReplyKind.OTHER, address=address, port=0, detail=f"protocol {protocol} ")
+
+
+def _segment(address: str, segment: bytes) -> Reply | None:
+    _, port, sequence, ack, offset, flags = struct.unpack_from("!HHIIBB", segment)
+    options = segment[20 : (offset >> 4) * 4]
+    acknowledges = ack if flags & _ACK else None
+    if flags & _RST:
+        return Reply(kind=ReplyKind.RESET, address=address, port=port, ack=acknowledges)
+    if flags & _SYN:
+        return Reply(
+            kind=ReplyKind.SYN_ACK, address=address, port=port, ack=acknowledges, sequence=sequence, options=options
+        )
+    if flags & _ACK and len(segment) == (offset >> 4) * 4:
+        return None
+    return Reply(kind=ReplyKind.OTHER, address=address, port=port, ack=acknowledges, detail=f"TCP flags {flags:#04x} ")
+
+
+def _quoted_source_port(quoted: bytes) -> int:
+    """Return the source port of the packet that an ICMP error quotes, behind any options and extension headers."""
+    if quoted[0] >> 4 == 4:
+        at = (quoted[0] & 15) * 4
+    else:
+        at, following = 40, quoted[6]
+        while following in _EXTENSION_HEADERS:
+            length = 8 if following == _FRAGMENT else (quoted[at + 1] + 1) * 8
+            following, at = quoted[at], at + length
+    (port,) = struct.unpack_from("!H", quoted, at)
+    return int(port)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Put frames on a veth pair and read back what they provoke.
+
+The far end lies in a namespace that owns no address: nobody answers for the crafted sender, and every reply can be
+read. Nothing is waited for by the clock. After the frames goes a ping: one queue, one CPU, first in first out, so when
+its answer is back, every frame before it has been decided and every reply to them has been read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pyroute2 import Ethtool, IPRoute
+
+from harness.model.layout import Family
+from harness.wire import frames
+from harness.wire.batch import HELD, portions, slots_of
+from harness.wire.namespace import Namespace, write_sysctl
+from harness.wire.replies import Echo, parse
+from harness.wire.sysctls import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harness.model.outcome import Reply
+
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_ETH_P_ALL = 0x0003
+_RECEIVE_BUFFER = 1 << 22
+SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
+
+_OFFLOADS = (
+    "rx-checksumming", "tx-checksumming", "generic-receive-offload", "generic-segmentation-offload",
+    "tcp-segmentation-offload", "scatter-gather",
+)  # fmt: skip
+"""Off, so that a frame arrives as it was sent: checksums looked at, nothing merged or cut."""
+
+_SERVER_SYSCTLS = {
+    # An ICMP error for every drop: no rate limit, neither per destination nor for the whole namespace. IPv6's mask is
+    # a list of the types that are limited: one has to be named, and 255 is none that the kernel sends.
+    "net/ipv4/icmp_ratemask": 0,
+    "net/ipv6/icmp/ratelimit": 0,
+    "net/ipv6/icmp/ratemask": 255,
+    # Addresses are usable at once.
+    "net/ipv6/conf/default/accept_dad": 0,
+    "net/ipv6/conf/default/router_solicitations": 0,
+    "net/ipv4/conf/default/rp_filter": 0,
+    "net/ipv4/conf/all/rp_filter": 0,
+}
+
+_LOST_SECONDS = 30.0
+"""How long the ping may take before the wire is called broken; never waited out on a working one."""
+
+
+class WireError(Exception):
+    """Report that the wire itself failed: this says nothing about the kernel's selection."""
+
+
+class Wire:
+    """Own the two namespaces and the veth pair between them; the calling thread moves to the server's end.
+
+    Raises OSError (EPERM) without CAP_NET_ADMIN and CAP_SYS_ADMIN.
+    """
+
+    def __init__(self) -> None:
+        self._sequence = 0
+        self._outside = Namespace.current()
+        self._affinity = os.sched_getaffinity(0)
+        with ExitStack() as undo:
+            # One CPU: its backlog queue is what keeps the order of frames, ping and replies.
+            os.sched_setaffinity(0, {min(self._affinity)})
+            undo.callback(os.sched_setaffinity, 0, self._affinity)
+            self.server = Namespace.create()
+            undo.callback(self.server.close)
+            self.peer = Namespace.create()
+            undo.callback(self.peer.close)
+            with self.peer.inside():
+                write_sysctl("net/ipv6/conf/default/disable_ipv6", 1)
+            self.server.enter()
+            undo.callback(self._outside.enter)
+            for name, value in _SERVER_SYSCTLS.items():
+                write_sysctl(name, value)
+            self._connect()
+            self.settings = Settings(cpu=min(self._affinity))
+            self._socket = self._listen()
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Leave both namespaces, which takes the veth pair and all settings with them."""
+        self._socket.close()
+        self._outside.enter()
+        os.sched_setaffinity(0, self._affinity)
+        for namespace in (self.server, self.peer, self._outside):
+            namespace.close()
+
+    @contextmanager
+    def on_cpu(self, cpu: int) -> Iterator[None]:
+        """Send, and so run every program, on another CPU for a while."""
+        before = self.settings.cpu
+        try:
+            os.sched_setaffinity(0, {cpu})
+            self.settings.cpu = cpu
+            yield
+        finally:
+            os.sched_setaffinity(0, {before})
+            self.settings.cpu = before
+
+    @property
+    def cpus(self) -> list[int]:
+        """Return the CPUs that the wire may be bound to."""
+        return sorted(self._affinity)
+
+    def post(self, data: Iterable[bytes]) -> None:
+        """Send the frames in order and do not wait for anything: `send` something later to know them decided."""
+        for frame in data:
+            self._socket.send(frame)
+
+    def send(self, data: Iterable[bytes]) -> list[Reply]:
+        """Send the frames in order; return the replies to them, once all has been decided."""
+        self.post(data)
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self._socket.send(frames.ping(self._sequence))
+        replies: list[Reply] = []
+        while True:
+            try:
+                reply = parse(self._socket.recv(65536))
+            except TimeoutError:
+                raise WireError(
+                    f"the ping behind the frames did not come back within {_LOST_SECONDS:.0f} s: the veth pair, "
+                    "or the CPU that serves it, is stuck"
+                ) from None
+            if isinstance(reply, Echo):
+                if reply.sequence == self._sequence:
+                    return replies
+            elif reply is not None:
+                replies.append(reply)
+
+    def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
+        """Send frames of one length; yield the replies to at most `batch.HELD` of them once these are decided.
+
+        The caller empties the receivers meanwhile: none of them has to hold everything.
+        """
+        slots = slots_of(len(data[0]))
+        for held in portions(data, HELD):
+            replies = []
+            for portion in portions(held):
+                slots.send(self._socket, portion)
+                replies += self.send(())
+            yield replies
+
+    def _connect(self) -> None:
+        with IPRoute() as links:
+            links.link(
+                "add", ifname=SERVER_LINK, kind="veth", address=frames.SERVER_MAC,
+                peer={"ifname": _PEER_LINK, "address": frames.PEER_MAC, "net_ns_fd": self.peer.fd},
+            )  # fmt: skip
+            index = _index(links, SERVER_LINK)
+            for family, prefix in ((Family.IPV4, 24), (Family.IPV6, 64)):
+                links.addr("add", index=index, address=family.server, prefixlen=prefix)
+            for name in ("lo", SERVER_LINK):
+                links.link("set", index=_index(links, name), state="up")
+            for family in Family:
+                # Nobody answers ARP or neighbour solicitations for the crafted sender.
+                links.neigh(
+                    "add", family=family.address_family, ifindex=index, dst=family.peer,
+                    lladdr=frames.PEER_MAC, state="permanent",
+                )  # fmt: skip
+                # Replies to whatever other address a packet claims to come from go the same way.
+                links.route("add", family=family.address_family, gateway=family.peer, oif=index)
+        _switch_offloads_off(SERVER_LINK)
+        with self.peer.inside():
+            with IPRoute() as links:
+                links.link("set", index=_index(links, _PEER_LINK), state="up")
+            _switch_offloads_off(_PEER_LINK)
+
+    def _listen(self) -> socket.socket:
+        with self.peer.inside():
+            link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        try:
+            link.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            link.settimeout(_LOST_SECONDS)
+            link.bind((_PEER_LINK, 0))
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+
+def _index(links: Any, name: str) -> int:
+    (index,) = links.link_lookup(ifname=name)
+    return int(index)
+
+
+def _switch_offloads_off(link: str) -> None:
+    with Ethtool() as tool:
+        for name in _OFFLOADS:
+            tool.set_offload_flag(link, name, 0)
