@@ -6,7 +6,7 @@
 #include "select.h"
 
 /* MurmurHash3's finalizer: every bit of the word changes every bit of the result. */
-static __always_inline __u32 scramble(__u32 word)
+static __always_inline __u32 fmix32(__u32 word)
 {
 	word ^= word >> 16;
 	word *= 0x85ebca6b;
@@ -17,19 +17,19 @@ static __always_inline __u32 scramble(__u32 word)
 
 static __always_inline __u32 hash_address(const struct packet *packet)
 {
-	__u32 hash = scramble(packet->seen.skb_addrs[0]);
+	__u32 hash = fmix32(packet->seen.skb_addrs[0]);
 
 	if (packet->seen.eth_protocol == bpf_htons(ETH_P_IP))
 		return hash;
-	hash = scramble(hash ^ packet->seen.skb_addrs[1]);
-	hash = scramble(hash ^ packet->seen.skb_addrs[2]);
-	return scramble(hash ^ packet->seen.skb_addrs[3]);
+	hash = fmix32(hash ^ packet->seen.skb_addrs[1]);
+	hash = fmix32(hash ^ packet->seen.skb_addrs[2]);
+	return fmix32(hash ^ packet->seen.skb_addrs[3]);
 }
 
 /* The client: its address and port. */
 static __always_inline __u32 hash_client(const struct packet *packet)
 {
-	return scramble(hash_address(packet) ^ bpf_ntohs(packet->seen.skb_ports[0]));
+	return fmix32(hash_address(packet) ^ bpf_ntohs(packet->seen.skb_ports[0]));
 }
 
 #endif

@@ -20,7 +20,7 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 
 		if (!node || *node == NOBODY)
 			break;
-		score = scramble(client ^ scramble(*node));
+		score = fmix32(client ^ fmix32(*node));
 		if (winner == NOBODY || score > best) {
 			best = score;
 			winner = *node & 0xffff;

@@ -16,7 +16,7 @@ static __always_inline struct decision key_of(struct sk_reuseport_md *ctx, const
 		return DECIDE(DROP_ERR_SKB_DATA);
 	if (bpf_skb_load_bytes(ctx, sizeof(struct udphdr), &session, sizeof(session)))
 		return DECIDE(DROP_MISC);
-	*key = scramble(session);
+	*key = fmix32(session);
 	return UNDECIDED;
 }
 

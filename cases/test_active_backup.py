@@ -48,7 +48,7 @@ def test_backup_stands_in_while_the_primary_is_away(
         group.join(PRIMARY)
         # The new socket is a member at once, but in no slot: a program that selects by map does not see it yet.
         assert deliver(deliver.packet(b"work")) == Delivered(BACKUP)
-        group.occupy(PRIMARY, PRIMARY)
+        group.set_slot(PRIMARY, PRIMARY)
     assert deliver(deliver.packet(b"work")) == Delivered(PRIMARY)
 
 
@@ -66,7 +66,7 @@ def test_two_that_share_the_work_stand_in_for_each_other(
         group.leave(leaving)
         assert {deliver(packet) for packet in packets} == {Delivered(1 - leaving)}
         group.join(leaving)
-        group.occupy(leaving, leaving)
+        group.set_slot(leaving, leaving)
     deliver.finish()
     assert [deliver(packet) for packet in packets] == [Delivered(number % 2) for number in range(8)]
 
@@ -77,8 +77,8 @@ def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliveryTo, shape:
     """Without either there is nobody to select, though the group has two members; without a map likewise."""
     group = make_group(shape, program=program, size=2)
     deliver = delivery_to(group)
-    group.vacate(PRIMARY)
-    group.vacate(BACKUP)
+    group.clear_slot(PRIMARY)
+    group.clear_slot(BACKUP)
     assert deliver(deliver.packet()) == NO_SOCKET
     group.withdraw_inner_map()
     assert deliver(deliver.packet()) == Dropped(Result.DROP_ERR_INNER_MAP)
@@ -109,5 +109,5 @@ def test_no_packet_is_lost_once_the_close_has_returned(
     assert deliver.many([deliver.packet() for _ in range(AFTER)]) == [BACKUP] * AFTER
 
     group.join(PRIMARY)
-    group.occupy(PRIMARY, PRIMARY)
+    group.set_slot(PRIMARY, PRIMARY)
     assert deliver.many([deliver.packet() for _ in range(BEFORE)]) == [PRIMARY] * BEFORE

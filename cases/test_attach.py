@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.group.bench import Bench
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
@@ -65,7 +65,7 @@ def attach(made: socket.socket, fd: int) -> None:
     made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, fd)
 
 
-@rule("attach.optlen")
+@promise("attach.optlen")
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 8, 16])
 def test_option_of_another_length_is_refused(passes: int, length: int) -> None:
     """The option's value is the four bytes of a file descriptor."""
@@ -73,7 +73,7 @@ def test_option_of_another_length_is_refused(passes: int, length: int) -> None:
         made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, struct.pack("=iiii", passes, 0, 0, 0)[:length])
 
 
-@rule("attach.closed-fd")
+@promise("attach.closed-fd")
 @both
 @families
 @pytest.mark.usefixtures("wire")
@@ -83,7 +83,7 @@ def test_closed_descriptor_is_refused(family: Family, protocol: Protocol) -> Non
         attach(made, 1 << 20)
 
 
-@rule("attach.not-a-program")
+@promise("attach.not-a-program")
 @both
 @families
 @pytest.mark.usefixtures("wire")
@@ -95,7 +95,7 @@ def test_descriptor_of_something_else_is_refused(family: Family, protocol: Proto
                 attach(made, fd)
 
 
-@rule("attach.program-type")
+@promise("attach.program-type")
 @pytest.mark.parametrize("kind", ["xdp", "sched_cls"])
 @pytest.mark.usefixtures("wire")
 def test_program_of_another_type_is_refused(kind: str) -> None:
@@ -108,7 +108,7 @@ def test_program_of_another_type_is_refused(kind: str) -> None:
             os.close(fd)
 
 
-@rule("attach.socket-filter")
+@promise("attach.socket-filter")
 @both
 @families
 @pytest.mark.usefixtures("wire")
@@ -120,7 +120,7 @@ def test_socket_filter_is_attached(family: Family, protocol: Protocol) -> None:
         os.close(fd)
 
 
-@rule("attach.socket-kind")
+@promise("attach.socket-kind")
 @pytest.mark.parametrize(
     ("family", "kind", "protocol"),
     [
@@ -145,7 +145,7 @@ def test_socket_without_groups_is_refused(passes: int, family: int, kind: int, p
         attach(made, passes)
 
 
-@rule("attach.wrong-option")
+@promise("attach.wrong-option")
 @both
 def test_attach_bpf_is_the_wrong_option(passes: int, protocol: Protocol) -> None:
     """SO_ATTACH_BPF takes a socket filter for the one socket, never a program for the group."""
@@ -153,7 +153,7 @@ def test_attach_bpf_is_the_wrong_option(passes: int, protocol: Protocol) -> None
         made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, passes)
 
 
-@rule("attach.locked")
+@promise("attach.locked")
 @both
 @families
 def test_locked_filter_refuses_an_attachment(bench: Bench, passes: int, protocol: Protocol, family: Family) -> None:
@@ -165,7 +165,7 @@ def test_locked_filter_refuses_an_attachment(bench: Bench, passes: int, protocol
         bench.attach(number, passes)
 
 
-@rule("attach.locked-other-member", "detach.locked")
+@promise("attach.locked-other-member", "detach.locked")
 @both
 def test_lock_is_one_members_and_bars_no_detaching(bench: Bench, passes: int, protocol: Protocol) -> None:
     """The lock is the socket's: another member may attach, and the locked one may detach."""
@@ -177,7 +177,7 @@ def test_lock_is_one_members_and_bars_no_detaching(bench: Bench, passes: int, pr
         bench.detach(other)
 
 
-@rule("attach.unbound")
+@promise("attach.unbound")
 @both
 @families
 def test_attachment_before_bind_survives_it(bench: Bench, drops: int, protocol: Protocol, family: Family) -> None:
@@ -189,19 +189,19 @@ def test_attachment_before_bind_survives_it(bench: Bench, drops: int, protocol: 
     if protocol is Protocol.TCP:
         bench[first].listen(128)
     bench.open(protocol, family)
-    assert bench.receivers(bench.packets(20, 0, protocol, family)) == [None] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, protocol, family)) == [None] * 20
     bench.detach(1)
-    assert None not in bench.receivers(bench.packets(20, 0, protocol, family))
+    assert None not in bench.send_and_find_each(bench.packets(20, 0, protocol, family))
 
 
-@rule("attach.unbound-any")
+@promise("attach.unbound-any")
 @both
 @families
 def test_attachment_before_bind_learns_of_the_wildcard(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """`bind_inany` becomes true when the group that was made before bind() is bound to the wildcard."""
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         first = bench.adopt(member(family, protocol))
         bench.attach(first, program)
         bench[first].setblocking(False)
@@ -209,13 +209,13 @@ def test_attachment_before_bind_learns_of_the_wildcard(
         if protocol is Protocol.TCP:
             bench[first].listen(128)
         bench.fill(program.inner, [first])
-        assert bench.receiver(bench.packet(0, protocol, family)) == first
+        assert bench.send_and_find(bench.packet(0, protocol, family)) == first
         context, _ = program.context()
         assert context is not None
         assert context.bind_inany
 
 
-@rule("attach.without-reuseport")
+@promise("attach.without-reuseport")
 @both
 @families
 def test_socket_without_the_option_is_refused(bench: Bench, passes: int, protocol: Protocol, family: Family) -> None:
@@ -226,7 +226,7 @@ def test_socket_without_the_option_is_refused(bench: Bench, passes: int, protoco
             bench.attach(number, passes)
 
 
-@rule("attach.option-after-bind")
+@promise("attach.option-after-bind")
 @families
 def test_option_set_after_bind_makes_no_group(bench: Bench, passes: int, family: Family) -> None:
     """A UDP socket that was bound without SO_REUSEPORT stays without a group."""
@@ -236,7 +236,7 @@ def test_option_set_after_bind_makes_no_group(bench: Bench, passes: int, family:
         bench.attach(number, passes)
 
 
-@rule("attach.any-member")
+@promise("attach.any-member")
 @both
 @families
 def test_every_member_speaks_for_the_group(
@@ -246,32 +246,32 @@ def test_every_member_speaks_for_the_group(
     members = bench.group(4, protocol, family)
     for number in members:
         bench.attach(number, drops)
-        assert bench.receivers(bench.packets(5, 0, protocol, family)) == [None] * 5
+        assert bench.send_and_find_each(bench.packets(5, 0, protocol, family)) == [None] * 5
         bench.attach(members[-1 - number], passes)
-        assert None not in bench.receivers(bench.packets(5, 0, protocol, family))
+        assert None not in bench.send_and_find_each(bench.packets(5, 0, protocol, family))
 
 
-@rule("attach.joining-inherits")
+@promise("attach.joining-inherits")
 @both
 def test_socket_that_joins_is_under_the_program(bench: Bench, drops: int, protocol: Protocol) -> None:
     """The program is the group's, not that of the members it was attached through."""
     bench.attach(bench.open(protocol), drops)
     for _ in range(3):
         bench.open(protocol)
-    assert bench.receivers(bench.packets(20, 0, protocol)) == [None] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, protocol)) == [None] * 20
 
 
-@rule("attach.survives-its-member")
+@promise("attach.survives-its-member")
 @both
 def test_program_outlives_the_member_it_came_through(bench: Bench, drops: int, protocol: Protocol) -> None:
     """The program stays when the socket closes through which it was attached."""
     first, _, _ = bench.group(3, protocol)
     bench.attach(first, drops)
     bench[first].close()
-    assert bench.receivers(bench.packets(20, 0, protocol)) == [None] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, protocol)) == [None] * 20
 
 
-@rule("attach.dies-with-group")
+@promise("attach.dies-with-group")
 @both
 def test_program_goes_with_the_last_member(bench: Bench, drops: int, protocol: Protocol) -> None:
     """A group on the same port that is made anew has no program."""
@@ -279,26 +279,26 @@ def test_program_goes_with_the_last_member(bench: Bench, drops: int, protocol: P
     bench.attach(number, drops)
     bench[number].close()
     again = bench.open(protocol)
-    assert bench.receivers(bench.packets(5, 0, protocol)) == [again] * 5
+    assert bench.send_and_find_each(bench.packets(5, 0, protocol)) == [again] * 5
 
 
-@rule("attach.descriptors-closed")
+@promise("attach.descriptors-closed")
 @both
 @families
 def test_selection_goes_on_when_the_descriptors_are_closed(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """The group holds the program, the program its maps, the outer map the inner one."""
     members = bench.group(4, protocol, family)
-    program = load("reference", size=4)
+    program = load_program("reference", size=4)
     bench.attach(members[0], program)
     bench.fill(program.inner, members)
     program.close()
     for number in members:
-        assert bench.receiver(bench.packet(number, protocol, family)) == number
+        assert bench.send_and_find(bench.packet(number, protocol, family)) == number
 
 
-@rule("detach.once")
+@promise("detach.once")
 @both
 @families
 def test_detaching_works_once(bench: Bench, passes: int, protocol: Protocol, family: Family) -> None:
@@ -311,7 +311,7 @@ def test_detaching_works_once(bench: Bench, passes: int, protocol: Protocol, fam
             bench.detach(number)
 
 
-@rule("detach.no-program")
+@promise("detach.no-program")
 @both
 @families
 def test_detaching_where_none_was_attached(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -323,7 +323,7 @@ def test_detaching_where_none_was_attached(bench: Bench, protocol: Protocol, fam
             bench.detach(number)
 
 
-@rule("detach.without-reuseport")
+@promise("detach.without-reuseport")
 @both
 @families
 def test_detaching_from_a_socket_without_the_option(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -333,7 +333,7 @@ def test_detaching_from_a_socket_without_the_option(bench: Bench, protocol: Prot
         bench.detach(number)
 
 
-@rule("detach.any-length")
+@promise("detach.any-length")
 def test_detaching_reads_an_integer(bench: Bench, passes: int) -> None:
     """As every integer option, detaching needs four bytes to be given, whatever they say."""
     number = bench.open()
@@ -343,7 +343,7 @@ def test_detaching_reads_an_integer(bench: Bench, passes: int) -> None:
     bench[number].setsockopt(socket.SOL_SOCKET, 68, struct.pack("=i", -1))
 
 
-@rule("attach.type-default")
+@promise("attach.type-default")
 @pytest.mark.usefixtures("wire")
 def test_attach_type_unsaid_is_select() -> None:
     """A loader that knows no attach types is understood on every kernel."""
@@ -351,7 +351,7 @@ def test_attach_type_unsaid_is_select() -> None:
         os.close(load_instructions("sk_reuseport", bpf.verdict(1), attach_type=attach_type))
 
 
-@rule("attach.type-checked")
+@promise("attach.type-checked")
 @pytest.mark.requires("select_or_migrate")
 @pytest.mark.usefixtures("wire")
 def test_attach_type_of_another_kind_is_refused() -> None:
@@ -361,7 +361,7 @@ def test_attach_type_of_another_kind_is_refused() -> None:
         load_instructions("sk_reuseport", bpf.verdict(1), attach_type=XDP_ATTACH_TYPE)
 
 
-@rule("attach.migrating-program")
+@promise("attach.migrating-program")
 @both
 @pytest.mark.requires("select_or_migrate")
 def test_program_for_migration_selects_too(bench: Bench, protocol: Protocol) -> None:
@@ -370,24 +370,26 @@ def test_program_for_migration_selects_too(bench: Bench, protocol: Protocol) -> 
     number = bench.open(protocol)
     bench.attach(number, fd)
     os.close(fd)
-    assert bench.receiver(bench.packet(0, protocol)) is None
+    assert bench.send_and_find(bench.packet(0, protocol)) is None
 
 
-@rule("attach.same-program-twice")
+@promise("attach.same-program-twice")
 @both
-def test_one_program_serves_several_groups(bench: Bench, load: Callable[..., Program], protocol: Protocol) -> None:
+def test_one_program_serves_several_groups(
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol
+) -> None:
     """A program is attached to as many groups as like; it selects only within the group that the packet is for."""
     specific = bench.open(protocol, address=Family.IPV4.server)
     wildcard = bench.open(protocol)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.fill(program.inner, [specific, wildcard])
         bench.attach(specific, program)
         bench.attach(wildcard, program)
-        assert bench.receiver(bench.packet(0, protocol)) == specific
-        assert bench.receiver(bench.packet(1, protocol)) is None, "a member of another group cannot be selected"
+        assert bench.send_and_find(bench.packet(0, protocol)) == specific
+        assert bench.send_and_find(bench.packet(1, protocol)) is None, "a member of another group cannot be selected"
 
 
-@rule("attach.drop-no-fall-through")
+@promise("attach.drop-no-fall-through")
 @both
 @families
 def test_drop_by_a_specific_group_is_final(bench: Bench, drops: int, protocol: Protocol, family: Family) -> None:
@@ -395,6 +397,6 @@ def test_drop_by_a_specific_group_is_final(bench: Bench, drops: int, protocol: P
     specific = bench.open(protocol, family, family.server)
     wildcard = bench.open(protocol, family)
     bench.attach(specific, drops)
-    assert bench.receivers(bench.packets(10, 0, protocol, family)) == [None] * 10
+    assert bench.send_and_find_each(bench.packets(10, 0, protocol, family)) == [None] * 10
     bench[specific].close()
-    assert bench.receiver(bench.packet(0, protocol, family)) == wildcard
+    assert bench.send_and_find(bench.packet(0, protocol, family)) == wildcard

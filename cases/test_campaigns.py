@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Campaign = Callable[..., None]
 
 pytestmark = pytest.mark.campaign
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 families = pytest.mark.parametrize("family", Family)
 
@@ -85,7 +85,7 @@ def campaign(
     return run
 
 
-@rule("campaign.has-conns")
+@promise("campaign.has-conns")
 @ledger("K6")
 @families
 def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, family: Family) -> None:
@@ -104,10 +104,10 @@ def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, fami
 
     campaign(connect, grow)
     bench[connected].connect((family.peer, 555))
-    assert bench.receiver(bench.packet(0, Protocol.UDP, family, source_port=555)) == connected
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family, source_port=555)) == connected
 
 
-@rule("campaign.binding-under-traffic")
+@promise("campaign.binding-under-traffic")
 @ledger("K7")
 @families
 def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, family: Family) -> None:
@@ -125,7 +125,7 @@ def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, f
     campaign(lambda _: bench.wire.send(sent), bind)
 
 
-@rule("campaign.array-and-sockets")
+@promise("campaign.array-and-sockets")
 @ledger("K8")
 @families
 @pytest.mark.parametrize("protocol", Protocol)
@@ -160,7 +160,7 @@ def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, fami
             member.close()
 
 
-@rule("campaign.classic-replaced")
+@promise("campaign.classic-replaced")
 @ledger("K13")
 @families
 def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campaign, family: Family) -> None:
@@ -175,7 +175,7 @@ def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campa
     )
 
 
-@rule("campaign.life-and-death")
+@promise("campaign.life-and-death")
 @ledger("K18")
 @families
 @pytest.mark.parametrize("protocol", Protocol)

@@ -47,10 +47,10 @@ def counted(program: str, result: Result = Result.PASS) -> Result | None:
     return result if program == "filter_index" else None
 
 
-def hash_of(group: ReuseportGroup, deliver: Delivery, loaded: Load, packet: Packet) -> int:
+def hash_of(group: ReuseportGroup, deliver: Delivery, load_for_test: Load, packet: Packet) -> int:
     """Return the hash of a packet's four-tuple, from a program that is attached for a moment and reports it."""
     before = group.program
-    group.replace_program(loaded("always_pass", size=SIZE))
+    group.replace_program(load_for_test("always_pass", size=SIZE))
     hash_ = deliver(packet).hash
     deliver.finish()
     group.replace_program(before)
@@ -86,14 +86,14 @@ def test_place_follows_the_order_of_the_group(
 
 @each_filter
 def test_place_that_is_not_there_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, loaded: Load, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape, program: str
 ) -> None:
     """No such program can drop: a place beyond the last member falls back to the hash."""
     group = make_group(shape, program=program, size=SIZE)
     deliver = delivery_to(group)
     for place in (SIZE, 255):
         packet = deliver.packet(naming(program, place))
-        hash_ = hash_of(group, deliver, loaded, packet)
+        hash_ = hash_of(group, deliver, load_for_test, packet)
         expected = Delivered(reciprocal_scale(hash_, SIZE), counted(program))
         assert deliver(packet, hash_=hash_) == expected
 
@@ -110,13 +110,13 @@ def test_classic_load_beyond_the_packet_means_the_first_member(
 
 
 def test_filter_that_cannot_read_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, loaded: Load, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape
 ) -> None:
     """An eBPF filter sees that its load failed and may answer with a place that nobody has."""
     group = make_group(shape, program="filter_index", size=SIZE)
     deliver = delivery_to(group)
     packet = deliver.packet(b"abc")
-    hash_ = hash_of(group, deliver, loaded, packet)
+    hash_ = hash_of(group, deliver, load_for_test, packet)
     expected = Delivered(reciprocal_scale(hash_, SIZE), Result.PASS_ERR_SK_SELECT_REUSEPORT)
     assert deliver(packet, hash_=hash_) == expected
 
@@ -154,14 +154,16 @@ def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliveryTo, wire: 
             assert deliver(deliver.packet(b"\xff")) == Delivered(cpu, None)
 
 
-def test_one_packet_two_offsets(make_group: MakeGroup, delivery_to: DeliveryTo, loaded: Load, shape: Shape) -> None:
+def test_one_packet_two_offsets(
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape
+) -> None:
     """What a filter reads at 0 is the payload; what an SK_REUSEPORT program reads at 0 is the source port."""
     group = make_group(shape, program="classic_payload", size=SIZE)
     deliver = delivery_to(group)
     packet = deliver.packet(bytes([11]) + b"payload")
     assert deliver(packet) == Delivered(11, None)
     deliver.finish()
-    reading = loaded("load_bytes", size=SIZE)
+    reading = load_for_test("load_bytes", size=SIZE)
     group.replace_program(reading)
     reading.maps["question_map"].update(struct.pack("=I", 0), struct.pack("=III", 0, 2, 0xFFFFFFFF))
     deliver(packet)
@@ -172,19 +174,19 @@ def test_one_packet_two_offsets(make_group: MakeGroup, delivery_to: DeliveryTo, 
 
 @each_filter
 def test_last_program_attached_is_the_one_that_decides(
-    make_group: MakeGroup, delivery_to: DeliveryTo, loaded: Load, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape, program: str
 ) -> None:
     """A filter takes the place of a program that selects from a map, and gives it up again; detached, neither does."""
     group = make_group(shape, size=SIZE)
     deliver = delivery_to(group)
     assert deliver(deliver.command(4)) == Delivered(4)
-    filtering, selecting = loaded(program), loaded("by_source_port", size=SIZE)
+    filtering, selecting = load_for_test(program), load_for_test("by_source_port", size=SIZE)
     packet = deliver.packet(naming(program, 12))
     group.replace_program(filtering)
     assert deliver(deliver.packet(naming(program, 12))) == Delivered(12, counted(program))
     group.replace_program(selecting)
     assert deliver(deliver.packet(naming(program, 12))) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)  # empty slots
-    hash_ = hash_of(group, deliver, loaded, packet)
+    hash_ = hash_of(group, deliver, load_for_test, packet)
     group.replace_program(filtering)
     group.detach()
     assert deliver(packet, hash_=hash_) == Delivered(reciprocal_scale(hash_, SIZE), None)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.loader.program import Program
     from harness.model.packets import Packet
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 families = pytest.mark.parametrize("family", Family)
 addresses = pytest.mark.parametrize("specific", [False, True], ids=["wildcard", "specific"])
@@ -36,10 +36,10 @@ SO_INCOMING_CPU = 49
 
 
 @pytest.fixture
-def program(load: Callable[..., Program]) -> Iterator[Program]:
+def program(load_program: Callable[..., Program]) -> Iterator[Program]:
     """Return the reference program over 256 slots."""
-    with load("reference", size=256) as loaded:
-        yield loaded
+    with load_program("reference", size=256) as load_for_test:
+        yield load_for_test
 
 
 def members_of(bench: Bench, family: Family, specific: bool, size: int = 4) -> list[int]:
@@ -57,7 +57,7 @@ def from_peer(bench: Bench, family: Family, *, index: int = 0, port: int = PEER_
     return bench.packet(index, Protocol.UDP, family, source_port=port)
 
 
-@rule("connected.peer-only")
+@promise("connected.peer-only")
 @ledger("K1")
 @families
 @addresses
@@ -66,12 +66,12 @@ def test_peer_reaches_its_socket_and_no_one_else_does(bench: Bench, family: Fami
     members = members_of(bench, family, specific)
     connect(bench, members[2], family)
     for _ in range(3):
-        assert bench.receiver(from_peer(bench, family)) == members[2]
-    others = bench.receivers(bench.packets(200, 0, Protocol.UDP, family))
+        assert bench.send_and_find(from_peer(bench, family)) == members[2]
+    others = bench.send_and_find_each(bench.packets(200, 0, Protocol.UDP, family))
     assert set(others) == {members[0], members[1], members[3]}
 
 
-@rule("connected.program-decides-for-others")
+@promise("connected.program-decides-for-others")
 @ledger("K3")
 @families
 @addresses
@@ -82,11 +82,11 @@ def test_program_decides_for_other_peers(bench: Bench, program: Program, family:
     bench.fill(program.inner, members)
     connect(bench, members[3], family)
     for index in (0, 1, 2, 4, 5):
-        assert bench.receivers(bench.packets(5, index, Protocol.UDP, family)) == [members[index]] * 5
-    assert bench.receiver(from_peer(bench, family, index=0)) == members[3]
+        assert bench.send_and_find_each(bench.packets(5, index, Protocol.UDP, family)) == [members[index]] * 5
+    assert bench.send_and_find(from_peer(bench, family, index=0)) == members[3]
 
 
-@rule("connected.growth")
+@promise("connected.growth")
 @ledger("K2")
 @families
 @addresses
@@ -96,11 +96,11 @@ def test_growth_does_not_forget_the_connected(bench: Bench, family: Family, spec
     connect(bench, members[5], family)
     members += members_of(bench, family, specific, 3)
     for _ in range(3):
-        assert bench.receiver(from_peer(bench, family)) == members[5]
-    assert members[5] not in bench.receivers(bench.packets(200, 0, Protocol.UDP, family))
+        assert bench.send_and_find(from_peer(bench, family)) == members[5]
+    assert members[5] not in bench.send_and_find_each(bench.packets(200, 0, Protocol.UDP, family))
 
 
-@rule("connected.order")
+@promise("connected.order")
 @ledger("K4")
 @families
 @addresses
@@ -118,13 +118,15 @@ def test_order_of_creation_does_not_matter(bench: Bench, program: Program, famil
         staying = [made["plain"], made["cpu"]]
         bench.fill(program.inner, staying)
         for index, number in enumerate(staying):
-            found = bench.receivers(bench.packets(4, index, Protocol.UDP, family))
+            found = bench.send_and_find_each(bench.packets(4, index, Protocol.UDP, family))
             assert found == [number] * 4, f"created in the order {', '.join(order)}"
-        assert bench.receiver(from_peer(bench, family)) == made["connected"], f"created in the order {', '.join(order)}"
+        assert bench.send_and_find(from_peer(bench, family)) == made["connected"], (
+            f"created in the order {', '.join(order)}"
+        )
         bench.close()
 
 
-@rule("connected.sticky")
+@promise("connected.sticky")
 @families
 @addresses
 def test_connected_member_that_left_leaves_no_trace(
@@ -135,14 +137,14 @@ def test_connected_member_that_left_leaves_no_trace(
     bench.attach(members[0], program)
     bench.fill(program.inner, members)
     packets = bench.packets(8, 1, Protocol.UDP, family)
-    before = bench.receivers(packets)
+    before = bench.send_and_find_each(packets)
     extra = bench.open(Protocol.UDP, family, family.server if specific else None)
     connect(bench, extra, family)
     bench[extra].close()
-    assert bench.receivers(packets) == before == [members[1]] * 8
+    assert bench.send_and_find_each(packets) == before == [members[1]] * 8
 
 
-@rule("connected.drop")
+@promise("connected.drop")
 @ledger("K16")
 @families
 @addresses
@@ -154,11 +156,11 @@ def test_drop_is_final_with_connected_members(bench: Bench, program: Program, fa
     connect(bench, members[1], family)
     for _ in range(5):
         packet = bench.packet(200, Protocol.UDP, family)
-        assert bench.replies(packet) == [ReplyKind.PORT_UNREACHABLE]
+        assert bench.send_and_capture(packet) == [ReplyKind.PORT_UNREACHABLE]
     assert bench.read() == {}
 
 
-@rule("connected.reconnect")
+@promise("connected.reconnect")
 @families
 @addresses
 def test_socket_that_connects_again_follows_its_new_peer(
@@ -172,15 +174,15 @@ def test_socket_that_connects_again_follows_its_new_peer(
     former, present = PEER_PORT, OTHER_PEER_PORT
     for _ in range(3):
         connect(bench, moving, family, former)
-        assert bench.receiver(from_peer(bench, family, port=former)) == moving
+        assert bench.send_and_find(from_peer(bench, family, port=former)) == moving
         bench.disconnect(moving)
         connect(bench, moving, family, present)
-        assert bench.receiver(from_peer(bench, family, index=1, port=former)) == members[1]
-        assert bench.receiver(from_peer(bench, family, port=present)) == moving
+        assert bench.send_and_find(from_peer(bench, family, index=1, port=former)) == members[1]
+        assert bench.send_and_find(from_peer(bench, family, port=present)) == moving
         former, present = present, former
 
 
-@rule("connected.reconnect-directly")
+@promise("connected.reconnect-directly")
 @families
 @addresses
 def test_socket_may_change_its_peer_without_disconnecting(bench: Bench, family: Family, specific: bool) -> None:
@@ -188,11 +190,11 @@ def test_socket_may_change_its_peer_without_disconnecting(bench: Bench, family: 
     members = members_of(bench, family, specific, 3)
     connect(bench, members[0], family, PEER_PORT)
     connect(bench, members[0], family, OTHER_PEER_PORT)
-    assert bench.receiver(from_peer(bench, family, port=OTHER_PEER_PORT)) == members[0]
-    assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in members[1:]
+    assert bench.send_and_find(from_peer(bench, family, port=OTHER_PEER_PORT)) == members[0]
+    assert bench.send_and_find(from_peer(bench, family, port=PEER_PORT)) in members[1:]
 
 
-@rule("connected.no-member")
+@promise("connected.no-member")
 @ledger("K27")
 @families
 @pytest.mark.parametrize("disconnecting", [False, True], ids=["directly", "disconnected-between"])
@@ -208,15 +210,15 @@ def test_socket_beside_the_group_follows_its_peer(bench: Bench, family: Family, 
     members = members or members_of(bench, family, specific=True, size=2)
     found = {moving} if running() >= Release(6, 13) else set(members)
     connect(bench, moving, family, PEER_PORT)
-    assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in found
+    assert bench.send_and_find(from_peer(bench, family, port=PEER_PORT)) in found
     if disconnecting:
         bench.disconnect(moving)
     connect(bench, moving, family, OTHER_PEER_PORT)
-    assert bench.receiver(from_peer(bench, family, port=OTHER_PEER_PORT)) in found
-    assert bench.receiver(from_peer(bench, family, port=PEER_PORT)) in members
+    assert bench.send_and_find(from_peer(bench, family, port=OTHER_PEER_PORT)) in found
+    assert bench.send_and_find(from_peer(bench, family, port=PEER_PORT)) in members
 
 
-@rule("connected.several-peers")
+@promise("connected.several-peers")
 @families
 def test_many_connected_sockets_each_hear_their_own(bench: Bench, program: Program, family: Family) -> None:
     """Twenty connected sockets beside a group of four: each peer finds its own, the program has the rest."""
@@ -228,11 +230,11 @@ def test_many_connected_sockets_each_hear_their_own(bench: Bench, program: Progr
         clients.append(bench.open(Protocol.UDP, family))
         connect(bench, clients[-1], family, port)
     packets = [from_peer(bench, family, port=port) for port in range(600, 620)]
-    assert bench.receivers(packets) == clients
-    assert bench.receivers(bench.packets(10, 2, Protocol.UDP, family)) == [members[2]] * 10
+    assert bench.send_and_find_each(packets) == clients
+    assert bench.send_and_find_each(bench.packets(10, 2, Protocol.UDP, family)) == [members[2]] * 10
 
 
-@rule("connected.selecting-one")
+@promise("connected.selecting-one")
 @families
 def test_connected_member_that_stays_in_its_slot(bench: Bench, program: Program, family: Family) -> None:
     """A slot never holds a connected socket against its peer: it left the map, or hears what the program gives it.
@@ -246,4 +248,4 @@ def test_connected_member_that_stays_in_its_slot(bench: Bench, program: Program,
     connect(bench, members[1], family)
     assert program.inner is not None
     kept = program.inner.lookup(struct.pack("=I", 1)) is not None
-    assert bench.receiver(bench.packet(1, Protocol.UDP, family)) == (members[1] if kept else None)
+    assert bench.send_and_find(bench.packet(1, Protocol.UDP, family)) == (members[1] if kept else None)

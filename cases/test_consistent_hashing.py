@@ -131,7 +131,7 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     assert None not in after
 
     group.join(LEAVING)
-    group.occupy(LEAVING, LEAVING)
+    group.set_slot(LEAVING, LEAVING)
     load_table(group, everyone)
     assert deliver.many(packets[:SOME]) == before[:SOME]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.group.reuseport_group import ReuseportGroup
     from harness.model.packets import Packet
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 families = pytest.mark.parametrize("family", Family)
 
 SIZES = (1, 2, 3, 7, 64, 127, 128, 129, 256, 300)
@@ -48,7 +48,7 @@ def four_tuples(deliver: Delivery, family: Family, number: int, source: random.R
     ]
 
 
-@rule("fallback.exact", "fallback.hash-is-the-context's")
+@promise("fallback.exact", "fallback.hash-is-the-context's")
 @families
 @pytest.mark.parametrize("bind", Bind)
 def test_member_is_the_scaled_hash(
@@ -87,7 +87,7 @@ def test_member_is_the_scaled_hash(
     record_property("observed", f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
 
 
-@rule("fallback.without-program")
+@promise("fallback.without-program")
 @families
 def test_member_without_a_program_is_the_same(
     make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family
@@ -102,7 +102,7 @@ def test_member_without_a_program_is_the_same(
     assert deliver.many(packets) == found
 
 
-@rule("fallback.fragments")
+@promise("fallback.fragments")
 @families
 def test_fragments_hash_as_the_whole(
     make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.loader.program import Program
     from harness.model.packets import Packet
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 families = pytest.mark.parametrize("family", Family)
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
@@ -34,16 +34,18 @@ FAST_OPEN, FAST_OPEN_SERVER = 34, 2
 
 
 @pytest.fixture
-def listeners(bench: Bench, load: Callable[..., Program], family: Family) -> Iterator[tuple[Program, list[int]]]:
+def listeners(
+    bench: Bench, load_program: Callable[..., Program], family: Family
+) -> Iterator[tuple[Program, list[int]]]:
     """Return a program and the two listeners of its group, in slots 0 and 1."""
-    with load("reference", size=4) as program:
+    with load_program("reference", size=4) as program:
         numbers = bench.group(2, Protocol.TCP, family)
         bench.attach(numbers[0], program)
         bench.fill(program.inner, numbers)
         yield program, numbers
 
 
-@rule("tcp.flags")
+@promise("tcp.flags")
 @families
 @pytest.mark.parametrize(
     ("flags", "runs", "reply"),
@@ -78,7 +80,7 @@ def test_flags_decide_the_answer_not_whether_the_program_runs(
     assert bench.read() == {}
 
 
-@rule("tcp.flags-dropped")
+@promise("tcp.flags-dropped")
 @families
 @pytest.mark.parametrize("flags", [SYN, ACK, SYN | ACK, PSH | ACK], ids=["syn", "ack", "syn-ack", "psh-ack"])
 def test_dropped_segment_is_reset(
@@ -92,7 +94,7 @@ def test_dropped_segment_is_reset(
     assert program.new_results() == {Result.DROP_ERR_SK_SELECT_REUSEPORT: 1}
 
 
-@rule("tcp.reset-is-not-answered")
+@promise("tcp.reset-is-not-answered")
 @families
 def test_dropped_reset_is_not_answered(bench: Bench, listeners: tuple[Program, list[int]], family: Family) -> None:
     """An RST is never reset, dropped or not."""
@@ -102,7 +104,7 @@ def test_dropped_reset_is_not_answered(bench: Bench, listeners: tuple[Program, l
     assert program.new_results() == {Result.DROP_ERR_SK_SELECT_REUSEPORT: 1}
 
 
-@rule("tcp.established-runs-nothing")
+@promise("tcp.established-runs-nothing")
 @families
 def test_segments_of_a_connection_ask_no_program(
     bench: Bench, listeners: tuple[Program, list[int]], family: Family
@@ -110,14 +112,14 @@ def test_segments_of_a_connection_ask_no_program(
     """Once there is a request or a connection, its segments find it: the program ran for the SYN alone."""
     program, (_, second) = listeners
     packet = bench.packet(1, Protocol.TCP, family)
-    assert bench.receiver(packet) == second
+    assert bench.send_and_find(packet) == second
     assert program.new_results() == {Result.PASS: 1}
     data = frames.segment(packet, PSH | ACK, sequence=SYN_SEQUENCE + 1, acknowledge=1)
     bench.wire.send(data)
     assert program.new_results() == {}
 
 
-@rule("tcp.syn-retransmitted")
+@promise("tcp.syn-retransmitted")
 @families
 def test_syn_that_is_sent_again_asks_no_program(
     bench: Bench, listeners: tuple[Program, list[int]], family: Family
@@ -125,13 +127,13 @@ def test_syn_that_is_sent_again_asks_no_program(
     """A repeated SYN finds the request that the first one left, and is answered from it."""
     program, _ = listeners
     packet = bench.packet(1, Protocol.TCP, family)
-    assert bench.replies(packet) == [ReplyKind.SYN_ACK]
+    assert bench.send_and_capture(packet) == [ReplyKind.SYN_ACK]
     assert program.new_results() == {Result.PASS: 1}
-    assert bench.replies(packet) == [ReplyKind.SYN_ACK]
+    assert bench.send_and_capture(packet) == [ReplyKind.SYN_ACK]
     assert program.new_results() == {}
 
 
-@rule("tcp.request-outlives-slot")
+@promise("tcp.request-outlives-slot")
 @families
 def test_request_keeps_to_its_listener(bench: Bench, listeners: tuple[Program, list[int]], family: Family) -> None:
     """What was selected for the SYN stays: emptying the slot, or detaching the program, changes no request."""
@@ -145,7 +147,7 @@ def test_request_keeps_to_its_listener(bench: Bench, listeners: tuple[Program, l
     assert set(bench.read()) == {second}
 
 
-@rule("tcp.listener-gone")
+@promise("tcp.listener-gone")
 @families
 def test_request_of_a_closed_listener_is_reset(
     bench: Bench, listeners: tuple[Program, list[int]], family: Family
@@ -161,7 +163,7 @@ def test_request_of_a_closed_listener_is_reset(
     assert bench.read() == {}
 
 
-@rule("tcp.syncookie")
+@promise("tcp.syncookie")
 @pytest.mark.ledger("K23")
 @families
 def test_cookie_of_one_listener_is_good_for_another(
@@ -171,11 +173,11 @@ def test_cookie_of_one_listener_is_good_for_another(
     program, (first, _) = listeners
     bench.wire.settings.send_syncookies()
     packet = bench.packet(1, Protocol.TCP, family, ack_payload=bench.packet(0).payload)
-    assert bench.receiver(packet) == first
+    assert bench.send_and_find(packet) == first
     assert program.new_results() == {Result.PASS: 2}
 
 
-@rule("tcp.syncookie-forged")
+@promise("tcp.syncookie-forged")
 @families
 def test_forged_cookie_is_reset(bench: Bench, listeners: tuple[Program, list[int]], family: Family) -> None:
     """An ACK that answers no cookie is reset by the listener that the program selects."""
@@ -187,7 +189,7 @@ def test_forged_cookie_is_reset(bench: Bench, listeners: tuple[Program, list[int
     assert program.new_results() == {Result.PASS: 1}
 
 
-@rule("tcp.doff-short", "tcp.doff-long")
+@promise("tcp.doff-short", "tcp.doff-long")
 @families
 @pytest.mark.parametrize("words", [0, 4, 15], ids=["none", "below-its-own", "beyond-the-segment"])
 def test_header_that_is_no_header_is_lost(
@@ -201,7 +203,7 @@ def test_header_that_is_no_header_is_lost(
     assert program.new_results() == {}
 
 
-@rule("tcp.options")
+@promise("tcp.options")
 @families
 @pytest.mark.parametrize("words", [5, 6, 10, 15])
 def test_options_move_the_payload(
@@ -220,7 +222,7 @@ def test_options_move_the_payload(
     assert context.length == words * 4 + len(packet.payload)
 
 
-@rule("tcp.fast-open-cookie")
+@promise("tcp.fast-open-cookie")
 @families
 def test_fast_open_cookie_is_the_servers_not_the_listeners(
     bench: Bench, listeners: tuple[Program, list[int]], family: Family
@@ -265,15 +267,15 @@ def option_of(options: bytes, kind: int) -> bytes:
     raise AssertionError(f"no option {kind} in {options.hex(' ')}")
 
 
-@rule("icmp.runs-nothing")
+@promise("icmp.runs-nothing")
 @pytest.mark.ledger("K22")
 @families
 @pytest.mark.parametrize("protocol", Protocol)
 def test_icmp_error_runs_no_program(
-    bench: Bench, load: Callable[..., Program], family: Family, protocol: Protocol
+    bench: Bench, load_program: Callable[..., Program], family: Family, protocol: Protocol
 ) -> None:
     """An ICMP error that quotes a packet of the group finds its socket without the program (4ac30c4b3659)."""
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         number = bench.open(protocol, family)
         bench.attach(number, program)
         bench.fill(program.inner, [number])
@@ -281,20 +283,20 @@ def test_icmp_error_runs_no_program(
         for _ in range(3):
             assert bench.wire.send([frames.port_unreachable(packet)]) == []
         assert program.new_results() == {}
-        assert bench.receiver(packet) == number
+        assert bench.send_and_find(packet) == number
         assert program.new_results() == {Result.PASS: 1}
 
 
-@rule("icmp.port-unreachable")
+@promise("icmp.port-unreachable")
 @families
-def test_dropped_datagram_is_unreachable(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_dropped_datagram_is_unreachable(bench: Bench, load_program: Callable[..., Program], family: Family) -> None:
     """A dropped datagram is answered as one to a closed port, and counted in UdpNoPorts."""
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         number = bench.open(Protocol.UDP, family)
         bench.attach(number, program)
         before = no_ports(family)
         for _ in range(3):
-            assert bench.replies(bench.packet(0, Protocol.UDP, family)) == [ReplyKind.PORT_UNREACHABLE]
+            assert bench.send_and_capture(bench.packet(0, Protocol.UDP, family)) == [ReplyKind.PORT_UNREACHABLE]
         assert no_ports(family) == before + 3
 
 
@@ -307,13 +309,13 @@ def no_ports(family: Family) -> int:
     return int(values[names.index("NoPorts")])
 
 
-@rule("tcp.length-of-syn")
+@promise("tcp.length-of-syn")
 @families
 def test_length_counts_the_tcp_header(bench: Bench, listeners: tuple[Program, list[int]], family: Family) -> None:
     """`len` is the segment with its header and options."""
     program, _ = listeners
     packet = bench.packet(0, Protocol.TCP, family)
-    bench.replies(packet)
+    bench.send_and_capture(packet)
     context, _ = program.context()
     assert context is not None
     assert context.length == struct.calcsize("=20sI8s")

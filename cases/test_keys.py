@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.model.abi import CID_LENGTH, Result
-from harness.model.consistent_hashing import scramble
+from harness.model.consistent_hashing import fmix32
 from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol
 from harness.model.outcome import Delivered, Dropped
 
@@ -89,7 +89,7 @@ def test_members_take_turns(group: ReuseportGroup, deliver: Delivery) -> None:
 def test_turn_is_taken_by_an_empty_slot_too(group: ReuseportGroup, deliver: Delivery) -> None:
     """A program that counts before it selects loses the packet whose turn is an empty slot's."""
     group.program.state = 2
-    group.vacate(3)
+    group.clear_slot(3)
     assert [deliver(deliver.packet()) for _ in range(3)] == [Delivered(2), NO_SOCKET, Delivered(4)]
 
 
@@ -109,7 +109,7 @@ def test_key_of_an_empty_slot_drops(group: ReuseportGroup, deliver: Delivery, wi
     """Whatever the key, what it leads to has to be there: the modulo knows nothing of who has left."""
     for index in range(GROUP_SIZE):
         if index != (filled := 5):
-            group.vacate(index)
+            group.clear_slot(index)
     if "state_map" in group.program.maps:
         group.program.state = SEED
     verdicts = {deliver(deliver.packet()) for _ in range(4)}
@@ -134,7 +134,7 @@ def test_content_of_udp_over_ipv4_names_the_member(deliver: Delivery) -> None:
         content = session.to_bytes(4, "little") + b"request"
         verdict = deliver(deliver.packet(content))
         if packet.protocol is Protocol.UDP and packet.family is Family.IPV4:
-            assert verdict == Delivered(scramble(session) % GROUP_SIZE)
+            assert verdict == Delivered(fmix32(session) % GROUP_SIZE)
             assert deliver(deliver.packet(content + b", continued")) == verdict
         else:
             assert isinstance(verdict, Delivered)
@@ -223,7 +223,7 @@ def test_tcp_is_no_quic(deliver: Delivery) -> None:
 @pytest.mark.programs("by_quic_index")
 def test_quic_index_of_nobody_drops(group: ReuseportGroup, deliver: Delivery) -> None:
     """An index that no member has, or no longer, cannot be selected."""
-    group.vacate(7)
+    group.clear_slot(7)
     assert deliver(deliver.packet(short_header(server_cid(7)))) == NO_SOCKET
     assert deliver(deliver.packet(short_header(server_cid(GROUP_SIZE)))) == NO_SOCKET
 
@@ -237,8 +237,8 @@ def test_quic_connection_is_found_in_a_hash_of_sockets(group: ReuseportGroup, de
         packet = deliver.packet(short_header(cid))
         unknown = deliver(packet)
         assert unknown.result is Result.PASS_ERR_SK_SELECT_REUSEPORT
-        group.vacate(member)  # room in the hash
-        group.occupy(int.from_bytes(cid, "little"), member)
+        group.clear_slot(member)  # room in the hash
+        group.set_slot(int.from_bytes(cid, "little"), member)
         assert deliver(packet) == Delivered(member)
         assert deliver(replace(packet, payload=long_header(2, cid))) == Delivered(member)
         assert deliver(replace(packet, payload=short_header(cid[::-1]))).result is unknown.result

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.group.bench import Bench
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 families = pytest.mark.parametrize("family", Family)
 
@@ -47,19 +47,19 @@ def sockets_in_use() -> int:
     return count
 
 
-@rule("helper.no-leak")
+@promise("helper.no-leak")
 @ledger("K12")
 @families
 @pytest.mark.requires("select_from_sockmap")
 def test_established_socket_is_not_kept_by_a_selection(
-    bench: Bench, load: Callable[..., Program], family: Family
+    bench: Bench, load_program: Callable[..., Program], family: Family
 ) -> None:
     """A sockmap may hold a connected TCP socket; selecting it fails and takes no reference (b3af60928ab9).
 
     It has to have been in a group before it was connected, which attaching a program sees to.
     """
     before = sockets_in_use()
-    with load("reference", inner_map=InnerMap.SOCKMAP, size=CLIENTS) as program, ExitStack() as undo:
+    with load_program("reference", inner_map=InnerMap.SOCKMAP, size=CLIENTS) as program, ExitStack() as undo:
         listener = bench.open(Protocol.TCP, family)
         bench[listener].setblocking(True)
         for index in range(CLIENTS):
@@ -73,14 +73,14 @@ def test_established_socket_is_not_kept_by_a_selection(
             bench.fill(program.inner, [bench.adopt(client)], first=index)
         bench.attach(listener, program)
         for index in range(CLIENTS):
-            assert bench.replies(bench.packet(index, Protocol.TCP, family))
+            assert bench.send_and_capture(bench.packet(index, Protocol.TCP, family))
             assert program.select_errors() == (-errno.EBADFD,)
     bench.close()
     # What other cases let go of may still be on its way: fewer is no leak.
     assert sockets_in_use() <= before
 
 
-@rule("bind.wildcard-conflict")
+@promise("bind.wildcard-conflict")
 @ledger("K15")
 @pytest.mark.parametrize("reuseport", [False, True], ids=["alone", "another-user"])
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
@@ -120,7 +120,7 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
     )
 
 
-@rule("bind.matrix")
+@promise("bind.matrix")
 @pytest.mark.parametrize(
     ("reuseport", "protocol"),
     [

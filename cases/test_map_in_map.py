@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.loader.libbpf import Map
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
@@ -47,7 +47,7 @@ def insert(outer: Map, inner: Map) -> None:
     outer.update(ONLY, struct.pack("=I", inner.fd))
 
 
-@rule("outer.alike")
+@promise("outer.alike")
 @pytest.mark.parametrize("kind", sorted(OUTER))
 def test_inner_map_like_the_template_is_taken(template: Map, kind: str) -> None:
     """The template itself and every map like it go in."""
@@ -57,7 +57,7 @@ def test_inner_map_like_the_template_is_taken(template: Map, kind: str) -> None:
             insert(outer, alike)
 
 
-@rule("outer.unlike")
+@promise("outer.unlike")
 @pytest.mark.parametrize("kind", sorted(OUTER))
 @pytest.mark.parametrize(("inner", "value_size"), [("sockarray", 4), ("array", 8), ("hash", 8), ("sockmap", 8)])
 def test_inner_map_unlike_the_template_is_refused(template: Map, kind: str, inner: str, value_size: int) -> None:
@@ -70,7 +70,7 @@ def test_inner_map_unlike_the_template_is_refused(template: Map, kind: str, inne
         insert(outer, unlike)
 
 
-@rule("outer.size-free")
+@promise("outer.size-free")
 @pytest.mark.requires("free_inner_size")
 @pytest.mark.parametrize("kind", sorted(OUTER))
 @pytest.mark.parametrize("size", [1, 3, 5, 1000])
@@ -83,7 +83,7 @@ def test_inner_map_may_have_another_size(template: Map, kind: str, size: int) ->
         insert(outer, inner)
 
 
-@rule("outer.not-a-map")
+@promise("outer.not-a-map")
 @pytest.mark.parametrize("kind", sorted(OUTER))
 def test_descriptor_of_something_else_is_refused(bench: Bench, template: Map, kind: str) -> None:
     """A closed descriptor is EBADF, a socket EINVAL."""
@@ -94,57 +94,57 @@ def test_descriptor_of_something_else_is_refused(bench: Bench, template: Map, ki
             outer.update(ONLY, struct.pack("=I", bench[bench.open()].fileno()))
 
 
-@rule("outer.nested")
+@promise("outer.nested")
 def test_maps_of_maps_do_not_nest(template: Map) -> None:
     """An outer map is no inner map."""
     with closing(create_outer_map(template)) as outer, refused(errno.EINVAL):
         create_outer_map(outer)
 
 
-@rule("outer.fd-closed")
+@promise("outer.fd-closed")
 @both
 @families
 def test_inner_map_lives_while_the_outer_holds_it(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """The inner map's descriptor may be closed: what is in it stays selectable."""
     members = bench.group(2, protocol, family)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.attach(members[0], program)
         with closing(create_map("sockarray", max_entries=2)) as other:
             bench.fill(other, members)
             insert(program.maps["outer_map"], other)
         packets = [bench.packet(index, protocol, family) for index in (0, 1)]
-        assert bench.receivers(packets) == members
+        assert bench.send_and_find_each(packets) == members
 
 
-@rule("outer.delete-keeps-inner")
+@promise("outer.delete-keeps-inner")
 @both
 def test_taking_an_inner_map_out_does_not_empty_it(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol
 ) -> None:
     """An inner map that is taken out and put back holds what it held."""
     members = bench.group(2, protocol)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         program.withdraw_inner()
-        assert bench.receiver(bench.packet(1, protocol)) is None
+        assert bench.send_and_find(bench.packet(1, protocol)) is None
         assert program.inner is not None
         assert program.inner.lookup(struct.pack("=I", 1)) == struct.pack("=Q", bench.cookie(members[1]))
-        program.present_inner()
-        assert bench.receiver(bench.packet(1, protocol)) == members[1]
+        program.insert_inner_map()
+        assert bench.send_and_find(bench.packet(1, protocol)) == members[1]
 
 
-@rule("outer.swap")
+@promise("outer.swap")
 @both
 @families
 def test_swap_is_complete_when_it_returns(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """Each exchange of the inner map counts for every packet that is sent after it, and for none before."""
     members = bench.group(4, protocol, family)
-    with load("reference", size=2) as program, closing(create_map("sockarray", max_entries=2)) as other:
+    with load_program("reference", size=2) as program, closing(create_map("sockarray", max_entries=2)) as other:
         assert program.inner is not None
         bench.attach(members[0], program)
         bench.fill(program.inner, members[:2])
@@ -153,12 +153,14 @@ def test_swap_is_complete_when_it_returns(
             for inner, expected in ((other, members[2:]), (program.inner, members[:2])):
                 insert(program.maps["outer_map"], inner)
                 packets = [bench.packet(index, protocol, family) for index in (0, 1, 1, 0)]
-                assert bench.receivers(packets) == [*expected, *reversed(expected)]
+                assert bench.send_and_find_each(packets) == [*expected, *reversed(expected)]
 
 
-@rule("outer.swap-under-traffic")
+@promise("outer.swap-under-traffic")
 @families
-def test_swap_under_traffic_shows_no_mixture(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_swap_under_traffic_shows_no_mixture(
+    bench: Bench, load_program: Callable[..., Program], family: Family
+) -> None:
     """Datagrams that are on their way while inner maps are exchanged go to the old or the new member, never astray.
 
     The sender runs in a process of its own, so that packets arrive between the halves of an update.
@@ -167,7 +169,7 @@ def test_swap_under_traffic_shows_no_mixture(bench: Bench, load: Callable[..., P
     for number in members:
         bench[number].setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 21)  # nobody reads meanwhile
     sent = 600
-    with load("reference", size=1) as program, closing(create_map("sockarray", max_entries=1)) as other:
+    with load_program("reference", size=1) as program, closing(create_map("sockarray", max_entries=1)) as other:
         assert program.inner is not None
         bench.attach(old, program)
         bench.fill(program.inner, [old])
@@ -182,17 +184,19 @@ def test_swap_under_traffic_shows_no_mixture(bench: Bench, load: Callable[..., P
         assert set(held) <= {old, new}
 
 
-@rule("outer.clear-slot-under-traffic")
+@promise("outer.clear-slot-under-traffic")
 @both
-def test_slot_that_was_cleared_is_not_selected(bench: Bench, load: Callable[..., Program], protocol: Protocol) -> None:
+def test_slot_that_was_cleared_is_not_selected(
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol
+) -> None:
     """Once the delete of a slot returned, no packet finds the member there; once an update returned, each does."""
     members = bench.group(2, protocol)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         assert program.inner is not None
         for _ in range(10):
             program.inner.delete(struct.pack("=I", 1))
-            assert bench.receiver(bench.packet(1, protocol)) is None
+            assert bench.send_and_find(bench.packet(1, protocol)) is None
             bench.fill(program.inner, members[1:], first=1)
-            assert bench.receiver(bench.packet(1, protocol)) == members[1]
+            assert bench.send_and_find(bench.packet(1, protocol)) == members[1]

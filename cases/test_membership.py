@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.group.reuseport_group import ReuseportGroup
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
@@ -38,14 +38,14 @@ INITIAL_SIZE = 128
 
 
 @pytest.fixture
-def grouped(bench: Bench, load: Callable[..., Program]) -> Callable[..., bool]:
+def grouped(bench: Bench, load_program: Callable[..., Program]) -> Callable[..., bool]:
     """Return the function that tells whether two sockets are of one group: one's program can select the other."""
 
     def of_one_group(one: int, other: int, *, protocol: Protocol, family: Family = Family.IPV4, **changes: Any) -> bool:
-        with load("reference", size=1) as program:
+        with load_program("reference", size=1) as program:
             bench.attach(one, program)
             bench.fill(program.inner, [other])
-            found = bench.receiver(bench.packet(0, protocol, family, **changes))
+            found = bench.send_and_find(bench.packet(0, protocol, family, **changes))
             assert program.new_results(), "the packet is one for the first socket's group"
             bench.detach(one)
             bench.empty(program.inner, 0)  # closing the map lets go of it too, but in the kernel's own time
@@ -55,7 +55,7 @@ def grouped(bench: Bench, load: Callable[..., Program]) -> Callable[..., bool]:
     return of_one_group
 
 
-@rule("membership.group")
+@promise("membership.group")
 @both
 @families
 def test_sockets_alike_form_one_group(
@@ -68,7 +68,7 @@ def test_sockets_alike_form_one_group(
         bench.close()
 
 
-@rule("membership.user")
+@promise("membership.user")
 @both
 @families
 def test_another_user_is_kept_out(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -83,7 +83,7 @@ def test_another_user_is_kept_out(bench: Bench, protocol: Protocol, family: Fami
     bench.open(protocol, family, user=NOBODY)
 
 
-@rule("membership.user-of-creation")
+@promise("membership.user-of-creation")
 @both
 def test_socket_belongs_to_who_made_it(bench: Bench, grouped: Callable[..., bool], protocol: Protocol) -> None:
     """The user counts at socket(), not at bind(): a socket made earlier by another user may be handed on and bound."""
@@ -96,7 +96,7 @@ def test_socket_belongs_to_who_made_it(bench: Bench, grouped: Callable[..., bool
     assert grouped(one, other, protocol=protocol)
 
 
-@rule("membership.option-on-both")
+@promise("membership.option-on-both")
 @both
 @families
 @pytest.mark.parametrize("first", [True, False])
@@ -107,7 +107,7 @@ def test_option_is_needed_on_every_socket(bench: Bench, protocol: Protocol, fami
         bench.open(protocol, family, reuseport=not first)
 
 
-@rule("membership.address")
+@promise("membership.address")
 @both
 @families
 def test_another_address_is_another_group(
@@ -116,11 +116,11 @@ def test_another_address_is_another_group(
     """The wildcard and an address share the port, not the group; the packet is the more specific one's."""
     wildcard = bench.open(protocol, family)
     specific = bench.open(protocol, family, family.server)
-    assert bench.receivers(bench.packets(8, 0, protocol, family)) == [specific] * 8
+    assert bench.send_and_find_each(bench.packets(8, 0, protocol, family)) == [specific] * 8
     assert not grouped(specific, wildcard, protocol=protocol, family=family)
 
 
-@rule("membership.device")
+@promise("membership.device")
 @both
 @families
 def test_another_device_is_another_group(
@@ -142,14 +142,14 @@ def test_another_device_is_another_group(
 
 def the_receiver(bench: Bench, protocol: Protocol, family: Family) -> int:
     """Return the one socket that several packets go to."""
-    receivers = set(bench.receivers(bench.packets(8, 0, protocol, family)))
+    receivers = set(bench.send_and_find_each(bench.packets(8, 0, protocol, family)))
     assert len(receivers) == 1
     (receiver,) = receivers
     assert receiver is not None
     return receiver
 
 
-@rule("membership.v6only")
+@promise("membership.v6only")
 @both
 def test_v6only_is_part_of_the_group(bench: Bench, grouped: Callable[..., bool], protocol: Protocol) -> None:
     """A dual-stack socket and one for IPv6 alone are no group, though they share port and address."""
@@ -165,7 +165,7 @@ def test_v6only_is_part_of_the_group(bench: Bench, grouped: Callable[..., bool],
         bench.close()
 
 
-@rule("membership.dual-stack")
+@promise("membership.dual-stack")
 @both
 def test_dual_stack_group_takes_ipv4(bench: Bench, grouped: Callable[..., bool], protocol: Protocol) -> None:
     """Where no IPv4 socket wants it, an IPv4 packet is the dual-stack group's; v6only sockets never see it."""
@@ -174,10 +174,10 @@ def test_dual_stack_group_takes_ipv4(bench: Bench, grouped: Callable[..., bool],
     assert grouped(one, other, protocol=protocol, family=Family.IPV6)
     bench.close()
     bench.open(protocol, Family.IPV6, v6only=True)
-    assert bench.receiver(bench.packet(0, protocol, Family.IPV4)) is None
+    assert bench.send_and_find(bench.packet(0, protocol, Family.IPV4)) is None
 
 
-@rule("membership.ipv4-before-dual-stack")
+@promise("membership.ipv4-before-dual-stack")
 @both
 @pytest.mark.parametrize("ipv4_first", [True, False])
 def test_ipv4_socket_goes_before_a_dual_stack_one(bench: Bench, protocol: Protocol, ipv4_first: bool) -> None:
@@ -185,70 +185,74 @@ def test_ipv4_socket_goes_before_a_dual_stack_one(bench: Bench, protocol: Protoc
     order = (Family.IPV4, Family.IPV6) if ipv4_first else (Family.IPV6, Family.IPV4)
     made = {family: bench.open(protocol, family) for family in order}
     for family in Family:
-        assert bench.receivers(bench.packets(8, 0, protocol, family)) == [made[family]] * 8
+        assert bench.send_and_find_each(bench.packets(8, 0, protocol, family)) == [made[family]] * 8
 
 
-@rule("membership.dual-stack-context")
+@promise("membership.dual-stack-context")
 @both
-def test_dual_stack_program_sees_an_ipv4_packet(bench: Bench, load: Callable[..., Program], protocol: Protocol) -> None:
+def test_dual_stack_program_sees_an_ipv4_packet(
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol
+) -> None:
     """`eth_protocol` is the packet's, ETH_P_IP in a group of IPv6 sockets."""
     number = bench.open(protocol, Family.IPV6, v6only=False)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(number, program)
         bench.fill(program.inner, [number])
         for family in Family:
-            assert bench.receiver(bench.packet(0, protocol, family)) == number
+            assert bench.send_and_find(bench.packet(0, protocol, family)) == number
             context, _ = program.context()
             assert context is not None
             assert (context.eth_protocol, context.source) == (family.eth_protocol, family.peer)
             assert context.bind_inany
 
 
-@rule("membership.tcp-joins-at-listen")
+@promise("membership.tcp-joins-at-listen")
 @families
-def test_tcp_socket_joins_as_it_listens(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_tcp_socket_joins_as_it_listens(bench: Bench, load_program: Callable[..., Program], family: Family) -> None:
     """A TCP socket that is only bound is in no group: no map takes it, no connection reaches it."""
     first = bench.open(Protocol.TCP, family)
     second = bench.open(Protocol.TCP, family, listen=False)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.attach(first, program)
         with refused(errno.EINVAL):
             bench.fill(program.inner, [second])
         bench[second].listen(8)
         bench.fill(program.inner, [second])
-        assert bench.receiver(bench.packet(0, Protocol.TCP, family)) == second
+        assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == second
 
 
-@rule("membership.resurrected")
+@promise("membership.resurrected")
 @families
-def test_listener_that_listens_again_is_back(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_listener_that_listens_again_is_back(
+    bench: Bench, load_program: Callable[..., Program], family: Family
+) -> None:
     """shutdown() takes a listener out of the group, listen() brings it back, under the group's program."""
     first, second = bench.group(2, Protocol.TCP, family)
-    with load("reference", size=2) as program:
+    with load_program("reference", size=2) as program:
         bench.attach(first, program)
         bench.fill(program.inner, [first, second])
         bench[second].shutdown(socket.SHUT_RDWR)
-        assert bench.receiver(bench.packet(1, Protocol.TCP, family)) is None
-        assert bench.receiver(bench.packet(0, Protocol.TCP, family)) == first
+        assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) is None
+        assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == first
         bench[second].listen(8)
         bench.fill(program.inner, [second], first=1)
-        assert bench.receiver(bench.packet(1, Protocol.TCP, family)) == second
+        assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == second
 
 
-@rule("membership.resurrected-alone")
-def test_last_listener_that_listens_again_keeps_no_program(bench: Bench, load: Callable[..., Program]) -> None:
+@promise("membership.resurrected-alone")
+def test_last_listener_that_listens_again_keeps_no_program(bench: Bench, load_program: Callable[..., Program]) -> None:
     """A group whose only listener was shut down is gone, and its program with it (tcp_migrate_req is off)."""
     number = bench.open(Protocol.TCP)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(number, program)
         bench[number].shutdown(socket.SHUT_RDWR)
         bench[number].listen(8)
-        assert bench.receiver(bench.packet(7, Protocol.TCP)) == number
+        assert bench.send_and_find(bench.packet(7, Protocol.TCP)) == number
         with refused(errno.ENOENT):
             bench.detach(number)
 
 
-@rule("membership.option-after-bind")
+@promise("membership.option-after-bind")
 @families
 def test_option_set_after_bind_lets_others_join(bench: Bench, grouped: Callable[..., bool], family: Family) -> None:
     """A UDP socket that sets SO_REUSEPORT after bind() has no group, until another one's bind() makes it one."""
@@ -258,19 +262,19 @@ def test_option_set_after_bind_lets_others_join(bench: Bench, grouped: Callable[
     assert grouped(second, first, protocol=Protocol.UDP, family=family)
 
 
-@rule("membership.option-cleared")
+@promise("membership.option-cleared")
 @both
 @families
 def test_clearing_the_option_ends_the_sharing(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """Once all members cleared SO_REUSEPORT no program runs and no hash is asked: one of them receives everything."""
     members = bench.group(3, protocol, family)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(members[0], program)
         for number in members:
             bench[number].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-        assert len(set(bench.receivers(bench.packets(20, 0, protocol, family)))) == 1
+        assert len(set(bench.send_and_find_each(bench.packets(20, 0, protocol, family)))) == 1
         assert not program.new_results()
 
 
@@ -279,7 +283,7 @@ def shape_of(protocol: Protocol, family: Family) -> Shape:
     return Shape(protocol=protocol, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 
 
-@rule("membership.hole")
+@promise("membership.hole")
 @both
 @families
 def test_last_member_fills_the_hole(
@@ -305,7 +309,7 @@ def test_last_member_fills_the_hole(
             assert deliver(deliver.command(staying)) == Delivered(staying)
 
 
-@rule("membership.order")
+@promise("membership.order")
 @both
 def test_order_is_that_of_joining(
     make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], protocol: Protocol
@@ -319,33 +323,33 @@ def test_order_is_that_of_joining(
             assert isinstance(deliver(deliver.command(8, pass_on_failure=True)), Delivered)
 
 
-@rule("membership.tcp-order")
-def test_order_is_that_of_listening(bench: Bench, load: Callable[..., Program]) -> None:
+@promise("membership.tcp-order")
+def test_order_is_that_of_listening(bench: Bench, load_program: Callable[..., Program]) -> None:
     """TCP sockets stand in the order in which they listened, not in that in which they were bound."""
     bound = [bench.open(Protocol.TCP, listen=False) for _ in range(4)]
     order = [2, 0, 3, 1]
     for place in order:
         bench[bound[place]].listen(128)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(bound[0], program)
         for _ in range(16):
             packet = bench.packet(0, Protocol.TCP)
-            assert bench.receiver(packet) is None  # dropped, but its hash is on record
+            assert bench.send_and_find(packet) is None  # dropped, but its hash is on record
             _, hash_ = program.context()
             assert hash_ is not None
             bench.detach(bound[0])
-            assert bench.receiver(packet) == bound[order[(hash_ * 4) >> 32]]
+            assert bench.send_and_find(packet) == bound[order[(hash_ * 4) >> 32]]
             bench.attach(bound[0], program)
 
 
-@rule("membership.growth", "membership.growth-keeps-program")
+@promise("membership.growth", "membership.growth-keeps-program")
 @both
 @families
 def test_group_grows_over_its_first_room(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """A group of more than 128 members is moved to a larger array, with its program, number and `bind_inany`."""
-    with load("reference", size=2 * INITIAL_SIZE + 2) as program:
+    with load_program("reference", size=2 * INITIAL_SIZE + 2) as program:
         first = bench.open(protocol, family)
         bench.attach(first, program)
         members = [first, *bench.group(INITIAL_SIZE - 1, protocol, family)]
@@ -356,13 +360,13 @@ def test_group_grows_over_its_first_room(
             members += joining
             asked = [0, 1, INITIAL_SIZE - 1, INITIAL_SIZE, total - 1]
             packets = [bench.packet(index, protocol, family) for index in asked]
-            assert bench.receivers(packets) == [members[index] for index in asked]
+            assert bench.send_and_find_each(packets) == [members[index] for index in asked]
             context, _ = program.context()
             assert context is not None
             assert context.bind_inany
 
 
-@rule("membership.shrink")
+@promise("membership.shrink")
 @both
 def test_group_that_grew_shrinks_to_one(bench: Bench, protocol: Protocol) -> None:
     """All members but one may close in any order; the one that stays receives everything."""
@@ -370,10 +374,10 @@ def test_group_that_grew_shrinks_to_one(bench: Bench, protocol: Protocol) -> Non
     staying = members[77]
     for number in (*reversed(members[78:]), *members[:77]):
         bench[number].close()
-    assert bench.receivers(bench.packets(20, 0, protocol)) == [staying] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, protocol)) == [staying] * 20
 
 
-@rule("membership.balance")
+@promise("membership.balance")
 @both
 @families
 def test_every_member_of_a_group_gets_a_share(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -383,10 +387,10 @@ def test_every_member_of_a_group_gets_a_share(bench: Bench, protocol: Protocol, 
     """
     members = bench.group(8, protocol, family)
     packets = bench.packets(400 if protocol is Protocol.UDP else 200, 0, protocol, family)
-    assert set(bench.receivers(packets)) == set(members)
+    assert set(bench.send_and_find_each(packets)) == set(members)
 
 
-@rule("membership.stable")
+@promise("membership.stable")
 @both
 def test_same_four_tuple_reaches_the_same_member(bench: Bench, protocol: Protocol) -> None:
     """The hash of a four-tuple does not change while the group does not."""
@@ -394,14 +398,14 @@ def test_same_four_tuple_reaches_the_same_member(bench: Bench, protocol: Protoco
     packet = bench.packet(0, protocol)
     receivers = set()
     for _ in range(50):
-        receivers.add(bench.receiver(packet))
+        receivers.add(bench.send_and_find(packet))
         for connection in bench.take_connections():
             connection.close()
         bench.wire.send([])
     assert len(receivers) == 1
 
 
-@rule("membership.udp-connect-specific", "membership.udp-connect-wildcard")
+@promise("membership.udp-connect-specific", "membership.udp-connect-wildcard")
 @families
 @pytest.mark.parametrize("specific", [False, True], ids=["wildcard", "specific"])
 def test_connected_member_hears_its_peer_and_no_one_else(bench: Bench, family: Family, specific: bool) -> None:
@@ -410,23 +414,23 @@ def test_connected_member_hears_its_peer_and_no_one_else(bench: Bench, family: F
     members = [bench.open(Protocol.UDP, family, address) for _ in range(4)]
     connected = members[1]
     bench[connected].connect((family.peer, 555))
-    assert bench.receivers([bench.packet(0, Protocol.UDP, family, source_port=555)]) == [connected]
-    others = set(bench.receivers(bench.packets(100, 0, Protocol.UDP, family)))
+    assert bench.send_and_find_each([bench.packet(0, Protocol.UDP, family, source_port=555)]) == [connected]
+    others = set(bench.send_and_find_each(bench.packets(100, 0, Protocol.UDP, family)))
     assert others == set(members) - {connected}
 
 
-@rule("membership.namespace")
+@promise("membership.namespace")
 @both
 def test_namespaces_do_not_share_groups(bench: Bench, protocol: Protocol) -> None:
     """A socket of another network namespace is no member, though all else is alike."""
     here = bench.open(protocol)
     with bench.wire.peer.inside():
         there = bench.open(protocol)
-    assert bench.receivers(bench.packets(10, 0, protocol)) == [here] * 10
+    assert bench.send_and_find_each(bench.packets(10, 0, protocol)) == [here] * 10
     bench[there].close()
 
 
-@rule("membership.inet-only")
+@promise("membership.inet-only")
 @pytest.mark.ledger("K21")
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_PACKET, socket.AF_NETLINK])
 @pytest.mark.usefixtures("wire")

@@ -148,7 +148,7 @@ def by_hash(group: ReuseportGroup, hash_: int) -> int:
 def make(make_group: MakeGroup, shape: Shape, heir: int) -> ReuseportGroup:
     """Make a group whose program gives what migrates to the heir; one slot of its map is empty."""
     group = make_group(shape, program="migrate", size=SIZE)
-    group.vacate(EMPTY)
+    group.clear_slot(EMPTY)
     group.program.state = heir
     return group
 
@@ -224,7 +224,7 @@ def test_program_that_drops_resets_the_connection(
 def test_sysctl_lets_the_hash_choose_the_heir(
     make_group: MakeGroup,
     delivery_to: DeliveryTo,
-    loaded: Callable[..., Program],
+    load_for_test: Callable[..., Program],
     wire: Wire,
     shape: Shape,
     point: Point,
@@ -245,7 +245,7 @@ def test_sysctl_lets_the_hash_choose_the_heir(
     group.collect()
     deliver.finish()
 
-    group.replace_program(loaded("reference", size=SIZE))
+    group.replace_program(load_for_test("reference", size=SIZE))
     group.restore()
     wire.settings.set(SYSCTL, 1)
     before = Counters.read()

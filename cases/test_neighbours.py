@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.group.bench import Bench
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
@@ -44,7 +44,7 @@ def set_cpu(bench: Bench, number: int, cpu: int) -> None:
     bench[number].setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, cpu)
 
 
-@rule("neighbours.incoming-cpu")
+@promise("neighbours.incoming-cpu")
 @ledger("K19")
 @both
 @families
@@ -55,10 +55,10 @@ def test_member_of_this_cpu_is_preferred(bench: Bench, protocol: Protocol, famil
     here = bench.wire.settings.cpu
     for number in members:
         set_cpu(bench, number, here if number == members[place] else here + 1 + number)
-    assert bench.receivers(bench.packets(20, 0, protocol, family)) == [members[place]] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, protocol, family)) == [members[place]] * 20
 
 
-@rule("neighbours.incoming-cpu-cleared")
+@promise("neighbours.incoming-cpu-cleared")
 @ledger("K19")
 @both
 @families
@@ -67,13 +67,13 @@ def test_clearing_the_cpu_returns_to_the_hash(bench: Bench, protocol: Protocol, 
     members = bench.group(3, protocol, family)
     packets = bench.packets(40, 0, protocol, family)
     set_cpu(bench, members[1], bench.wire.settings.cpu)
-    assert set(bench.receivers(packets)) == {members[1]}
+    assert set(bench.send_and_find_each(packets)) == {members[1]}
     set_cpu(bench, members[1], NO_CPU)
     again = bench.packets(40, 0, protocol, family)
-    assert set(bench.receivers(again)) == set(members)
+    assert set(bench.send_and_find_each(again)) == set(members)
 
 
-@rule("neighbours.incoming-cpu-nobody")
+@promise("neighbours.incoming-cpu-nobody")
 @both
 @families
 def test_cpu_that_nobody_is_for_leaves_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -81,26 +81,26 @@ def test_cpu_that_nobody_is_for_leaves_the_hash(bench: Bench, protocol: Protocol
     members = bench.group(3, protocol, family)
     for number in members:
         set_cpu(bench, number, bench.wire.settings.cpu + 1 + number)
-    assert set(bench.receivers(bench.packets(60, 0, protocol, family))) == set(members)
+    assert set(bench.send_and_find_each(bench.packets(60, 0, protocol, family))) == set(members)
 
 
-@rule("neighbours.incoming-cpu-program")
+@promise("neighbours.incoming-cpu-program")
 @both
 @families
 def test_program_goes_before_the_cpu(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """SO_INCOMING_CPU is for the fall-back: what the program selects is selected."""
     members = bench.group(3, protocol, family)
     set_cpu(bench, members[1], bench.wire.settings.cpu)
-    with load("reference", size=3) as program:
+    with load_program("reference", size=3) as program:
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         for index in range(3):
-            assert bench.receivers(bench.packets(5, index, protocol, family)) == [members[index]] * 5
+            assert bench.send_and_find_each(bench.packets(5, index, protocol, family)) == [members[index]] * 5
 
 
-@rule("neighbours.device")
+@promise("neighbours.device")
 @both
 @pytest.mark.parametrize(
     ("family", "bound_first"),
@@ -119,17 +119,17 @@ def test_group_of_the_device_wins(bench: Bench, protocol: Protocol, family: Fami
     made = {}
     for device in (SERVER_LINK, None) if bound_first else (None, SERVER_LINK):
         made[device] = [bench.open(protocol, family, device=device) for _ in range(2)]
-    assert set(bench.receivers(bench.packets(20, 0, protocol, family))) <= set(made[SERVER_LINK])
+    assert set(bench.send_and_find_each(bench.packets(20, 0, protocol, family))) <= set(made[SERVER_LINK])
 
 
-@rule("neighbours.device-other")
+@promise("neighbours.device-other")
 @both
 @families
 def test_group_of_another_device_hears_nothing(bench: Bench, protocol: Protocol, family: Family) -> None:
     """A group that is bound to loopback gets nothing that comes by the wire."""
     for _ in range(2):
         bench.open(protocol, family, device="lo")
-    assert bench.receivers(bench.packets(5, 0, protocol, family)) == [None] * 5
+    assert bench.send_and_find_each(bench.packets(5, 0, protocol, family)) == [None] * 5
 
 
 @contextmanager
@@ -146,41 +146,41 @@ def sk_lookup(chosen: socket.socket, *, flags: int = 0) -> Iterator[None]:
             os.close(program)
 
 
-@rule("neighbours.sk-lookup")
+@promise("neighbours.sk-lookup")
 @both
 @families
 @pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
 def test_sk_lookup_finds_the_group_and_the_group_decides(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """A socket that SK_LOOKUP assigns stands for its group: the group's program has the last word."""
     members = bench.group(3, protocol, family)
-    with load("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
+    with load_program("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         with sk_lookup(bench[members[0]]):
             elsewhere = bench.port + 1
             for index in range(3):
                 packet = bench.packet(index, protocol, family, destination_port=elsewhere)
-                assert bench.receiver(packet) == members[index]
+                assert bench.send_and_find(packet) == members[index]
             assert program.new_results() == {Result.PASS: 3}
-        assert bench.receiver(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
+        assert bench.send_and_find(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
 
 
-@rule("neighbours.sk-lookup-no-reuseport")
+@promise("neighbours.sk-lookup-no-reuseport")
 @both
 @families
 @pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
 def test_sk_lookup_may_pass_the_group_by(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
 ) -> None:
     """With BPF_SK_LOOKUP_F_NO_REUSEPORT the socket that was assigned receives, and no program of its group runs."""
     members = bench.group(3, protocol, family)
-    with load("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
+    with load_program("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
         bench.attach(members[0], program)
         bench.fill(program.inner, members)
         with sk_lookup(bench[members[2]], flags=NO_REUSEPORT):
-            assert bench.receiver(bench.packet(0, protocol, family)) == members[2]
+            assert bench.send_and_find(bench.packet(0, protocol, family)) == members[2]
         assert program.new_results() == {}
 
 
@@ -200,12 +200,12 @@ def at_ingress(program: int) -> Iterator[None]:
             links.tc("del", "clsact", link)
 
 
-@rule("neighbours.tc-assign")
+@promise("neighbours.tc-assign")
 @ledger("K25")
 @families
 @pytest.mark.requires("select_from_sockmap", "udp_in_sockmap", "sk_lookup")
 def test_socket_that_traffic_control_assigns_stands_for_its_group(
-    bench: Bench, load: Callable[..., Program], family: Family
+    bench: Bench, load_program: Callable[..., Program], family: Family
 ) -> None:
     """A member that traffic control assigns to a packet does not receive it: the program chooses (9c02bec95954).
 
@@ -214,7 +214,7 @@ def test_socket_that_traffic_control_assigns_stands_for_its_group(
     members = bench.group(3, Protocol.UDP, family)
     elsewhere = bench.port + 1
     offset = 14 + (20 if family is Family.IPV4 else 40) + 2  # of the destination port
-    with load("reference", size=3) as program, closing(create_map("sockmap", max_entries=1)) as sockmap:
+    with load_program("reference", size=3) as program, closing(create_map("sockmap", max_entries=1)) as sockmap:
         bench.attach(members[0], program)
         bench.fill(program.inner, members[1:], first=1)
         bench.fill(sockmap, members[:1])
@@ -223,18 +223,20 @@ def test_socket_that_traffic_control_assigns_stands_for_its_group(
             with at_ingress(chooser):
                 for index in (1, 2):
                     packet = bench.packet(index, Protocol.UDP, family, destination_port=elsewhere)
-                    assert bench.receiver(packet) == members[index]
+                    assert bench.send_and_find(packet) == members[index]
                 assert program.new_results() == {Result.PASS: 2}
         finally:
             os.close(chooser)
 
 
-@rule("neighbours.multicast")
+@promise("neighbours.multicast")
 @families
-def test_every_member_gets_a_copy_of_multicast(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_every_member_gets_a_copy_of_multicast(
+    bench: Bench, load_program: Callable[..., Program], family: Family
+) -> None:
     """Multicast is delivered to each socket that wants it: nothing is selected, no program runs."""
     members = bench.group(3, Protocol.UDP, family)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(members[0], program)
         for number in members:
             bench.join_multicast(number, GROUPS[family], family)
@@ -244,11 +246,11 @@ def test_every_member_gets_a_copy_of_multicast(bench: Bench, load: Callable[...,
         assert program.new_results() == {}
 
 
-@rule("neighbours.broadcast")
-def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load: Callable[..., Program]) -> None:
+@promise("neighbours.broadcast")
+def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load_program: Callable[..., Program]) -> None:
     """So is broadcast, which only IPv4 has."""
     members = bench.group(3)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(members[0], program)
         packet = bench.packet()
         bench.wire.send(frames.to_group(frame, Family.IPV4, "192.0.2.255") for frame in frames.datagram(packet))
@@ -256,7 +258,7 @@ def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load: Callable[...,
         assert program.new_results() == {}
 
 
-@rule("neighbours.martians")
+@promise("neighbours.martians")
 @both
 @pytest.mark.parametrize(
     ("family", "source"),
@@ -271,26 +273,28 @@ def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load: Callable[...,
     ],
 )
 def test_packet_from_nowhere_meets_no_program(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol, family: Family, source: str
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family, source: str
 ) -> None:
     """A source that no host on the wire can have is lost before any lookup, without an answer."""
     number = bench.open(protocol, family)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(number, program)
         bench.fill(program.inner, [number])
-        assert bench.replies(bench.packet(0, protocol, family, source_address=source)) == []
+        assert bench.send_and_capture(bench.packet(0, protocol, family, source_address=source)) == []
         assert program.new_results() == {}
         assert bench.read() == {}
 
 
-@rule("neighbours.gso")
+@promise("neighbours.gso")
 @pytest.mark.requires("udp_segments_on_loopback")
 @families
-def test_segments_of_one_send_are_one_decision(bench: Bench, load: Callable[..., Program], family: Family) -> None:
+def test_segments_of_one_send_are_one_decision(
+    bench: Bench, load_program: Callable[..., Program], family: Family
+) -> None:
     """A UDP_SEGMENT send over loopback is one lookup: the program runs once, its member gets every datagram."""
     members = bench.group(2, Protocol.UDP, family)
     with (
-        load("reference", size=2) as program,
+        load_program("reference", size=2) as program,
         closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as sender,
     ):
         bench.attach(members[0], program)

@@ -61,12 +61,12 @@ def test_every_packet_has_one_receiver_or_one_answer(
     """A packet is held by one member, or refused in the protocol's own way: never neither, never both."""
     members = group(bench, own_program, protocol, family)
     packets = bench.packets(PACKETS, 1, protocol, family)
-    receivers = [bench.receiver(packet) for packet in packets]
+    receivers = [bench.send_and_find(packet) for packet in packets]
     assert set(receivers) <= {*members, None}
     refusal = ReplyKind.PORT_UNREACHABLE if protocol is Protocol.UDP else ReplyKind.RESET
     for packet, receiver in zip(packets, receivers, strict=True):
         if receiver is None:
-            assert bench.replies(packet) == [refusal], f"{packet}: nobody has it, so it has to be refused"
+            assert bench.send_and_capture(packet) == [refusal], f"{packet}: nobody has it, so it has to be refused"
     dropped = receivers.count(None)
     record_property("observed", f"{PACKETS - dropped} delivered, {dropped} refused")
 
@@ -80,8 +80,8 @@ def test_payloads_of_every_length_are_decided(
     group(bench, own_program, protocol, family)
     for length in (0, 1, 4, 7, 8, 20, 100, 1200):
         packet = bench.packet(0, protocol, family, payload=bytes(length))
-        if bench.receiver(packet) is None:
-            assert bench.replies(packet), f"{packet}: neither delivered nor refused"
+        if bench.send_and_find(packet) is None:
+            assert bench.send_and_capture(packet), f"{packet}: neither delivered nor refused"
 
 
 @families
@@ -89,8 +89,8 @@ def test_fragments_are_decided_as_a_whole(bench: Bench, own_program: OwnProgram,
     """A datagram that came in fragments, most of it beyond `data_end`, has one outcome."""
     group(bench, own_program, Protocol.UDP, family)
     packet = bench.packet(0, Protocol.UDP, family, payload=bytes(256), fragments=(8, 64))
-    if bench.receiver(packet) is None:
-        assert bench.replies(packet) == [ReplyKind.PORT_UNREACHABLE]
+    if bench.send_and_find(packet) is None:
+        assert bench.send_and_capture(packet) == [ReplyKind.PORT_UNREACHABLE]
 
 
 @both
@@ -102,10 +102,10 @@ def test_members_may_leave_until_none_is_left(
     members = group(bench, own_program, protocol, family)
     for leaving in members:
         for packet in bench.packets(6, 0, protocol, family):
-            receiver = bench.receiver(packet)
+            receiver = bench.send_and_find(packet)
             assert receiver is None or receiver >= leaving, "a closed member cannot receive"
         bench[leaving].close()
-    assert bench.receivers(bench.packets(6, 0, protocol, family)) == [None] * 6
+    assert bench.send_and_find_each(bench.packets(6, 0, protocol, family)) == [None] * 6
 
 
 @both
@@ -117,4 +117,4 @@ def test_without_it_the_hash_reaches_everyone(
     members = group(bench, own_program, protocol, family)
     bench.detach(members[0])
     packets = [each for _ in range(3) for each in bench.packets(80, 0, protocol, family)]
-    assert set(bench.receivers(packets)) == set(members)
+    assert set(bench.send_and_find_each(packets)) == set(members)

@@ -17,7 +17,7 @@ from harness.kernel.refusal import refused
 from harness.model.abi import Result, pack_command
 from harness.model.expect import SYN_SEQUENCE
 from harness.model.layout import Bind, Family, InnerMap, Protocol
-from harness.model.malformed import CHECKSUM_BREAK, Checksum, Oddity
+from harness.model.malformed import CHECKSUM_BREAK, Checksum, Malformation
 from harness.model.outcome import Delivered, Dropped
 from harness.model.packets import TRANSPORT_HEADER
 from harness.wire import frames
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Packet]
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 plain = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY)
 udp = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY, protocol=Protocol.UDP)
@@ -51,108 +51,111 @@ HOP_BY_HOP, DESTINATION_OPTIONS, FRAGMENT = 0, 60, 44
 ATOMIC = bytes([0, 0, 0, 0, 0, 0, 0x5E, 0x17])  # a fragment header that says: first and last
 
 
-def padded(command: Command, index: int, length: int, odd: Oddity) -> Packet:
+def padded(command: Command, index: int, length: int, malformation: Malformation) -> Packet:
     """Return a packet that asks for a member and is that long from its transport header on."""
-    packet = command(index, odd=odd)
+    packet = command(index, malformation=malformation)
     return command(
-        index, odd=odd, payload=packet.payload + bytes(length - packet.full_length), source_port=packet.source_port
+        index,
+        malformation=malformation,
+        payload=packet.payload + bytes(length - packet.full_length),
+        source_port=packet.source_port,
     )
 
 
-@rule("packet.checksum-wrong-short")
+@promise("packet.checksum-wrong-short")
 @plain
 @pytest.mark.parametrize("length", [40, CHECKSUM_BREAK - 1, CHECKSUM_BREAK])
 def test_wrong_checksum_of_a_short_packet_is_found_first(deliver: Delivery, length: int) -> None:
     """Up to 76 bytes the checksum is looked at before the lookup: no program runs, and nothing is answered."""
-    wrong = Oddity(checksum=Checksum.WRONG)
+    wrong = Malformation(checksum=Checksum.WRONG)
     assert deliver(padded(deliver.command, 3, length, wrong)) == Dropped(None)
 
 
-@rule("packet.checksum-wrong-long")
+@promise("packet.checksum-wrong-long")
 @plain
 @pytest.mark.parametrize("length", [CHECKSUM_BREAK + 1, 200, 1400])
 def test_wrong_checksum_of_a_long_packet_is_found_last(deliver: Delivery, length: int) -> None:
     """Beyond 76 bytes the checksum is left to the socket: the program runs, selects, counts, and nothing arrives."""
-    wrong = Oddity(checksum=Checksum.WRONG)
+    wrong = Malformation(checksum=Checksum.WRONG)
     assert deliver(padded(deliver.command, 3, length, wrong)) == Dropped(Result.PASS)
 
 
-@rule("packet.checksum-absent-ipv4")
+@promise("packet.checksum-absent-ipv4")
 @udp
 @ipv4
 def test_datagram_without_checksum_is_good_over_ipv4(deliver: Delivery, command: Command) -> None:
     """RFC 768 lets the sender leave the checksum out."""
-    assert deliver(command(3, odd=Oddity(checksum=Checksum.ABSENT))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(checksum=Checksum.ABSENT))) == Delivered(3)
 
 
-@rule("packet.checksum-absent-ipv6")
+@promise("packet.checksum-absent-ipv6")
 @udp
 @ipv6
 def test_datagram_without_checksum_is_refused_by_the_socket_over_ipv6(deliver: Delivery, command: Command) -> None:
     """RFC 8200 wants one; whether to do without is the chosen socket's affair, so the program has run."""
-    assert deliver(command(3, odd=Oddity(checksum=Checksum.ABSENT))) == Dropped(Result.PASS)
+    assert deliver(command(3, malformation=Malformation(checksum=Checksum.ABSENT))) == Dropped(Result.PASS)
 
 
-@rule("packet.udp-length-short")
+@promise("packet.udp-length-short")
 @udp
 @pytest.mark.parametrize("stated", [1, 4, 7])
 def test_udp_length_below_its_header_is_lost(deliver: Delivery, command: Command, stated: int) -> None:
     """A UDP header that states less than itself is no datagram."""
-    assert deliver(command(3, odd=Oddity(stated_length=stated))) == Dropped(None)
+    assert deliver(command(3, malformation=Malformation(stated_length=stated))) == Dropped(None)
 
 
-@rule("packet.udp-length-zero-ipv4")
+@promise("packet.udp-length-zero-ipv4")
 @udp
 @ipv4
 def test_udp_length_of_zero_is_lost_over_ipv4(deliver: Delivery, command: Command) -> None:
     """IPv4 knows no jumbograms."""
-    assert deliver(command(3, odd=Oddity(stated_length=0))) == Dropped(None)
+    assert deliver(command(3, malformation=Malformation(stated_length=0))) == Dropped(None)
 
 
-@rule("packet.udp-length-zero-ipv6")
+@promise("packet.udp-length-zero-ipv6")
 @ledger("K28")
 @udp
 @ipv6
 def test_udp_length_of_zero_is_a_jumbogram_over_ipv6(deliver: Delivery, command: Command) -> None:
     """A length of zero leaves it to IPv6's to say how long the datagram is."""
-    assert deliver(command(3, odd=Oddity(stated_length=0))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(stated_length=0))) == Delivered(3)
 
 
-@rule("packet.udp-length-long")
+@promise("packet.udp-length-long")
 @udp
 @pytest.mark.parametrize("more", [1, 100, 60000])
 def test_udp_length_beyond_the_packet_is_lost(deliver: Delivery, command: Command, more: int) -> None:
     """A UDP header that states more than there is belongs to no whole datagram."""
-    assert deliver(command(3, odd=Oddity(stated_length=16 + more))) == Dropped(None)
+    assert deliver(command(3, malformation=Malformation(stated_length=16 + more))) == Dropped(None)
 
 
-@rule("packet.udp-length-trims")
+@promise("packet.udp-length-trims")
 @udp
 @pytest.mark.parametrize("stated", [8, 9, 12, 15])
 def test_udp_length_cuts_the_command_off(deliver: Delivery, command: Command, stated: int) -> None:
     """The datagram is trimmed to what its header states before the lookup: `len` is that, the command is gone."""
-    assert deliver(command(3, odd=Oddity(stated_length=stated))) == Dropped(Result.DROP_ERR_SKB_DATA)
+    assert deliver(command(3, malformation=Malformation(stated_length=stated))) == Dropped(Result.DROP_ERR_SKB_DATA)
 
 
-@rule("packet.udp-length-trims-payload")
+@promise("packet.udp-length-trims-payload")
 @udp
 @pytest.mark.parametrize("stated", [16, 17, 40])
 def test_udp_length_cuts_the_payload(deliver: Delivery, command: Command, stated: int) -> None:
     """What lies behind the stated length reaches neither the program nor the member."""
     packet = command(3)
-    longer = deliver.packet(packet.payload + bytes(range(100)), odd=Oddity(stated_length=stated))
+    longer = deliver.packet(packet.payload + bytes(range(100)), malformation=Malformation(stated_length=stated))
     assert deliver(longer) == Delivered(3)
 
 
-@rule("packet.trailer")
+@promise("packet.trailer")
 @plain
 @pytest.mark.parametrize("length", [1, 18, 46])
 def test_bytes_behind_the_ip_packet_do_not_count(deliver: Delivery, command: Command, length: int) -> None:
     """Ethernet's padding is cut off before the lookup: `len` does not count it."""
-    assert deliver(command(3, odd=Oddity(trailer=b"\xee" * length))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(trailer=b"\xee" * length))) == Delivered(3)
 
 
-@rule("packet.ipv4-options")
+@promise("packet.ipv4-options")
 @plain
 @ipv4
 @pytest.mark.parametrize(
@@ -167,12 +170,12 @@ def test_bytes_behind_the_ip_packet_do_not_count(deliver: Delivery, command: Com
 )
 def test_ipv4_options_are_behind_the_context(deliver: Delivery, command: Command, options: bytes) -> None:
     """The context starts at the transport header however long the network header is; addresses stay in reach."""
-    odd = Oddity(ipv4_options=options)
-    assert deliver(command(3, odd=odd)) == Delivered(3)
-    assert deliver(command(NO_SLOT, odd=odd)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
+    malformation = Malformation(ipv4_options=options)
+    assert deliver(command(3, malformation=malformation)) == Delivered(3)
+    assert deliver(command(NO_SLOT, malformation=malformation)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 
 
-@rule("packet.ipv6-extensions", "packet.ip-protocol-of-the-socket")
+@promise("packet.ipv6-extensions", "packet.ip-protocol-of-the-socket")
 @plain
 @ipv6
 @pytest.mark.parametrize(
@@ -189,50 +192,50 @@ def test_ipv6_extension_headers_are_behind_the_context(
     deliver: Delivery, command: Command, extensions: tuple[tuple[int, bytes], ...]
 ) -> None:
     """`ip_protocol` is the socket's, 17 or 6, and `len` counts from the transport header, whatever comes before."""
-    odd = Oddity(ipv6_extensions=extensions)
-    assert deliver(command(3, odd=odd)) == Delivered(3)
-    assert deliver(command(NO_SLOT, odd=odd)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
+    malformation = Malformation(ipv6_extensions=extensions)
+    assert deliver(command(3, malformation=malformation)) == Delivered(3)
+    assert deliver(command(NO_SLOT, malformation=malformation)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 
 
-@rule("packet.hop-limit")
+@promise("packet.hop-limit")
 @plain
 @pytest.mark.parametrize("limit", [0, 1, 255])
 def test_hop_limit_is_no_affair_of_the_receiver(deliver: Delivery, command: Command, limit: int) -> None:
     """Only a router counts hops: a packet that arrived is delivered, also with none left."""
-    assert deliver(command(3, odd=Oddity(hop_limit=limit))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(hop_limit=limit))) == Delivered(3)
 
 
-@rule("packet.vlan-priority")
+@promise("packet.vlan-priority")
 @plain
 def test_priority_tag_is_stripped(deliver: Delivery, command: Command) -> None:
     """A tag for VLAN 0 is only a priority: `eth_protocol` is the packet's, not the tag's."""
-    assert deliver(command(3, odd=Oddity(vlans=(0,)))) == Delivered(3)
-    assert deliver(command(3, odd=Oddity(vlans=(HIGHEST_PRIORITY,)))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(vlans=(0,)))) == Delivered(3)
+    assert deliver(command(3, malformation=Malformation(vlans=(HIGHEST_PRIORITY,)))) == Delivered(3)
 
 
-@rule("packet.vlan-other")
+@promise("packet.vlan-other")
 @plain
 @pytest.mark.parametrize("vlans", [(1,), (4094,), (0, 7), (7, 0)], ids=str)
 def test_frame_of_a_vlan_that_is_not_here_is_lost(deliver: Delivery, command: Command, vlans: tuple[int, ...]) -> None:
     """A frame for a VLAN without a device of its own is no one's."""
-    assert deliver(command(3, odd=Oddity(vlans=vlans))) == Dropped(None)
+    assert deliver(command(3, malformation=Malformation(vlans=vlans))) == Dropped(None)
 
 
-@rule("packet.source-port-zero")
+@promise("packet.source-port-zero")
 @udp
 def test_source_port_zero_is_a_port(deliver: Delivery, command: Command) -> None:
     """Nothing is special about source port 0 of a datagram, for the program or the member."""
     assert deliver(command(3, source_port=0)) == Delivered(3)
 
 
-@rule("packet.source-port-zero-tcp")
+@promise("packet.source-port-zero-tcp")
 @pytest.mark.parametrize("family", Family)
 def test_connection_from_port_zero_cannot_be_accepted_by_address(
-    bench: Bench, load: Callable[..., Program], family: Family
+    bench: Bench, load_program: Callable[..., Program], family: Family
 ) -> None:
     """A SYN from port 0 is selected and answered, but accept(2) cannot name its peer and aborts (`inet_getname`)."""
     number = bench.open(Protocol.TCP, family)
-    with load("reference", size=1) as program:
+    with load_program("reference", size=1) as program:
         bench.attach(number, program)
         bench.fill(program.inner, [number])
         packet = bench.packet(0, Protocol.TCP, family, source_port=0)
@@ -245,7 +248,7 @@ def test_connection_from_port_zero_cannot_be_accepted_by_address(
         bench.wire.send(frames.reset(packet, sequence=SYN_SEQUENCE + 1))  # the kernel closes it in the slow way
 
 
-@rule("packet.source-port-range")
+@promise("packet.source-port-range")
 @plain
 def test_every_kind_of_source_port_is_seen_as_it_is(deliver: Delivery, command: Command) -> None:
     """Privileged, ephemeral, the group's own, and the last port: the record holds each."""
@@ -253,17 +256,17 @@ def test_every_kind_of_source_port_is_seen_as_it_is(deliver: Delivery, command: 
         assert deliver(command(port % 32, source_port=port)) == Delivered(port % 32)
 
 
-@rule("packet.length")
+@promise("packet.length")
 @udp
 @pytest.mark.parametrize("length", [16, 17, 76, 77, 255, 256, 1471, 1472])
 def test_datagram_up_to_the_mtu_is_whole(deliver: Delivery, length: int) -> None:
     """`len` is the datagram's length, from the UDP header on, and the member gets all of it."""
     if deliver.shape.family is Family.IPV6:
         length = min(length, 1460)
-    assert deliver(padded(deliver.command, 5, length, Oddity())) == Delivered(5)
+    assert deliver(padded(deliver.command, 5, length, Malformation())) == Delivered(5)
 
 
-@rule("packet.fragments-order")
+@promise("packet.fragments-order")
 @udp
 @pytest.mark.parametrize(
     "order",
@@ -276,10 +279,10 @@ def test_fragments_in_any_order_are_one_datagram(
 ) -> None:
     """The program runs once, on the whole, however the fragments came; one that came twice counts once."""
     payload = pack_command(9) + bytes(range(256)) * 3
-    assert deliver(deliver.packet(payload, fragments=cuts, odd=Oddity(order=order))) == Delivered(9)
+    assert deliver(deliver.packet(payload, fragments=cuts, malformation=Malformation(order=order))) == Delivered(9)
 
 
-@rule("packet.many-fragments")
+@promise("packet.many-fragments")
 @udp
 def test_datagram_of_many_fragments(deliver: Delivery) -> None:
     """Forty fragments of eight bytes, and the largest of datagrams, are decided as one."""
@@ -291,7 +294,7 @@ def test_datagram_of_many_fragments(deliver: Delivery) -> None:
         assert deliver(deliver.packet(large, fragments=tuple(range(1480, whole + 8, 1480)))) == Delivered(4)
 
 
-@rule("packet.syn-options")
+@promise("packet.syn-options")
 @tcp
 def test_syn_data_may_be_long(deliver: Delivery, command: Command) -> None:
     """A SYN carries as much as a segment does; the program reads it where it lies."""
@@ -301,7 +304,7 @@ def test_syn_data_may_be_long(deliver: Delivery, command: Command) -> None:
     assert TRANSPORT_HEADER[Protocol.TCP] == 24
 
 
-@rule("packet.any-source")
+@promise("packet.any-source")
 @plain
 def test_packets_from_anywhere_are_told_apart(deliver: Delivery, command: Command) -> None:
     """The record holds the source address, of whichever network."""
@@ -314,7 +317,7 @@ def test_packets_from_anywhere_are_told_apart(deliver: Delivery, command: Comman
         assert deliver(command(index, source_address=source)) == Delivered(index)
 
 
-@rule("packet.twice")
+@promise("packet.twice")
 @udp
 @pytest.mark.shapes(bind=Bind.ANY)
 def test_datagram_that_comes_twice_is_two(group: ReuseportGroup, deliver: Delivery, command: Command) -> None:

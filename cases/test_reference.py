@@ -61,10 +61,10 @@ def test_payload_longer_than_a_command_is_delivered_whole(deliver: Delivery, com
 
 def test_index_of_an_empty_slot_drops(group: ReuseportGroup, deliver: Delivery, command: Command) -> None:
     """A slot without a socket cannot be selected, though its former member is still in the group."""
-    group.vacate(3)
+    group.clear_slot(3)
     assert deliver(command(3)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
     assert deliver(command(4)) == Delivered(4)
-    group.occupy(3, 3)
+    group.set_slot(3, 3)
     assert deliver(command(3)) == Delivered(3)
 
 
@@ -82,9 +82,9 @@ def test_every_member_is_reached_by_its_index(deliver: Delivery, command: Comman
 
 def test_slot_names_the_member_not_its_place(group: ReuseportGroup, deliver: Delivery, command: Command) -> None:
     """A member is found in whatever slot it was put into; the order of the group does not matter."""
-    group.vacate(5)
-    group.vacate(20)
-    group.occupy(5, 20)
+    group.clear_slot(5)
+    group.clear_slot(20)
+    group.set_slot(5, 20)
     assert deliver(command(5)) == Delivered(20)
     assert deliver(command(20)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 
@@ -105,7 +105,7 @@ def test_override_without_socket_drops(group: ReuseportGroup, deliver: Delivery,
 
 def test_failure_passes_on_to_the_hash(group: ReuseportGroup, deliver: Delivery, command: Command) -> None:
     """SK_PASS without a selected socket leaves the choice to the hash of the four-tuple, over all members."""
-    group.vacate(3)
+    group.clear_slot(3)
     for _ in range(16):
         verdict = deliver(command(3, pass_on_failure=True))
         assert verdict.hash is not None

@@ -35,7 +35,7 @@ _EBADFD = 77
 @pytest.mark.programs("select_twice")
 def test_last_selection_that_succeeds_wins(group: ReuseportGroup, deliver: Delivery) -> None:
     """A second success replaces the first; a second failure takes nothing from it."""
-    group.vacate(EMPTY)
+    group.clear_slot(EMPTY)
     assert deliver(deliver.packet(pack_indices(4, 9))) == Delivered(9)
     assert deliver(deliver.packet(pack_indices(4, 4))) == Delivered(4)
     assert deliver(deliver.packet(pack_indices(4, EMPTY))) == Delivered(4)
@@ -47,7 +47,7 @@ def test_last_selection_that_succeeds_wins(group: ReuseportGroup, deliver: Deliv
 @pytest.mark.programs("select_twice")
 def test_two_failures_leave_the_choice_to_the_hash(group: ReuseportGroup, deliver: Delivery) -> None:
     """SK_PASS after nothing but failures is SK_PASS without a selection."""
-    group.vacate(EMPTY)
+    group.clear_slot(EMPTY)
     verdict = deliver(deliver.packet(pack_indices(EMPTY, GROUP_SIZE)))
     assert verdict.hash is not None
     expected = Delivered(reciprocal_scale(verdict.hash, GROUP_SIZE), Result.PASS_ERR_SK_SELECT_REUSEPORT)
@@ -63,7 +63,7 @@ def test_verdict_overrules_the_selection(group: ReuseportGroup, deliver: Deliver
     """SK_DROP drops, though the helper had answered 0; nothing of the packet reaches the socket that was selected."""
     for index in (0, 7, GROUP_SIZE - 1, GROUP_SIZE):
         assert deliver(deliver.command(index)) == Dropped(Result.DROP_MISC)
-    group.vacate(EMPTY)
+    group.clear_slot(EMPTY)
     assert deliver(deliver.command(EMPTY)) == Dropped(Result.DROP_MISC)
     assert deliver(deliver.packet(b"short")) == Dropped(Result.DROP_ERR_SKB_DATA)
 
@@ -95,7 +95,7 @@ def test_one_level_selects_as_two_do(group: ReuseportGroup, deliver: Delivery) -
     """A program that names its map of sockets itself selects, drops and passes as the one with an outer map does."""
     for index in range(GROUP_SIZE):
         assert deliver(deliver.command(index)) == Delivered(index)
-    group.vacate(EMPTY)
+    group.clear_slot(EMPTY)
     assert deliver(deliver.command(EMPTY)) == NOBODY_THERE
     assert deliver(deliver.command(EMPTY, pass_on_failure=True)).result is Result.PASS_ERR_SK_SELECT_REUSEPORT
     assert deliver(deliver.packet(b"short")) == Dropped(Result.DROP_ERR_SKB_DATA)
@@ -105,10 +105,10 @@ def test_one_level_selects_as_two_do(group: ReuseportGroup, deliver: Delivery) -
 
 @pytest.mark.shapes(bind=Bind.ANY)
 def test_destination_port_finds_the_group(
-    make_group: MakeGroup, delivery_to: DeliveryTo, loaded: Load, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape
 ) -> None:
     """Two levels: one program serves several groups, each with a map of its own under its port in the outer map."""
-    program = loaded("by_port_group", inner_map=shape.inner_map, size=8)
+    program = load_for_test("by_port_group", inner_map=shape.inner_map, size=8)
     groups = [make_group(shape, program=program, size=8) for _ in range(3)]
     delivers = [delivery_to(group, *(other for other in groups if other is not group)) for group in groups]
     for deliver in delivers:
@@ -118,7 +118,7 @@ def test_destination_port_finds_the_group(
     groups[0].withdraw_inner_map()
     assert first(first.command(5)) == Dropped(Result.DROP_ERR_INNER_MAP)
     assert second(second.command(5)) == Delivered(5)
-    groups[1].vacate(5)
+    groups[1].clear_slot(5)
     assert second(second.command(5)) == NOBODY_THERE
     assert second(second.packet(b"short")) == Dropped(Result.DROP_ERR_SKB_DATA)
     first.finish()
@@ -145,9 +145,9 @@ def test_socket_of_another_group_cannot_be_selected(
     if changed == "family":
         elsewhere = replace(shape, family=next(each for each in Family if each is not shape.family))
     foreign = make_group(elsewhere, size=2)
-    foreign.vacate(1)  # a socket is in one sockarray at a time
+    foreign.clear_slot(1)  # a socket is in one sockarray at a time
     group = make_group(shape, size=4, slots=8)
-    group.admit(6, foreign.socket_of(1), error=-number)
+    group.set_foreign(6, foreign.socket_of(1), error=-number)
     deliver = delivery_to(group, foreign)
     assert deliver(deliver.command(6)) == NOBODY_THERE
     assert deliver(deliver.command(6, pass_on_failure=True)).result is Result.PASS_ERR_SK_SELECT_REUSEPORT

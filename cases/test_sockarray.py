@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.loader.libbpf import Map
     from harness.loader.program import Program
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
@@ -57,7 +57,7 @@ def put(array: Map, index: int, made: socket.socket, *, flags: int = BPF_ANY) ->
     array.update(key(index), value(made.fileno()), flags=flags)
 
 
-@rule("sockarray.create")
+@promise("sockarray.create")
 @pytest.mark.parametrize(
     ("key_size", "value_size", "max_entries", "flags"),
     [
@@ -78,7 +78,7 @@ def test_array_of_another_form_is_refused(key_size: int, value_size: int, max_en
         create_map("sockarray", key_size=key_size, value_size=value_size, max_entries=max_entries, flags=flags)
 
 
-@rule("sockarray.create-value-size")
+@promise("sockarray.create-value-size")
 @pytest.mark.parametrize("value_size", [4, 8])
 @pytest.mark.usefixtures("wire")
 def test_array_of_four_or_eight_byte_values_is_made(value_size: int) -> None:
@@ -86,7 +86,7 @@ def test_array_of_four_or_eight_byte_values_is_made(value_size: int) -> None:
     create_map("sockarray", value_size=value_size, max_entries=1).close()
 
 
-@rule("sockarray.update")
+@promise("sockarray.update")
 @both
 @families
 def test_member_is_put_and_its_cookie_read(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
@@ -97,7 +97,7 @@ def test_member_is_put_and_its_cookie_read(bench: Bench, array: Map, protocol: P
     assert [array.lookup(key(index)) for index in (0, 1, 3)] == [None] * 3
 
 
-@rule("sockarray.update-flags")
+@promise("sockarray.update-flags")
 def test_unknown_flags_are_refused(bench: Bench, array: Map) -> None:
     """BPF_ANY, BPF_NOEXIST and BPF_EXIST are all there is; BPF_F_LOCK is for maps with a lock."""
     number = bench.open()
@@ -106,7 +106,7 @@ def test_unknown_flags_are_refused(bench: Bench, array: Map) -> None:
             put(array, 0, bench[number], flags=flags)
 
 
-@rule("sockarray.index-range")
+@promise("sockarray.index-range")
 def test_index_beyond_the_array_is_refused(bench: Bench, array: Map) -> None:
     """An index out of range is E2BIG for update and delete, and holds nothing."""
     number = bench.open()
@@ -118,7 +118,7 @@ def test_index_beyond_the_array_is_refused(bench: Bench, array: Map) -> None:
         assert array.lookup(key(index)) is None
 
 
-@rule("sockarray.fd-range")
+@promise("sockarray.fd-range")
 def test_descriptor_over_31_bits_is_refused(array: Map) -> None:
     """Eight bytes can say more than a descriptor can be."""
     for fd in (1 << 31, 1 << 32, (1 << 64) - 1):
@@ -126,14 +126,14 @@ def test_descriptor_over_31_bits_is_refused(array: Map) -> None:
             array.update(key(0), value(fd))
 
 
-@rule("sockarray.bad-fd")
+@promise("sockarray.bad-fd")
 def test_closed_descriptor_is_refused(array: Map) -> None:
     """A descriptor that is not open is EBADF."""
     with refused(errno.EBADF):
         array.update(key(0), value(1 << 20))
 
 
-@rule("sockarray.not-a-socket")
+@promise("sockarray.not-a-socket")
 def test_descriptor_of_something_else_is_refused(array: Map) -> None:
     """A file, a pipe or a map is no socket."""
     reading, writing = os.pipe()
@@ -146,7 +146,7 @@ def test_descriptor_of_something_else_is_refused(array: Map) -> None:
         os.close(writing)
 
 
-@rule("sockarray.noexist", "sockarray.exist")
+@promise("sockarray.noexist", "sockarray.exist")
 @both
 def test_flags_ask_for_an_empty_or_a_used_slot(bench: Bench, array: Map, protocol: Protocol) -> None:
     """BPF_NOEXIST wants the slot empty, BPF_EXIST wants it used."""
@@ -160,7 +160,7 @@ def test_flags_ask_for_an_empty_or_a_used_slot(bench: Bench, array: Map, protoco
     assert array.lookup(key(0)) == value(bench.cookie(second))
 
 
-@rule("sockarray.socket-kind")
+@promise("sockarray.socket-kind")
 @pytest.mark.parametrize(
     ("family", "kind", "protocol"),
     [
@@ -178,7 +178,7 @@ def test_socket_that_has_no_groups_is_refused(array: Map, family: int, kind: int
         put(array, 0, made)
 
 
-@rule("sockarray.not-in-a-group")
+@promise("sockarray.not-in-a-group")
 @both
 @families
 def test_socket_outside_any_group_is_refused(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
@@ -194,7 +194,7 @@ def test_socket_outside_any_group_is_refused(bench: Bench, array: Map, protocol:
             put(array, 0, bench[number])
 
 
-@rule("sockarray.tcp-client")
+@promise("sockarray.tcp-client")
 @families
 def test_connected_tcp_socket_is_refused(bench: Bench, array: Map, family: Family) -> None:
     """Only a listener can be selected: neither end of a connection is taken, with SO_REUSEPORT or without."""
@@ -211,7 +211,7 @@ def test_connected_tcp_socket_is_refused(bench: Bench, array: Map, family: Famil
                     put(array, 0, made)
 
 
-@rule("sockarray.busy")
+@promise("sockarray.busy")
 @both
 @families
 def test_socket_is_in_one_slot_at_most(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
@@ -225,7 +225,7 @@ def test_socket_is_in_one_slot_at_most(bench: Bench, array: Map, protocol: Proto
                     put(target, index, bench[number], flags=flags)
 
 
-@rule("sockarray.or-sockmap")
+@promise("sockarray.or-sockmap")
 @both
 @pytest.mark.requires("select_from_sockmap", "udp_in_sockmap")
 def test_socket_is_in_a_sockarray_or_in_sockmaps(bench: Bench, array: Map, protocol: Protocol) -> None:
@@ -240,7 +240,7 @@ def test_socket_is_in_a_sockarray_or_in_sockmaps(bench: Bench, array: Map, proto
             put(array, 1, bench[second])
 
 
-@rule("sockarray.replace")
+@promise("sockarray.replace")
 @both
 def test_socket_that_was_replaced_is_free_again(bench: Bench, array: Map, protocol: Protocol) -> None:
     """BPF_ANY puts one socket over another; the old one may go elsewhere at once."""
@@ -254,7 +254,7 @@ def test_socket_that_was_replaced_is_free_again(bench: Bench, array: Map, protoc
     ]
 
 
-@rule("sockarray.delete")
+@promise("sockarray.delete")
 @both
 def test_deleting_empties_the_slot_and_frees_the_socket(bench: Bench, array: Map, protocol: Protocol) -> None:
     """An empty slot has nothing to delete; a deleted socket may be put again."""
@@ -267,7 +267,7 @@ def test_deleting_empties_the_slot_and_frees_the_socket(bench: Bench, array: Map
         assert array.lookup(key(0)) is None
 
 
-@rule("sockarray.lookup-four-bytes")
+@promise("sockarray.lookup-four-bytes")
 def test_lookup_in_four_byte_values_has_no_space(bench: Bench) -> None:
     """A cookie does not fit into four bytes: ENOSPC, whether the slot is used or not."""
     number = bench.open()
@@ -278,7 +278,7 @@ def test_lookup_in_four_byte_values_has_no_space(bench: Bench) -> None:
                 narrow.lookup(key(index))
 
 
-@rule("sockarray.next-key")
+@promise("sockarray.next-key")
 def test_keys_are_walked_whether_used_or_not(bench: Bench, array: Map) -> None:
     """An array has all its indices; what follows the last is ENOENT, what follows an index out of range the first."""
     put(array, 2, bench[bench.open()])
@@ -291,7 +291,7 @@ def test_keys_are_walked_whether_used_or_not(bench: Bench, array: Map) -> None:
         assert array.next_key(key(beyond)) == key(0)
 
 
-@rule("sockarray.close")
+@promise("sockarray.close")
 @both
 @families
 def test_closing_a_socket_empties_its_slot(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
@@ -304,7 +304,7 @@ def test_closing_a_socket_empties_its_slot(bench: Bench, array: Map, protocol: P
     assert array.lookup(key(1)) == value(bench.cookie(second))
 
 
-@rule("sockarray.shutdown")
+@promise("sockarray.shutdown")
 @families
 def test_shutting_a_listener_down_empties_its_slot(bench: Bench, array: Map, family: Family) -> None:
     """A listener that stops listening leaves the group, and the array with it."""
@@ -318,7 +318,7 @@ def test_shutting_a_listener_down_empties_its_slot(bench: Bench, array: Map, fam
     put(array, 0, bench[number])
 
 
-@rule("sockarray.udp-shutdown")
+@promise("sockarray.udp-shutdown")
 @families
 def test_shutting_a_datagram_socket_down_changes_nothing(bench: Bench, array: Map, family: Family) -> None:
     """shutdown(2) needs a peer for UDP; the member stays where it is."""
@@ -329,7 +329,7 @@ def test_shutting_a_datagram_socket_down_changes_nothing(bench: Bench, array: Ma
     assert array.lookup(key(0)) == value(bench.cookie(number))
 
 
-@rule("sockarray.free")
+@promise("sockarray.free")
 @both
 def test_sockets_outlive_their_array(bench: Bench, protocol: Protocol) -> None:
     """An array that goes lets its sockets go: they receive as before and may be put into another one.
@@ -339,7 +339,7 @@ def test_sockets_outlive_their_array(bench: Bench, protocol: Protocol) -> None:
     members = bench.group(3, protocol)
     with closing(create_map("sockarray", max_entries=3)) as first:
         bench.fill(first, members)
-    assert None not in bench.receivers(bench.packets(9, 0, protocol))
+    assert None not in bench.send_and_find_each(bench.packets(9, 0, protocol))
     with closing(create_map("sockarray", max_entries=3)) as second:
         for index, number in enumerate(members):
             _until_free(second, index, bench[number])
@@ -361,21 +361,21 @@ def _until_free(array: Map, index: int, made: socket.socket) -> None:
             return
 
 
-@rule("sockarray.accepted-children")
+@promise("sockarray.accepted-children")
 @pytest.mark.ledger("K9")
 @families
 def test_connections_of_a_listener_leave_its_slot_alone(bench: Bench, array: Map, family: Family) -> None:
     """An accepted socket is a copy of its listener, but not a member of its array (c9a368f1c0fb)."""
     number = bench.open(Protocol.TCP, family)
     put(array, 0, bench[number])
-    assert bench.receivers(bench.packets(20, 0, Protocol.TCP, family)) == [number] * 20
+    assert bench.send_and_find_each(bench.packets(20, 0, Protocol.TCP, family)) == [number] * 20
     for child in bench.take_connections():
         child.close()
     assert array.lookup(key(0)) == value(bench.cookie(number))
     array.delete(key(0))
 
 
-@rule("sockarray.udp-connect-specific")
+@promise("sockarray.udp-connect-specific")
 @families
 def test_connecting_a_member_on_an_address(bench: Bench, array: Map, family: Family) -> None:
     """connect() of a UDP socket that is bound to an address left its group alone until Linux 6.13.
@@ -389,7 +389,7 @@ def test_connecting_a_member_on_an_address(bench: Bench, array: Map, family: Fam
     assert array.lookup(key(0)) == (None if left else value(bench.cookie(number)))
 
 
-@rule("sockarray.udp-connect-wildcard")
+@promise("sockarray.udp-connect-wildcard")
 @families
 def test_connecting_a_member_on_the_wildcard_empties_its_slot(bench: Bench, array: Map, family: Family) -> None:
     """connect() gives a wildcard socket an address: it is hashed anew and leaves group and array (udp_lib_rehash)."""
@@ -399,11 +399,11 @@ def test_connecting_a_member_on_the_wildcard_empties_its_slot(bench: Bench, arra
     assert array.lookup(key(0)) is None
 
 
-@rule("sockarray.foreign-select")
+@promise("sockarray.foreign-select")
 @pytest.mark.ledger("K11")
 @both
 def test_helper_tells_what_is_wrong_with_a_socket(
-    bench: Bench, load: Callable[..., Program], protocol: Protocol
+    bench: Bench, load_program: Callable[..., Program], protocol: Protocol
 ) -> None:
     """A foreign group is EBADFD, another protocol EPROTOTYPE, another family EAFNOSUPPORT."""
     number = bench.open(protocol)
@@ -413,9 +413,9 @@ def test_helper_tells_what_is_wrong_with_a_socket(
         errno.EAFNOSUPPORT: bench.open(protocol, Family.IPV6, v6only=True),
         errno.EBADFD: bench.open(protocol, address="127.0.0.1"),
     }
-    with load("reference", size=len(strangers)) as program:
+    with load_program("reference", size=len(strangers)) as program:
         bench.attach(number, program)
         bench.fill(program.inner, strangers.values())
         for index, (answer, _) in enumerate(strangers.items()):
-            assert bench.receiver(bench.packet(index, protocol)) is None
+            assert bench.send_and_find(bench.packet(index, protocol)) is None
             assert program.select_errors() == (-answer,)

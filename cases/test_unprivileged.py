@@ -19,7 +19,7 @@ from harness.model.layout import Family, Protocol
 if TYPE_CHECKING:
     from harness.group.bench import Bench
 
-rule = pytest.mark.rule
+promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
@@ -36,7 +36,7 @@ def load_program() -> None:
     os.close(load_instructions("sk_reuseport", PASSES))
 
 
-@rule("unprivileged.map", "unprivileged.load")
+@promise("unprivileged.map", "unprivileged.load")
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.parametrize("keeping", [(), (CAP_NET_ADMIN,)], ids=["nothing", "net-admin"])
 @pytest.mark.usefixtures("wire")
@@ -46,7 +46,7 @@ def test_map_and_program_need_a_capability(action: object, keeping: tuple[int, .
     assert errno_without(action, keeping=keeping) == errno.EPERM
 
 
-@rule("unprivileged.cap-sys-admin")
+@promise("unprivileged.cap-sys-admin")
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.usefixtures("wire")
 def test_cap_sys_admin_is_enough(action: object) -> None:
@@ -55,7 +55,7 @@ def test_cap_sys_admin_is_enough(action: object) -> None:
     assert errno_without(action, keeping=[CAP_SYS_ADMIN]) == 0
 
 
-@rule("unprivileged.cap-bpf")
+@promise("unprivileged.cap-bpf")
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.usefixtures("wire")
 def test_cap_bpf_is_enough_since_it_exists(action: object) -> None:
@@ -64,7 +64,7 @@ def test_cap_bpf_is_enough_since_it_exists(action: object) -> None:
     assert errno_without(action, keeping=[CAP_BPF]) == (0 if running() >= Release(5, 8) else errno.EPERM)
 
 
-@rule("unprivileged.attach", "unprivileged.detach")
+@promise("unprivileged.attach", "unprivileged.detach")
 @both
 @families
 def test_whoever_holds_a_program_may_attach_it(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -76,7 +76,7 @@ def test_whoever_holds_a_program_may_attach_it(bench: Bench, protocol: Protocol,
     os.close(program)
 
 
-@rule("unprivileged.join")
+@promise("unprivileged.join")
 @both
 @families
 def test_joining_a_group_needs_none_either(bench: Bench, protocol: Protocol, family: Family) -> None:
@@ -85,7 +85,7 @@ def test_joining_a_group_needs_none_either(bench: Bench, protocol: Protocol, fam
     assert errno_without(lambda: bench.open(protocol, family)) == 0
 
 
-@rule("unprivileged.selected")
+@promise("unprivileged.selected")
 @families
 def test_selection_reaches_across_a_process(bench: Bench, family: Family) -> None:
     """A socket that another process holds, without rights, is a member as any other."""

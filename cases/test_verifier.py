@@ -195,26 +195,28 @@ def test_flags_of_the_selection_are_not_looked_at(wire: Wire, flags: int) -> Non
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_loads(load: Callable[..., Program], wire: Wire, name: str) -> None:
+def test_every_variant_loads(load_program: Callable[..., Program], wire: Wire, name: str) -> None:
     """Each program of the table loads where the kernel has what its row requires, and is refused where it has not."""
     missing = [feature for feature in VARIANTS[name].requires if not present(feature)]
     if missing:
         assert set(missing) <= FEATURES.keys()
         with pytest.raises(BpfError):
-            load(name)
+            load_program(name)
         return
-    with load(name) as program:
+    with load_program(name) as program:
         assert set(VARIANTS[name].maps) <= program.maps.keys()
 
 
 @pytest.mark.parametrize("inner_map", InnerMap)
-def test_reference_takes_every_map_of_sockets(load: Callable[..., Program], wire: Wire, inner_map: InnerMap) -> None:
+def test_reference_takes_every_map_of_sockets(
+    load_program: Callable[..., Program], wire: Wire, inner_map: InnerMap
+) -> None:
     """One object serves three types of inner map: the template of the outer map decides."""
     if (feature := SELECTABLE[inner_map]) and not present(feature):
         with refused(errno.EINVAL):
-            load("reference", inner_map=inner_map)
+            load_program("reference", inner_map=inner_map)
         return
-    load("reference", inner_map=inner_map).close()
+    load_program("reference", inner_map=inner_map).close()
 
 
 @pytest.mark.requires("select_or_migrate")

@@ -92,9 +92,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """End the run, saying why once, where no case could do anything but fail: for want of rights, or of programs."""
     if session.config.option.collectonly or not any("wire" in _fixtures_of(item) for item in session.items):
         return
-    from harness.kernel.preflight import why_not  # noqa: PLC0415
+    from harness.kernel.preflight import missing_requirement  # noqa: PLC0415
 
-    if reason := why_not():
+    if reason := missing_requirement():
         pytest.exit(reason, returncode=0 if session.config.option.where_possible else pytest.ExitCode.USAGE_ERROR)
     _objects(session.config)
 
@@ -161,25 +161,27 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def load(request: pytest.FixtureRequest) -> Callable[..., Program]:
+def load_program(request: pytest.FixtureRequest) -> Callable[..., Program]:
     """Return the function that loads a variant by its name; the caller closes it."""
     from harness.loader.program import Program  # noqa: PLC0415
 
     # Not by the fixture: pytest looks each up again for every case.
     objects = _objects(request.config)
 
-    def load(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
+    def load_program(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
         return Program(VARIANTS[name], objects.get(name), inner_map=inner_map, size=size)
 
-    return load
+    return load_program
 
 
 @pytest.fixture(scope="session")
-def kept_group(shape: Shape, variant: str, wire: Wire, load: Callable[..., Program]) -> Iterator[ReuseportGroup]:
+def kept_group(
+    shape: Shape, variant: str, wire: Wire, load_program: Callable[..., Program]
+) -> Iterator[ReuseportGroup]:
     """Return the group of the shape, which lives as long as the cases that use it; cases take `group`."""
     from harness.group.reuseport_group import ReuseportGroup  # noqa: PLC0415
 
-    with load(variant, inner_map=shape.inner_map) as program:
+    with load_program(variant, inner_map=shape.inner_map) as program:
         made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings)
         yield made
         made.close()
@@ -193,18 +195,18 @@ def group(kept_group: ReuseportGroup) -> Iterator[ReuseportGroup]:
 
 
 @pytest.fixture
-def loaded(load: Callable[..., Program]) -> Iterator[Callable[..., Program]]:
+def load_for_test(load_program: Callable[..., Program]) -> Iterator[Callable[..., Program]]:
     """Return the function that loads a variant for as long as the case takes, its deliveries' end included."""
     with ExitStack() as undo:
 
         def keep(name: str, *, inner_map: InnerMap = InnerMap.SOCKARRAY, size: int = GROUP_SIZE) -> Program:
-            return undo.enter_context(load(name, inner_map=inner_map, size=size))
+            return undo.enter_context(load_program(name, inner_map=inner_map, size=size))
 
         yield keep
 
 
 @pytest.fixture
-def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[..., ReuseportGroup]]:
+def make_group(wire: Wire, load_for_test: Callable[..., Program]) -> Iterator[Callable[..., ReuseportGroup]]:
     """Return the function that makes another group, on a port of its own; it is closed after the case.
 
     `program` is a variant's name, or a loaded Program that several groups share.
@@ -221,7 +223,7 @@ def make_group(wire: Wire, loaded: Callable[..., Program]) -> Iterator[Callable[
         ) -> ReuseportGroup:
             """Make a group of `size` members over an inner map of `slots` (as many, unless said otherwise)."""
             if isinstance(program, str):
-                program = loaded(program, inner_map=shape.inner_map, size=slots or size)
+                program = load_for_test(program, inner_map=shape.inner_map, size=slots or size)
             made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports))
             undo.callback(made.close)
             return made
@@ -244,7 +246,7 @@ def bench(wire: Wire) -> Iterator[Bench]:
 @pytest.fixture
 def delivery_to(
     wire: Wire,
-    loaded: Callable[..., Program],  # what a program counts is read to the end
+    load_for_test: Callable[..., Program],  # what a program counts is read to the end
     record_property: Callable[[str, object], None],
 ) -> Iterator[Callable[..., Delivery]]:
     """Return the function that makes a `deliver` for a group; further groups given must stay empty."""

@@ -20,9 +20,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.trace.probes import POINTS, Point
+from harness.trace.probes import PROBES, Probe
 from harness.trace.proc_sockets import bound_to, owners
-from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons, netns_inode, why_not
+from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons, netns_inode, why_unavailable
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +38,7 @@ HELP = (
 )
 
 _POINTS = tuple(
-    Point(tells=point.tells, symbols=point.symbols, enter=enter, leave=leave)
+    Probe(tells=point.tells, symbols=point.symbols, enter=enter, leave=leave)
     for symbol, enter, leave in (
         ("reuseport_select_sock", "on_select", "on_selected"),
         ("bpf_run_sk_reuseport", "", "on_program_end"),
@@ -46,7 +46,7 @@ _POINTS = tuple(
         ("inet_csk_reqsk_queue_add", "on_accept_queue", ""),
         ("inet_csk_complete_hashdance", "on_complete", "on_completed"),
     )
-    for point in POINTS
+    for point in PROBES
     if symbol in point.symbols
 )
 _VERDICTS = ("by program", "by hash, the program chose none", "dropped by program", "by hash, no program asked")
@@ -139,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the group until a key, Ctrl-C or the last look ends it; 69 if this machine cannot be watched."""
-    if reason := why_not():
+    if reason := why_unavailable():
         print(f"cannot watch: {reason}", file=sys.stderr)
         return _UNAVAILABLE
     console = Console()

@@ -163,12 +163,12 @@ class Bench:
         """Return that many packets for `index`, each from a port of its own."""
         return [self.packet(index, protocol, family, **changes) for _ in range(number)]
 
-    def receiver(self, packet: Packet) -> int | None:
+    def send_and_find(self, packet: Packet) -> int | None:
         """Send one packet; return the socket that holds it, None if none does."""
-        (number,) = self.receivers([packet])
+        (number,) = self.send_and_find_each([packet])
         return number
 
-    def receivers(self, packets: Sequence[Packet]) -> list[int | None]:
+    def send_and_find_each(self, packets: Sequence[Packet]) -> list[int | None]:
         """Send packets from different source ports; return for each the socket that holds it, None if none does.
 
         A TCP connection is opened whole. Raises AssertionError if two sockets hold one packet, or other bytes.
@@ -188,7 +188,7 @@ class Bench:
         assert not strangers, f"something else arrived: {strangers}"
         return [_only(packet, held[packet.source_port]) for packet in packets]
 
-    def replies(self, packet: Packet) -> list[ReplyKind]:
+    def send_and_capture(self, packet: Packet) -> list[ReplyKind]:
         """Send one packet's frames (of TCP the SYN alone); return the kinds of replies."""
         sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
         return [reply.kind for reply in self.wire.send(sent)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.model.abi import Result, pack_command
 from harness.model.expect import SYN_SEQUENCE, destination, expect
 from harness.model.layout import Protocol
-from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Verdict, difference, verdict_of
+from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
 from harness.model.packets import Packet
 from harness.wire import frames
 from harness.wire.batch import NUMBER
@@ -75,7 +75,7 @@ class Delivery:
         """Return a packet whose payload asks for a member by its index."""
         return self.packet(**({"payload": pack_command(index, pass_on_failure=pass_on_failure)} | changes))  # type: ignore[arg-type]
 
-    def __call__(self, packet: Packet, *, hash_: int | None = None) -> Verdict:
+    def __call__(self, packet: Packet, *, hash_: int | None = None) -> Selection:
         """Send the packet and return its verdict, once all that was seen is what the model says.
 
         `hash_` is the four-tuple's hash where no program is there to report it. Raises AssertionError with the
@@ -92,7 +92,7 @@ class Delivery:
             expected, by_hash = expect(layout, packet, hash_=hash_), True
         if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
             expected = replace(expected, select_errors=())
-        verdict = verdict_of(expected, hash_=hash_)
+        verdict = selection_of(expected, hash_=hash_)
         if observed != expected:
             self.observed.append("differs from the model")
             raise AssertionError(self._report(packet, expected, observed))
@@ -154,7 +154,7 @@ class Delivery:
         results = program.new_results()
         context, hash_ = program.context() if results else (None, None)
         outcome = Outcome(
-            holdings=self._group.collect(),
+            received=self._group.collect(),
             results=results,
             context=context,
             select_errors=program.select_errors(),
@@ -216,7 +216,7 @@ def _numbered(packets: Sequence[Packet]) -> list[bytes]:
     return data
 
 
-def _in_words(verdict: Verdict, *, by_hash: bool) -> str:
+def _in_words(verdict: Selection, *, by_hash: bool) -> str:
     """Return what a packet came to, in words that are the same on every boot."""
     result = verdict.result.name if verdict.result is not None else "no program"
     if by_hash and verdict.result in (Result.PASS, Result.DROP_ERR_SK_SELECT_REUSEPORT):

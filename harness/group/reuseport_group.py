@@ -14,7 +14,7 @@ from harness.group.socket_names import remember
 from harness.loader.libbpf import BPF_NOEXIST, Map
 from harness.model.abi import NO_OVERRIDE
 from harness.model.layout import GROUP_PORT, Layout, Protocol, Shape
-from harness.wire.batch import NUMBER, USUAL_ROOM, make_room, slots_of
+from harness.wire.batch import NUMBER, USUAL_ROOM, make_room, message_buffers
 
 if TYPE_CHECKING:
     from harness.loader.program import Program
@@ -142,20 +142,20 @@ class ReuseportGroup:
         self._any_member().setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
         self._attached = False
 
-    def vacate(self, index: int) -> None:
+    def clear_slot(self, index: int) -> None:
         """Empty one slot of the inner map; the member stays in the group."""
         self._slots_known = False
         self._inner.delete(self._key(index))
         del self._slots[index]
 
-    def occupy(self, index: int, member: int) -> None:
+    def set_slot(self, index: int, member: int) -> None:
         """Put a member into an empty slot of the inner map."""
         self._slots_known = False
         value = struct.pack("=Q", self._sockets[member].fileno())
         self._inner.update(self._key(index), value, flags=BPF_NOEXIST)
         self._slots[index] = member
 
-    def admit(self, index: int, foreign: socket.socket, *, error: int) -> None:
+    def set_foreign(self, index: int, foreign: socket.socket, *, error: int) -> None:
         """Put a socket of another group into an empty slot: the helper has to answer the error (-errno) for it."""
         self._slots_known = False
         self._inner.update(self._key(index), struct.pack("=Q", foreign.fileno()), flags=BPF_NOEXIST)
@@ -211,7 +211,7 @@ class ReuseportGroup:
 
         Raises ValueError if a number is held twice.
         """
-        slots = slots_of(NUMBER.size)
+        slots = message_buffers(NUMBER.size)
         received: dict[int, int] = {}
         while ready := self._ready():
             for member in ready:
@@ -262,17 +262,17 @@ class ReuseportGroup:
         if self._slots_known:
             return
         if not self._inner_present:
-            self.program.present_inner(self._inner, key=self._outer_key)
+            self.program.insert_inner_map(self._inner, key=self._outer_key)
             self._inner_present = True
         for index in list(self._foreign):
             self._inner.delete(self._key(index))
             del self._foreign[index]
         for index, member in list(self._slots.items()):
             if index != member:
-                self.vacate(index)
+                self.clear_slot(index)
         for member in self._members:
             if member not in self._slots:
-                self.occupy(member, member)
+                self.set_slot(member, member)
         expected = {member: self.cookie(member) for member in self._members}
         if (found := self.inner_map_cookies()) != expected:
             raise RuntimeError(f"the inner map holds cookies {found} where it should hold {expected}")

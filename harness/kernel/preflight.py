@@ -9,7 +9,7 @@ from harness.loader.libbpf import BpfError, LibbpfMissingError, create_map
 from harness.wire.namespace import Namespace
 
 
-def why_not() -> str | None:
+def missing_requirement() -> str | None:
     """Return what keeps cases from running here, in one line that names the remedy; None if nothing does."""
     if os.geteuid() != 0:
         return "cases need root: run `sudo ./bootstrap tox -e host`, or `./bootstrap tox -e vm`, which does not"

@@ -66,7 +66,7 @@ class Program:
         if "size_map" in self.maps:
             self.maps["size_map"].update(_ONLY, struct.pack("=I", self.size))
         if "outer_map" in self.maps and not self.variant.outer_by_port:
-            self.present_inner()
+            self.insert_inner_map()
         if "table_map" in self.maps:
             self._table = (0,) * TABLE_SIZE
 
@@ -109,7 +109,7 @@ class Program:
     def _create_inner(self) -> Map:
         return create_map(self._inner_type, name="inner_map", key_size=self.variant.key_size, max_entries=self.size)
 
-    def present_inner(self, inner: Map | None = None, *, key: int = 0) -> None:
+    def insert_inner_map(self, inner: Map | None = None, *, key: int = 0) -> None:
         """Put an inner map into the outer one; the first group's unless another is given."""
         inner = inner or self.inner
         assert inner is not None, f"{self.variant.name} has an inner map"

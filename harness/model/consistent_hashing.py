@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _WORD = 0xFFFFFFFF
 
 
-def scramble(word: int) -> int:
-    """Return MurmurHash3's finalizer of a 32-bit word (bpf/hash.h `scramble`)."""
+def fmix32(word: int) -> int:
+    """Return MurmurHash3's finalizer of a 32-bit word (bpf/hash.h `fmix32`)."""
     word ^= word >> 16
     word = word * 0x85EBCA6B & _WORD
     word ^= word >> 13
@@ -31,13 +31,13 @@ def hash_address(address: str) -> int:
     packed = ipaddress.ip_address(address).packed
     result = 0
     for word in struct.unpack(f"={len(packed) // 4}I", packed):
-        result = scramble(result ^ word)
+        result = fmix32(result ^ word)
     return result
 
 
 def hash_client(address: str, port: int) -> int:
     """Return the hash of a client's address and port (bpf/hash.h `hash_client`)."""
-    return scramble(hash_address(address) ^ port)
+    return fmix32(hash_address(address) ^ port)
 
 
 def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple[int, ...]:
@@ -51,8 +51,8 @@ def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple
         return (NOBODY,) * size
     table = [NOBODY] * size
     # Where each member's walk is, and by how much it steps: together its permutation of the table.
-    at = {member: scramble(2 * member + 1) % size for member, weight in weights.items() if weight}
-    step = {member: scramble(2 * member + 2) % (size - 1) + 1 for member in at}
+    at = {member: fmix32(2 * member + 1) % size for member, weight in weights.items() if weight}
+    step = {member: fmix32(2 * member + 2) % (size - 1) + 1 for member in at}
     left = size
     while True:
         for member, stride in step.items():
@@ -79,14 +79,14 @@ def rendezvous_seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=8)
 def _seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    return tuple((scramble(node), node & 0xFFFF) for node in nodes)
+    return tuple((fmix32(node), node & 0xFFFF) for node in nodes)
 
 
 def rendezvous_owner(client: int, seeds: Sequence[tuple[int, int]]) -> int:
     """Return the member whose node scores highest for a client's hash; the first of equals, `NOBODY` of none."""
     best, winner = -1, NOBODY
     for seed, member in seeds:
-        # scramble(), written out: a group of 64 asks for it 64 times a client
+        # fmix32(), written out: a group of 64 asks for it 64 times a client
         word = client ^ seed
         word ^= word >> 16
         word = word * 0x85EBCA6B & 0xFFFFFFFF

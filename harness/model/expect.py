@@ -85,7 +85,7 @@ def _by_hash(layout: Layout, view: View) -> int:
 def _datagram(layout: Layout, packet: Packet, run: _Run) -> Outcome:
     outcome = _outcome(layout, packet, [run], length=packet.transport_length)
     if run.member is not None:
-        return replace(outcome, holdings={run.member: (packet.delivered_payload,)})
+        return replace(outcome, received={run.member: (packet.delivered_payload,)})
     # __udp4_lib_rcv: no socket, whether none matched or the program dropped
     return replace(outcome, replies=(_reply(ReplyKind.PORT_UNREACHABLE, packet),))
 
@@ -101,9 +101,9 @@ def _connection(layout: Layout, packet: Packet, syn: _Run, hash_: int | None) ->
     syn_ack = _reply(ReplyKind.SYN_ACK, packet, ack=acknowledged)
     outcome = replace(_outcome(layout, packet, [syn], length=packet.transport_length), replies=(syn_ack,))
     if packet.ack_payload is None:
-        return replace(outcome, holdings={syn.member: (early,)} if early else {})
+        return replace(outcome, received={syn.member: (early,)} if early else {})
     if not layout.syncookies or early:
-        return replace(outcome, holdings={syn.member: (early + packet.ack_payload,)})
+        return replace(outcome, received={syn.member: (early + packet.ack_payload,)})
 
     # A SYN cookie leaves no request behind: the ACK is looked up anew, by the listener's program (40a1227ea845).
     ack = _run(syn.layout, View(packet=packet, payload=packet.ack_payload, hash=hash_))
@@ -111,7 +111,7 @@ def _connection(layout: Layout, packet: Packet, syn: _Run, hash_: int | None) ->
     if ack.member is None:
         refused = _reply(ReplyKind.RESET, packet, ack=None)
         return replace(outcome, replies=(syn_ack, refused))
-    return replace(outcome, holdings={ack.member: (packet.ack_payload,)}, replies=(syn_ack,))
+    return replace(outcome, received={ack.member: (packet.ack_payload,)}, replies=(syn_ack,))
 
 
 def _outcome(layout: Layout, packet: Packet, runs: list[_Run], *, length: int) -> Outcome:

@@ -40,7 +40,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Oddity:
+class Malformation:
     """Say what is unusual about a packet's frames.
 
     `ipv4_options` is a multiple of four bytes. `ipv6_extensions` are pairs of a header's number and its bytes, whose
@@ -61,76 +61,83 @@ class Oddity:
 
 def fate(packet: Packet) -> Fate:
     """Return how far a packet comes (`__udp4_lib_rcv`, `__udp6_lib_rcv`, `tcp_v4_rcv`, `skb_vlan_untag`)."""
-    odd = packet.odd
-    if odd is None:
+    malformation = packet.malformation
+    if malformation is None:
         return Fate.USUAL
     if any(
-        vlan & 0x0FFF for vlan in odd.vlans
+        vlan & 0x0FFF for vlan in malformation.vlans
     ):  # tag 0 is a mere priority; any other is for a device that is not there
         return Fate.LOST_BEFORE
-    stated = odd.stated_length
+    stated = malformation.stated_length
     if stated is not None and not _UDP <= stated <= packet.full_length:
         # IPv6 takes a length of zero as "see the network header" (jumbograms, RFC 2675)
         jumbo = packet.family is Family.IPV6 and stated == 0
         return Fate.USUAL if jumbo else Fate.LOST_BEFORE
-    if odd.checksum is Checksum.WRONG:
+    if malformation.checksum is Checksum.WRONG:
         return Fate.LOST_BEFORE if packet.transport_length <= CHECKSUM_BREAK else Fate.LOST_AFTER
-    if odd.checksum is Checksum.ABSENT and packet.family is Family.IPV6:
+    if malformation.checksum is Checksum.ABSENT and packet.family is Family.IPV6:
         return Fate.LOST_AFTER  # udp6_csum_zero_error() is the socket's affair: it could have asked for such packets
     return Fate.USUAL
 
 
-def make_odd(packet: Packet, frames: list[bytes]) -> list[bytes]:
+def malform(packet: Packet, frames: list[bytes]) -> list[bytes]:
     """Return the usual frames of a packet made as odd as it says."""
-    odd = packet.odd
-    if odd is None:
+    malformation = packet.malformation
+    if malformation is None:
         return frames
-    made = [_network(packet.family, odd, frame) for frame in (_transport(packet, odd, each) for each in frames)]
-    if odd.order:
-        made = [made[number] for number in odd.order]
-    tags = b"".join(struct.pack("!HH", 0x8100, vlan) for vlan in odd.vlans)
-    return [frame[:12] + tags + frame[12:] + odd.trailer for frame in made]
+    made = [
+        _network(packet.family, malformation, frame)
+        for frame in (_transport(packet, malformation, each) for each in frames)
+    ]
+    if malformation.order:
+        made = [made[number] for number in malformation.order]
+    tags = b"".join(struct.pack("!HH", 0x8100, vlan) for vlan in malformation.vlans)
+    return [frame[:12] + tags + frame[12:] + malformation.trailer for frame in made]
 
 
-def _transport(packet: Packet, odd: Oddity, frame: bytes) -> bytes:
+def _transport(packet: Packet, malformation: Malformation, frame: bytes) -> bytes:
     if packet.fragments:
         return frame
     at = _ETHERNET + (_IPV4 if packet.family is Family.IPV4 else _IPV6)
     changed = bytearray(frame)
     checksum_at = at + (6 if packet.protocol is Protocol.UDP else 16)
-    if odd.stated_length is not None:
-        struct.pack_into("!H", changed, at + 4, odd.stated_length)
-        covered = odd.stated_length if _UDP <= odd.stated_length <= packet.full_length else packet.full_length
+    if malformation.stated_length is not None:
+        struct.pack_into("!H", changed, at + 4, malformation.stated_length)
+        covered = (
+            malformation.stated_length
+            if _UDP <= malformation.stated_length <= packet.full_length
+            else packet.full_length
+        )
         changed[checksum_at : checksum_at + 2] = b"\0\0"
         addresses = b"".join(ipaddress.ip_address(each).packed for each in (packet.source, packet.destination))
         pseudo = addresses + struct.pack("!II", covered, packet.protocol.number)
         checksum = internet_checksum(pseudo + bytes(changed[at : at + covered])) or 0xFFFF
         struct.pack_into("!H", changed, checksum_at, checksum)
-    if odd.checksum is Checksum.ABSENT:
+    if malformation.checksum is Checksum.ABSENT:
         changed[checksum_at : checksum_at + 2] = b"\0\0"
-    elif odd.checksum is Checksum.WRONG:
+    elif malformation.checksum is Checksum.WRONG:
         (right,) = struct.unpack_from("!H", changed, checksum_at)
         struct.pack_into("!H", changed, checksum_at, right ^ 0x5555 or 0x5555)
     return bytes(changed)
 
 
-def _network(family: Family, odd: Oddity, frame: bytes) -> bytes:
+def _network(family: Family, malformation: Malformation, frame: bytes) -> bytes:
     link, packet = frame[:_ETHERNET], bytearray(frame[_ETHERNET:])
     if family is Family.IPV4:
-        header = packet[:_IPV4] + odd.ipv4_options
+        header = packet[:_IPV4] + malformation.ipv4_options
         header[0] = 0x40 | len(header) // 4
-        header[2:4] = struct.pack("!H", len(packet) + len(odd.ipv4_options))
-        header[8] = odd.hop_limit
+        header[2:4] = struct.pack("!H", len(packet) + len(malformation.ipv4_options))
+        header[8] = malformation.hop_limit
         header[10:12] = b"\0\0"
         header[10:12] = struct.pack("!H", internet_checksum(bytes(header)))
         return link + bytes(header) + bytes(packet[_IPV4:])
     header, following = packet[:_IPV6], packet[6]
     chain = b""
-    for number, content in reversed(odd.ipv6_extensions):
+    for number, content in reversed(malformation.ipv6_extensions):
         chain = bytes([following]) + content[1:] + chain
         following = number
     header[4:6] = struct.pack("!H", len(packet) - _IPV6 + len(chain))
-    header[6], header[7] = following, odd.hop_limit
+    header[6], header[7] = following, malformation.hop_limit
     return link + bytes(header) + chain + bytes(packet[_IPV6:])
 
 

@@ -49,12 +49,12 @@ class Reply:
 class Outcome:
     """Hold all that can be seen after a packet was sent.
 
-    `holdings` maps each member that holds anything to the datagrams, or to the first bytes of each connection, that
+    `received` maps each member that holds anything to the datagrams, or to the first bytes of each connection, that
     it holds: a member that is not named was looked at and is empty. `results` has only the results whose count
     moved. `context` is None if the program did not run.
     """
 
-    holdings: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
+    received: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
     results: Mapping[Result, int] = field(default_factory=dict)
     context: Context | None = None
     select_errors: tuple[int, ...] = ()
@@ -84,20 +84,20 @@ class Dropped:
     hash: int | None = field(default=None, compare=False, repr=False)
 
 
-Verdict = Delivered | Dropped
+Selection = Delivered | Dropped
 
 
-def verdict_of(outcome: Outcome, *, hash_: int | None = None) -> Verdict:
+def selection_of(outcome: Outcome, *, hash_: int | None = None) -> Selection:
     """Return the outcome in the words of a rule.
 
     Raises ValueError if more than one member holds something, which no rule allows.
     """
     result = list(outcome.results)[-1] if outcome.results else None
-    if not outcome.holdings:
+    if not outcome.received:
         return Dropped(result, hash_)
-    if len(outcome.holdings) > 1:
-        raise ValueError(f"{len(outcome.holdings)} members hold the packet: {sorted(outcome.holdings)}")
-    (member,) = outcome.holdings
+    if len(outcome.received) > 1:
+        raise ValueError(f"{len(outcome.received)} members hold the packet: {sorted(outcome.received)}")
+    (member,) = outcome.received
     return Delivered(member, result, hash_)
 
 
@@ -138,7 +138,7 @@ def difference(expected: Outcome, observed: Outcome) -> str:
 
 
 def _parts(expected: Outcome, observed: Outcome) -> Iterator[Part]:
-    yield Part(_holdings(expected), _holdings(observed), _holdings_meaning(expected.holdings, observed.holdings))
+    yield Part(_received(expected), _received(observed), _received_meaning(expected.received, observed.received))
     yield Part(_results(expected), _results(observed), "result_map counted another result")
     yield Part(
         _context(expected, other=observed),
@@ -153,18 +153,18 @@ def _parts(expected: Outcome, observed: Outcome) -> Iterator[Part]:
     yield Part(_replies(expected), _replies(observed), "something else went back on the wire")
 
 
-def _holdings(outcome: Outcome) -> str:
-    if not outcome.holdings:
+def _received(outcome: Outcome) -> str:
+    if not outcome.received:
         return "no member"
     return ", ".join(
         f"member {member}"
         + (f" ×{len(held)}" if len(held) > 1 else "")
         + ("" if not any(held) else " " + "|".join(data[:12].hex(" ") for data in held))
-        for member, held in sorted(outcome.holdings.items())
+        for member, held in sorted(outcome.received.items())
     )
 
 
-def _holdings_meaning(expected: Mapping[int, tuple[bytes, ...]], observed: Mapping[int, tuple[bytes, ...]]) -> str:
+def _received_meaning(expected: Mapping[int, tuple[bytes, ...]], observed: Mapping[int, tuple[bytes, ...]]) -> str:
     if not observed:
         return f"nothing arrived; member {_names(expected)} should hold it"
     if not expected:
@@ -174,8 +174,8 @@ def _holdings_meaning(expected: Mapping[int, tuple[bytes, ...]], observed: Mappi
     return f"the packet reached member {_names(observed)} instead of member {_names(expected)}"
 
 
-def _names(holdings: Mapping[int, tuple[bytes, ...]]) -> str:
-    return ", ".join(map(str, sorted(holdings)))
+def _names(received: Mapping[int, tuple[bytes, ...]]) -> str:
+    return ", ".join(map(str, sorted(received)))
 
 
 def _results(outcome: Outcome) -> str:

@@ -11,7 +11,7 @@ from harness.model.layout import GROUP_PORT, Family, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.model.malformed import Oddity
+    from harness.model.malformed import Malformation
 
 TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
 """Bytes before the payload; a crafted SYN carries one option, the 4 bytes of MSS."""
@@ -38,7 +38,7 @@ class Packet:
     ack_payload: bytes | None = b""
     source_address: str | None = None
     """Where it comes from, in canonical form; None for the family's usual peer."""
-    odd: Oddity | None = None
+    malformation: Malformation | None = None
     """What is unusual about its frames, of the datagram or the SYN."""
 
     @property
@@ -59,8 +59,8 @@ class Packet:
     @property
     def transport_length(self) -> int:
         """Return as many of them as count: a UDP header may state less than the whole."""
-        if self.odd is not None and self.odd.stated_length:
-            return min(self.full_length, self.odd.stated_length)
+        if self.malformation is not None and self.malformation.stated_length:
+            return min(self.full_length, self.malformation.stated_length)
         return self.full_length
 
     @property
@@ -76,8 +76,8 @@ class Packet:
             f"{self.protocol.upper()} {source}:{self.source_port} > {destination}:{self.destination_port}",
             f"{len(self.payload)} bytes of payload" + (f": {self.payload[:16].hex(' ')}" if self.payload else ""),
         ]
-        if self.odd is not None:
-            words.append(f"odd: {self.odd}")
+        if self.malformation is not None:
+            words.append(f"odd: {self.malformation}")
         if self.fragments:
             words.append(f"in fragments cut at {', '.join(map(str, self.fragments))}")
         if self.protocol is Protocol.TCP:

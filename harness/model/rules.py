@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.model.abi import CID_LENGTH, NO_OVERRIDE, TABLE_SIZE, Result, unpack_command, unpack_indices
-from harness.model.consistent_hashing import hash_address, hash_client, rendezvous_owner, rendezvous_seeds, scramble
+from harness.model.consistent_hashing import fmix32, hash_address, hash_client, rendezvous_owner, rendezvous_seeds
 from harness.model.decision import Decision, View, select
 from harness.model.layout import Family, Protocol
 
@@ -69,7 +69,7 @@ def udp4_by_content(view: View, layout: Layout) -> Decision:
         return Decision(result=Result.PASS)
     if len(view.payload) < 4:
         return Decision(result=Result.DROP_ERR_SKB_DATA)
-    return select(layout, scramble(int.from_bytes(view.payload[:4], sys.byteorder)) % layout.size)
+    return select(layout, fmix32(int.from_bytes(view.payload[:4], sys.byteorder)) % layout.size)
 
 
 @rule("by_source_port")

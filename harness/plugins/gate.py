@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "ledger(*bugs): the kernel bugs that a case shows (harness/kernel/ledger.toml)")
     config.addinivalue_line("markers", "campaign: tries for a while to provoke a race (--campaign-seconds)")
-    config.addinivalue_line("markers", "rule(*ids): the promises of docs/rules.md that a case checks")
+    config.addinivalue_line("markers", "promise(*ids): the promises of docs/rules.md that a case checks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

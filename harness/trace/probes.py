@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class Probe:
     """Name one place of the selection path and the functions of harness/trace/witness.c that belong there."""
 
     tells: str
@@ -29,62 +29,62 @@ class Point:
     """Whether a copy that the compiler made (NAME.isra.0, NAME.constprop.0) may stand for it."""
 
 
-POINTS = (
-    Point(tells="the arrival of UDP over IPv4", symbols=("udp_rcv",), enter="on_udp", leave="on_received"),
-    Point(tells="the arrival of UDP over IPv6", symbols=("udpv6_rcv",), enter="on_udp", leave="on_received"),
-    Point(tells="the arrival of TCP over IPv4", symbols=("tcp_v4_rcv",), enter="on_tcp", leave="on_received"),
-    Point(tells="the arrival of TCP over IPv6", symbols=("tcp_v6_rcv",), enter="on_tcp", leave="on_received"),
-    Point(tells="the lookup of UDP over IPv4", symbols=("__udp4_lib_lookup",), enter="on_udp4_lookup"),
-    Point(tells="the lookup of UDP over IPv6", symbols=("__udp6_lib_lookup",), enter="on_udp6_lookup"),
-    Point(tells="the lookup of TCP over IPv4", symbols=("__inet_lookup_listener",), enter="on_tcp4_lookup"),
-    Point(tells="the lookup of TCP over IPv6", symbols=("inet6_lookup_listener",), enter="on_tcp6_lookup"),
-    Point(
+PROBES = (
+    Probe(tells="the arrival of UDP over IPv4", symbols=("udp_rcv",), enter="on_udp", leave="on_received"),
+    Probe(tells="the arrival of UDP over IPv6", symbols=("udpv6_rcv",), enter="on_udp", leave="on_received"),
+    Probe(tells="the arrival of TCP over IPv4", symbols=("tcp_v4_rcv",), enter="on_tcp", leave="on_received"),
+    Probe(tells="the arrival of TCP over IPv6", symbols=("tcp_v6_rcv",), enter="on_tcp", leave="on_received"),
+    Probe(tells="the lookup of UDP over IPv4", symbols=("__udp4_lib_lookup",), enter="on_udp4_lookup"),
+    Probe(tells="the lookup of UDP over IPv6", symbols=("__udp6_lib_lookup",), enter="on_udp6_lookup"),
+    Probe(tells="the lookup of TCP over IPv4", symbols=("__inet_lookup_listener",), enter="on_tcp4_lookup"),
+    Probe(tells="the lookup of TCP over IPv6", symbols=("inet6_lookup_listener",), enter="on_tcp6_lookup"),
+    Probe(
         tells="the group and the socket that it selected",
         symbols=("reuseport_select_sock",),
         enter="on_select",
         leave="on_selected",
     ),
-    Point(tells="the program's verdict", symbols=("bpf_run_sk_reuseport",), leave="on_program_end"),
-    Point(
+    Probe(tells="the program's verdict", symbols=("bpf_run_sk_reuseport",), leave="on_program_end"),
+    Probe(
         tells="what bpf_sk_select_reuseport answered",
         symbols=("sk_select_reuseport",),
         enter="on_helper",
         leave="on_helper_end",
     ),
-    Point(
+    Probe(
         tells="the migration of connections",
         symbols=("reuseport_migrate_sock",),
         enter="on_migrate",
         leave="on_migrated",
         since=(5, 14),
     ),
-    Point(
+    Probe(
         tells="the receive queue of UDP",
         symbols=("__udp_enqueue_schedule_skb",),
         enter="on_queue",
         leave="on_queued",
     ),
-    Point(tells="the request that a SYN leaves", symbols=("inet_csk_reqsk_queue_hash_add",), enter="on_request"),
-    Point(tells="the accept queue", symbols=("inet_csk_reqsk_queue_add",), enter="on_accept_queue"),
-    Point(
+    Probe(tells="the request that a SYN leaves", symbols=("inet_csk_reqsk_queue_hash_add",), enter="on_request"),
+    Probe(tells="the accept queue", symbols=("inet_csk_reqsk_queue_add",), enter="on_accept_queue"),
+    Probe(
         tells="the end of a handshake",
         symbols=("inet_csk_complete_hashdance",),
         enter="on_complete",
         leave="on_completed",
     ),
-    Point(tells="the SYN cookie over IPv4", symbols=("cookie_v4_init_sequence",), enter="on_cookie_sent"),
-    Point(tells="the SYN cookie over IPv6", symbols=("cookie_v6_init_sequence",), enter="on_cookie_sent"),
-    Point(tells="the ACK with a SYN cookie", symbols=("tcp_get_cookie_sock",), enter="on_cookie_taken"),
-    Point(tells="the ICMP error over IPv4", symbols=("__icmp_send",), enter="on_icmp"),
-    Point(tells="the ICMP error over IPv6", symbols=("icmp6_send",), enter="on_icmp"),
-    Point(tells="the RST over IPv4", symbols=("tcp_v4_send_reset",), enter="on_reset", clone=True),
-    Point(tells="the RST over IPv6", symbols=("tcp_v6_send_reset",), enter="on_reset", clone=True),
+    Probe(tells="the SYN cookie over IPv4", symbols=("cookie_v4_init_sequence",), enter="on_cookie_sent"),
+    Probe(tells="the SYN cookie over IPv6", symbols=("cookie_v6_init_sequence",), enter="on_cookie_sent"),
+    Probe(tells="the ACK with a SYN cookie", symbols=("tcp_get_cookie_sock",), enter="on_cookie_taken"),
+    Probe(tells="the ICMP error over IPv4", symbols=("__icmp_send",), enter="on_icmp"),
+    Probe(tells="the ICMP error over IPv6", symbols=("icmp6_send",), enter="on_icmp"),
+    Probe(tells="the RST over IPv4", symbols=("tcp_v4_send_reset",), enter="on_reset", clone=True),
+    Probe(tells="the RST over IPv6", symbols=("tcp_v6_send_reset",), enter="on_reset", clone=True),
 )
 
 DROP_TRACEPOINT = "kfree_skb"
 
 
-def locate(point: Point, symbols: bytes) -> str | None:
+def locate(point: Probe, symbols: bytes) -> str | None:
     """Return the name that the kernel whose /proc/kallsyms is `symbols` has for the point, None if it has none."""
     for name in point.symbols:
         copy = rb"(?:\.(?:isra|constprop)\.\d+)*" if point.clone else b""

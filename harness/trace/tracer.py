@@ -20,7 +20,7 @@ from harness.trace.probes import DROP_TRACEPOINT, locate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.trace.probes import Point
+    from harness.trace.probes import Probe
 
 _HERE = Path(__file__).parent
 _FIELDS = _HERE / "fields.h"
@@ -31,7 +31,7 @@ class NoWitnessError(Exception):
     """Say in one line why there is no witness, and how to get one."""
 
 
-def why_not() -> str | None:
+def why_unavailable() -> str | None:
     """Return what keeps the witness away, in one line that names the remedy; None if nothing that is seen at once."""
     release = os.uname().release
     if os.geteuid() != 0:
@@ -55,11 +55,11 @@ class Tracer:
     `defines` are macros for it, NAME or NAME=VALUE. Raises NoWitnessError.
     """
 
-    def __init__(self, source: str, points: Iterable[Point], *, defines: Iterable[str] = ()) -> None:
-        if reason := why_not():
+    def __init__(self, source: str, points: Iterable[Probe], *, defines: Iterable[str] = ()) -> None:
+        if reason := why_unavailable():
             raise NoWitnessError(reason)
         found = headers.find()
-        assert found is not None, "why_not() looked"
+        assert found is not None, "why_unavailable() looked"
         bcc = _import_bcc()
         macros = [f"-D{name}" for name in (*defines, *found.defines, *field_defines())]
         try:
@@ -86,7 +86,7 @@ class Tracer:
         """Detach from the kernel."""
         self._bpf.cleanup()
 
-    def _attach(self, points: Iterable[Point], symbols: bytes) -> list[str]:
+    def _attach(self, points: Iterable[Probe], symbols: bytes) -> list[str]:
         missing = []
         for point in points:
             name = locate(point, symbols)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.loader.libbpf import BPF_F_MMAPABLE, arrays_can_be_mapped
 from harness.trace.events import EVENTS, LOG_SIZE, Reading, read_log
-from harness.trace.probes import POINTS
+from harness.trace.probes import PROBES
 from harness.trace.story import Evidence
 from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons
 
@@ -33,7 +33,7 @@ class Witness:
         sizes = (f"LOG_CPUS={self._cpus}", f"LOG_EVENTS={EVENTS}", f"LOG_SIZE={LOG_SIZE}")
         mapped = arrays_can_be_mapped()
         flags = f"ARRAY_FLAGS={BPF_F_MMAPABLE if mapped else 0}"
-        self._tracer = Tracer("witness.c", POINTS, defines=(*sizes, flags))
+        self._tracer = Tracer("witness.c", PROBES, defines=(*sizes, flags))
         self._log = self._tracer.map("logs", key_size=4, value_size=LOG_SIZE, mapped=self._cpus if mapped else 0)
         self._settings = self._tracer.map("settings", key_size=4, value_size=4, mapped=int(mapped))
         self._counts = [0] * self._cpus

@@ -68,12 +68,12 @@ def make_room(receiver: socket.socket) -> None:
 
 
 @lru_cache(maxsize=8)
-def slots_of(length: int) -> Slots:
+def message_buffers(length: int) -> MessageBuffers:
     """Return the slots for messages of a length; what is in them is whoever's who used them last."""
-    return Slots(length)
+    return MessageBuffers(length)
 
 
-class Slots:
+class MessageBuffers:
     """Hold room for hundreds of equally long messages, laid out once as the system calls want it."""
 
     def __init__(self, length: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.model.addresses import packed
 from harness.model.expect import SYN_SEQUENCE
 from harness.model.layout import Family, Protocol
-from harness.model.malformed import internet_checksum, make_odd
+from harness.model.malformed import internet_checksum, malform
 from harness.wire.scapy_layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment, Raw
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def datagram(packet: Packet) -> list[bytes]:
     """Return the frames of a UDP packet, one for each fragment, in order."""
     payload = packet.payload
     form = _form(packet.family, Protocol.UDP, packet.destination_port, len(payload), packet.fragments, 0)
-    return make_odd(packet, _fill(packet, form, struct.pack("!H", packet.source_port), payload))
+    return malform(packet, _fill(packet, form, struct.pack("!H", packet.source_port), payload))
 
 
 def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[bytes]:
@@ -58,7 +58,7 @@ def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[byte
 
     They differ in where they come from and in the payload. Raises ValueError if they go in fragments or are odd.
     """
-    if any(packet.odd is not None for packet in packets):
+    if any(packet.malformation is not None for packet in packets):
         raise ValueError("odd packets are made one by one")
     first, length = packets[0], len(payloads[0])
     form = _form(first.family, Protocol.UDP, first.destination_port, length, first.fragments, 0)
@@ -82,7 +82,7 @@ def syn(packet: Packet) -> list[bytes]:
     """Return the SYN that opens a TCP connection, with the packet's payload; its sequence is `SYN_SEQUENCE`."""
     form = _form(packet.family, Protocol.TCP, packet.destination_port, len(packet.payload), packet.fragments, _SYN)
     start = struct.pack("!HHI", packet.source_port, packet.destination_port, SYN_SEQUENCE)
-    return make_odd(packet, _fill(packet, form, start, packet.payload))
+    return malform(packet, _fill(packet, form, start, packet.payload))
 
 
 def ack(packet: Packet, *, sequence: int, acknowledge: int, payload: bytes = b"") -> list[bytes]:

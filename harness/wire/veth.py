@@ -17,7 +17,7 @@ from pyroute2 import Ethtool, IPRoute
 
 from harness.model.layout import Family
 from harness.wire import frames
-from harness.wire.batch import HELD, portions, slots_of
+from harness.wire.batch import HELD, message_buffers, portions
 from harness.wire.namespace import Namespace, write_sysctl
 from harness.wire.replies import Echo, parse
 from harness.wire.sysctls import Settings
@@ -143,7 +143,7 @@ class Wire:
 
         The caller empties the receivers meanwhile: none of them has to hold everything.
         """
-        slots = slots_of(len(data[0]))
+        slots = message_buffers(len(data[0]))
         for held in portions(data, HELD):
             replies = []
             for portion in portions(held):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernel.preflight import why_not
+from harness.kernel.preflight import missing_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ WRONG = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _able() -> None:
-    if reason := why_not():
+    if reason := missing_requirement():
         pytest.exit(reason, returncode=0)
 
 

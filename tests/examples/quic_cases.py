@@ -40,17 +40,17 @@ def test_connection_reaches_its_socket_from_anywhere(bench: Bench, own_program: 
     """A client that changes its address keeps its connection."""
     for number in server(bench, own_program, family):
         payload = SHORT + connection(number) + b"data"
-        assert bench.receivers(bench.packets(10, 0, Protocol.UDP, family, payload=payload)) == [number] * 10
+        assert bench.send_and_find_each(bench.packets(10, 0, Protocol.UDP, family, payload=payload)) == [number] * 10
 
 
 def test_new_clients_are_shared(bench: Bench, own_program: OwnProgram, family: Family) -> None:
     """An Initial has a long header: the hash gives it to any of the four."""
     sockets = server(bench, own_program, family)
     payload = LONG + connection(0) + bytes(1191)
-    assert set(bench.receivers(bench.packets(80, 0, Protocol.UDP, family, payload=payload))) == set(sockets)
+    assert set(bench.send_and_find_each(bench.packets(80, 0, Protocol.UDP, family, payload=payload))) == set(sockets)
 
 
 def test_short_packet_without_connection_is_dropped(bench: Bench, own_program: OwnProgram, family: Family) -> None:
     """A short header that ends before the connection ID does is nobody's."""
     server(bench, own_program, family)
-    assert bench.receiver(bench.packet(0, Protocol.UDP, family, payload=SHORT + b"half")) is None
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family, payload=SHORT + b"half")) is None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel.preflight import why_not
+from harness.kernel.preflight import missing_requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,7 +126,7 @@ MUTANTS = (
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_cases_notice(mutant: Mutant, tmp_path: Path) -> None:
-    if reason := why_not():
+    if reason := missing_requirement():
         pytest.skip(reason)
     for name in ("bpf", "cases", "harness", "vm"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -22,7 +22,7 @@ from scapy.packet import Raw
 
 from harness.group.delivery import Delivery
 from harness.group.reuseport_group import ReuseportGroup
-from harness.kernel.preflight import why_not
+from harness.kernel.preflight import missing_requirement
 from harness.loader.compiler import compile_variants
 from harness.loader.program import Program
 from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
@@ -50,7 +50,7 @@ class Pair:
 
 def main() -> int:
     """Print the table; return 4 where the cases could not run either."""
-    if reason := why_not():
+    if reason := missing_requirement():
         print(reason, file=sys.stderr)
         return 4
     table = Table("what", "plain", "ours", "times faster (median, min to max)")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from harness.model.abi import NOBODY, TABLE_SIZE
 from harness.model.consistent_hashing import (
+    fmix32,
     hash_address,
     hash_client,
     maglev_table,
     rendezvous_nodes,
     rendezvous_owner,
     rendezvous_seeds,
-    scramble,
 )
 
 SMALL = 251  # a prime
@@ -28,13 +28,13 @@ few = settings(deadline=None, max_examples=50)
 
 @pytest.mark.parametrize(("word", "scrambled"), [(0, 0), (1, 0x514E28B7), (0xFFFFFFFF, 0x81F16F39)])
 def test_scramble_is_the_finalizer_of_murmurhash3(word: int, scrambled: int) -> None:
-    assert scramble(word) == scrambled
+    assert fmix32(word) == scrambled
 
 
 def test_hash_of_a_client_takes_all_of_its_address_and_port() -> None:
     clients = [("192.0.2.1", 1), ("192.0.2.1", 2), ("192.0.2.2", 1), ("2001:db8::1", 1), ("2001:db8:1::1", 1)]
     assert len({hash_client(*client) for client in clients}) == len(clients)
-    assert hash_address("192.0.2.1") == scramble(int.from_bytes(bytes([192, 0, 2, 1]), "little"))
+    assert hash_address("192.0.2.1") == fmix32(int.from_bytes(bytes([192, 0, 2, 1]), "little"))
 
 
 def test_table_has_the_size_that_the_header_gives_it() -> None:
@@ -79,5 +79,5 @@ def test_nobody_moves_to_a_member_that_was_there(weights: dict[int, int], client
 
 
 def test_nodes_end_with_nobody() -> None:
-    assert rendezvous_seeds((3, 7 | 1 << 16, NOBODY, 5)) == ((scramble(3), 3), (scramble(7 | 1 << 16), 7))
+    assert rendezvous_seeds((3, 7 | 1 << 16, NOBODY, 5)) == ((fmix32(3), 3), (fmix32(7 | 1 << 16), 7))
     assert rendezvous_owner(1, ()) == NOBODY

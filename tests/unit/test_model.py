@@ -40,7 +40,7 @@ def packet(shape: Shape = UDP4, payload: bytes = b"", **changes: object) -> Pack
 
 def test_payload_names_the_slot() -> None:
     expected = expect(layout(slots=MappingProxyType({2: 1})), packet(payload=pack_command(2)))
-    assert expected.holdings == {1: (pack_command(2),)}
+    assert expected.received == {1: (pack_command(2),)}
     assert expected.results == {Result.PASS: 1}
     assert expected.select_errors == (0,)
     assert expected.replies == ()
@@ -68,7 +68,7 @@ def test_dropped_datagram_is_answered_by_icmp(
     changes: dict[str, Any], payload: bytes, result: Result, errors: tuple[int, ...]
 ) -> None:
     expected = expect(layout(**changes), packet(payload=payload))
-    assert (expected.holdings, expected.results, expected.select_errors) == ({}, {result: 1}, errors)
+    assert (expected.received, expected.results, expected.select_errors) == ({}, {result: 1}, errors)
     assert [reply.kind for reply in expected.replies] == [ReplyKind.PORT_UNREACHABLE]
 
 
@@ -80,14 +80,14 @@ def test_dropped_syn_is_reset_with_its_data_acknowledged() -> None:
 def test_override_is_spent_only_where_it_is_read() -> None:
     spent = expect(layout(index_override=3), packet(payload=pack_command(0)))
     kept = expect(layout(index_override=3), packet(payload=b""))
-    assert (list(spent.holdings), spent.override) == ([3], -1)
+    assert (list(spent.received), spent.override) == ([3], -1)
     assert (kept.results, kept.override) == ({Result.DROP_ERR_SKB_DATA: 1}, 3)
 
 
 def test_syn_data_counts_only_with_fast_open() -> None:
     for fast_open, held, acknowledged in ((False, b"tail", 1001), (True, pack_command(1) + b"tail", 1009)):
         expected = expect(layout(TCP6, fast_open=fast_open), packet(TCP6, pack_command(1), ack_payload=b"tail"))
-        assert expected.holdings == {1: (held,)}
+        assert expected.received == {1: (held,)}
         (reply,) = expected.replies
         assert (reply.kind, reply.ack) == (ReplyKind.SYN_ACK, acknowledged)
 
@@ -95,7 +95,7 @@ def test_syn_data_counts_only_with_fast_open() -> None:
 def test_syncookie_runs_the_program_twice() -> None:
     expected = expect(layout(TCP6, syncookies=True), packet(TCP6, pack_command(1), ack_payload=pack_command(2)))
     assert expected.results == {Result.PASS: 2}
-    assert list(expected.holdings) == [2]
+    assert list(expected.received) == [2]
     assert expected.context is not None
     assert expected.context.length == 20 + 8
 
@@ -105,7 +105,7 @@ def test_hash_falls_on_members_in_the_order_of_the_group() -> None:
     order = layout(members=(3, 0, 1))
     # thirds of the 32-bit range
     for hash_, member in ((0, 3), (0x55555555, 3), (0x55555556, 0), (0xFFFFFFFF, 1)):
-        assert list(expect(order, failing, hash_=hash_).holdings) == [member]
+        assert list(expect(order, failing, hash_=hash_).received) == [member]
 
 
 def test_hash_that_is_not_known_is_an_error_not_a_guess() -> None:
@@ -123,4 +123,4 @@ def test_scale_is_even_and_in_range(hash_: int, size: int) -> None:
 
 def test_unattached_group_leaves_no_record() -> None:
     outcome = expect(layout(program=None), packet(payload=b"x"), hash_=0)
-    assert outcome == Outcome(holdings={0: (b"x",)})
+    assert outcome == Outcome(received={0: (b"x",)})

@@ -43,7 +43,7 @@ def rows() -> dict[str, re.Match[str]]:
 
 def test_marked_promises_are_those_of_the_table() -> None:
     marked = {name for name, row in rows().items() if row["case"] == "marked"}
-    assert set(marks("rule")) == marked
+    assert set(marks("promise")) == marked
 
 
 def test_other_promises_name_a_case_or_a_reason() -> None:

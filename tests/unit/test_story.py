@@ -23,7 +23,7 @@ from harness.trace.events import (
     in_order,
     read_log,
 )
-from harness.trace.probes import POINTS, Point, locate
+from harness.trace.probes import PROBES, Probe, locate
 from harness.trace.story import Evidence, Words, split, tell
 from harness.trace.tracer import Symbols, drop_reasons
 
@@ -225,9 +225,9 @@ ffffffffc0000100 t udp_rcv\t[other]
 
 
 def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() -> None:
-    reset = Point(tells="", symbols=("tcp_v4_send_reset",), clone=True)
-    strict = Point(tells="", symbols=("tcp_v4_send_reset",))
-    renamed = Point(tells="", symbols=("new_name", "udp_rcv"))
+    reset = Probe(tells="", symbols=("tcp_v4_send_reset",), clone=True)
+    strict = Probe(tells="", symbols=("tcp_v4_send_reset",))
+    renamed = Probe(tells="", symbols=("new_name", "udp_rcv"))
     assert locate(reset, _SYMBOLS) == "tcp_v4_send_reset.isra.0"
     assert locate(strict, _SYMBOLS) is None
     assert locate(renamed, _SYMBOLS) == "udp_rcv"
@@ -235,7 +235,7 @@ def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() 
 
 def test_every_point_has_its_functions_in_the_tracer() -> None:
     text = (Path(probes.__file__).parent / "witness.c").read_text()
-    for point in POINTS:
+    for point in PROBES:
         for name in filter(None, (point.enter, point.leave)):
             assert f"int {name}(struct pt_regs *ctx)" in text, point
 

@@ -60,7 +60,7 @@ _NONE = (
     _WIRE
     + """
 from harness.trace import tracer
-tracer.why_not = lambda: "bcc is not installed: run ./bootstrap"
+tracer.why_unavailable = lambda: "bcc is not installed: run ./bootstrap"
 """
 )
 

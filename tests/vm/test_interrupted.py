@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from started import HERE, KERNEL, started
 
-from harness.kernel.preflight import why_not
+from harness.kernel.preflight import missing_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_relay_that_is_killed_takes_its_vm_with_it_and_another_takes_over(tmp_pa
     assert run.outcomes == {"test_before": "passed"}
 
 
-@pytest.mark.skipif(why_not() is not None, reason=f"cases cannot run here: {why_not()}")
+@pytest.mark.skipif(missing_requirement() is not None, reason=f"cases cannot run here: {missing_requirement()}")
 @pytest.mark.parametrize("end", [end_by_ctrl_c, end_by_signal])
 def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[Started], None]) -> None:
     links, pinned = socket.if_nameindex(), sorted(Path("/sys/fs/bpf").rglob("*"))

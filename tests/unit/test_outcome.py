@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.model.abi import Context, Result
-from harness.model.outcome import Delivered, Dropped, Outcome, Reply, ReplyKind, difference, verdict_of
+from harness.model.outcome import Delivered, Dropped, Outcome, Reply, ReplyKind, difference, selection_of
 
 CONTEXT = Context(
     ip_protocol=17,
@@ -21,7 +21,7 @@ CONTEXT = Context(
     length=16,
 )
 OUTCOME = Outcome(
-    holdings={3: (b"12345678",)}, results={Result.PASS: 1}, context=CONTEXT, select_errors=(0,), replies=()
+    received={3: (b"12345678",)}, results={Result.PASS: 1}, context=CONTEXT, select_errors=(0,), replies=()
 )
 RESET = Reply(kind=ReplyKind.RESET, address="192.0.2.9", port=40000, ack=1001)
 
@@ -31,7 +31,7 @@ def test_equal_outcomes_have_no_difference() -> None:
 
 
 def test_wrong_member_is_named_and_underlined() -> None:
-    text = difference(OUTCOME, replace(OUTCOME, holdings={4: (b"12345678",)}))
+    text = difference(OUTCOME, replace(OUTCOME, received={4: (b"12345678",)}))
     expected, observed, carets, meaning = text.splitlines()
     assert "member 3" in expected
     assert "member 4" in observed
@@ -43,10 +43,10 @@ def test_wrong_member_is_named_and_underlined() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"holdings": {}}, "nothing arrived; member 3 should hold it"),
-        ({"holdings": {3: (b"12345678",), 4: (b"12345678",)}}, "member 3, 4 instead of member 3"),
-        ({"holdings": {3: (b"1234567",)}}, "member 3 holds other bytes"),
-        ({"holdings": {3: (b"12345678",) * 2}}, "another number of packets"),
+        ({"received": {}}, "nothing arrived; member 3 should hold it"),
+        ({"received": {3: (b"12345678",), 4: (b"12345678",)}}, "member 3, 4 instead of member 3"),
+        ({"received": {3: (b"1234567",)}}, "member 3 holds other bytes"),
+        ({"received": {3: (b"12345678",) * 2}}, "another number of packets"),
         ({"results": {Result.PASS: 2}}, "PASS +2"),
         ({"context": replace(CONTEXT, length=15)}, "len 15"),
         ({"context": replace(CONTEXT, bind_inany=False)}, "bind_inany False"),
@@ -63,19 +63,19 @@ def test_every_part_is_compared(changes: dict[str, object], words: str) -> None:
 
 
 def test_member_that_should_hold_nothing_is_said() -> None:
-    dropped = replace(OUTCOME, holdings={})
+    dropped = replace(OUTCOME, received={})
     assert "member 3 received what should have been dropped" in difference(dropped, OUTCOME)
 
 
 def test_verdict_is_the_outcome_in_words_of_a_rule() -> None:
-    assert verdict_of(OUTCOME, hash_=7) == Delivered(3, Result.PASS)
-    assert verdict_of(replace(OUTCOME, holdings={}, results={Result.DROP_MISC: 1})) == Dropped(Result.DROP_MISC)
-    assert verdict_of(Outcome(holdings={1: (b"",)})) == Delivered(1, None)
+    assert selection_of(OUTCOME, hash_=7) == Delivered(3, Result.PASS)
+    assert selection_of(replace(OUTCOME, received={}, results={Result.DROP_MISC: 1})) == Dropped(Result.DROP_MISC)
+    assert selection_of(Outcome(received={1: (b"",)})) == Delivered(1, None)
 
 
 def test_verdict_of_two_holders_is_none() -> None:
     with pytest.raises(ValueError, match="2 members"):
-        verdict_of(replace(OUTCOME, holdings={3: (b"",), 4: (b"",)}))
+        selection_of(replace(OUTCOME, received={3: (b"",), 4: (b"",)}))
 
 
 def test_sequence_of_a_reply_is_not_compared() -> None:
