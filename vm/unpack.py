@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -45,7 +46,8 @@ def unpack_kernel(packages: Iterable[Path], into: Path) -> None:
 def unpack_headers(packages: Iterable[Path], into: Path) -> None:
     """Unpack the headers of `packages` (.deb), the common ones and the flavour's, into one tree `into`.
 
-    In the packages they are two trees joined by a Makefile, which bcc does not read.
+    In the packages they are two trees, joined by a Makefile, which bcc does not read (Debian), or by links from the
+    flavour's to the common one (Ubuntu).
     """
     for package in packages:
         _unpack(package, into, _HEADERS)
@@ -86,9 +88,16 @@ def _extract(members: tarfile.TarFile, member: tarfile.TarInfo, into: Path, plac
         assert content is not None
         with target.open("wb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
-    elif member.issym():
+    elif member.issym() and not _joins_trees(member):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(member.linkname)
+
+
+def _joins_trees(member: tarfile.TarInfo) -> bool:
+    """Tell whether a link leads from one package's directory under usr/src to another's."""
+    here = PurePosixPath(member.name.removeprefix("./"))
+    there = PurePosixPath(os.path.normpath(here.parent / member.linkname))
+    return there.parts[:2] == here.parts[:2] == ("usr", "src") and there.parts[2:3] != here.parts[2:3]
 
 
 def _place(path: str, wanted: Iterable[tuple[re.Pattern[str], str]]) -> str | None:
