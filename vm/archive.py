@@ -31,10 +31,13 @@ from vm.errors import (
     StoreError,
 )
 from vm.modules import find_tool
+from vm.sources import addresses, environment
 from vm.store import compare_versions, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from vm.catalogue import Origin
 
 LISTS_GOOD_FOR = 6 * 3600
 """Seconds for which downloaded package lists are taken as they are."""
@@ -117,9 +120,14 @@ class Archive:
     """Ask and fetch through apt under `root`, from `mirror` or where the machine's own apt sources point."""
 
     root: Path
-    keyrings: tuple[Path, ...]
-    known_suites: frozenset[str]  # which of the machine's sources are this archive: those that name one of these
+    origin: Origin
     mirror: str | None = None
+
+    def demand_source(self) -> None:
+        """Raise what stands in the way of fetching from here, without network: MissingToolError, MirrorError."""
+        find_tool("dpkg-deb", package="dpkg")
+        assert self._bases
+        assert self._keyring
 
     def refresh(
         self, suites: Sequence[str], *, progress: Callable[[str], None], max_age: float = LISTS_GOOD_FOR
@@ -153,8 +161,9 @@ class Archive:
         Raises NotOfferedError when the lists have parts of kernels only.
         """
         packages = self._kernel_packages(tuple(suites))
-        prefix = f"linux-image-{series}"
-        # "6.12.117+deb13-amd64" and "7.3-amd64", not "...-rt-amd64", "...-amd64-dbg", "...-amd64-unsigned".
+        prefix = f"linux-{self.origin.kinds[0]}-{series}"
+        # "6.12.117+deb13-amd64" and "7.3-amd64", not "...-rt-amd64", "...-amd64-dbg", "...-amd64-unsigned";
+        # "6.8.0-31-generic", not "...-lowlatency", "...-generic-64k".
         name = re.compile(rf"{re.escape(prefix)}(?:[.+~][^-]*(?:-[\d.]+[^-]*)?)?-{re.escape(flavour)}")
         of_series = re.compile(rf"{re.escape(series)}(?:[.~+-].*)?")
         images = [
@@ -166,7 +175,7 @@ class Archive:
         incomplete: NotOfferedError | None = None
         for image in sorted(images, key=lambda package: order(package.version), reverse=True):
             try:
-                return _offer(image, packages)
+                return _offer(image, packages, self.origin)
             except NotOfferedError as error:
                 incomplete = incomplete or error
         if incomplete is not None:
@@ -227,7 +236,8 @@ class Archive:
         if not any((self.root / "lists").glob("*_Packages*")):
             return {}
         with explained(self.root):
-            pattern = r"^linux-(image|binary|modules|base|headers)-[0-9]"
+            kinds = "|".join((*self.origin.kinds, *self.origin.extra, "headers"))
+            pattern = rf"^linux-({kinds})-[0-9]"
             return _parse(self._apt("apt-cache", "search", "--full", "--names-only", pattern, suites=suites))
 
     # What apt is told, and how it is run.
@@ -235,28 +245,16 @@ class Archive:
     @functools.cached_property
     def _bases(self) -> tuple[str, str]:
         """Return the addresses of the archive and of its security archive."""
-        if self.mirror is not None:
-            main = self.mirror.rstrip("/")
-            return main, f"{main}-security"
-        # apt reads its sources itself, in either format; --print-uris downloads nothing and takes no lock.
-        listed = subprocess.run(
-            [find_tool("apt-get", package="apt"), "update", "--print-uris"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=_environment(),
-        ).stdout
-        return bases_of(listed, self.known_suites)
+        return addresses(self.origin, mirror=self.mirror)
 
     @functools.cached_property
     def _keyring(self) -> Path:
-        for keyring in self.keyrings:
+        for keyring in self.origin.keyrings:
             if keyring.is_file():
                 return keyring
         raise MissingToolError(
-            f"the archive's keys are not installed ({self.keyrings[0]}): "
-            "install the package debian-archive-keyring, or run ./bootstrap"
+            f"the keys of {self.origin.name}'s archive are not installed ({self.origin.keyrings[0]}), and nothing is "
+            f"taken unchecked: install the package {self.origin.keyring_from}, or put the file there"
         )
 
     def _uri(self, suite: str) -> str:
@@ -322,7 +320,7 @@ class Archive:
                     stderr=complaints,
                     pass_fds=(writer,),
                     cwd=cwd,
-                    env=_environment(),
+                    env=environment(),
                 )
             except FileNotFoundError:
                 os.close(reader)
@@ -345,33 +343,12 @@ class Archive:
             complaints.seek(0)
             said = complaints.read().decode(errors="replace")
             if process.returncode:
-                raise explain(said, root=self.root, mirror=self._uri(suites[0]))
+                mirror = self._uri(suites[0])
+                raise explain(said, root=self.root, mirror=mirror, keyring_from=self.origin.keyring_from)
             return output.read().decode(errors="replace")
 
 
-def bases_of(listed: str, suites: Iterable[str]) -> tuple[str, str]:
-    """Return the addresses of the archive and its security archive in what `apt-get update --print-uris` lists.
-
-    A source belongs to the archive when it has one of `suites`, or a suite of that release. Raises MirrorError.
-    """
-    known = {re.sub(r"-(security|updates|backports|proposed-updates)$", "", suite) for suite in suites}
-    known |= {"oldoldstable", "oldstable", "stable", "testing", "unstable"}
-    bases: dict[bool, str] = {}
-    for base, suite in re.findall(r"^'([^']+)/dists/(\S+)/InRelease'", listed, re.MULTILINE):
-        release, _, part = suite.partition("-")
-        release, _, old_part = release.partition("/")
-        if release in known and not base.startswith("cdrom:"):
-            # Until bullseye the security suites were called "buster/updates".
-            bases.setdefault(part == "security" or old_part == "updates", base)
-    if False not in bases:
-        raise MirrorError(
-            "this machine's apt sources name no Debian mirror: give one with --mirror ADDRESS, "
-            "or use a kernel by its path (--kernel /boot/vmlinuz-...)"
-        )
-    return bases[False], bases.get(True, f"{bases[False]}-security")
-
-
-def explain(said: str, *, root: Path, mirror: str) -> FetchError:
+def explain(said: str, *, root: Path, mirror: str, keyring_from: str) -> FetchError:
     """Return the error that apt's words `said` (stderr, in English) mean."""
     lines = [re.sub(r"^[EW]: ", "", line) for line in said.splitlines() if re.match("[EW]: ", line)]
     of_use = [line for line in lines if not re.match("Some index files|Download Failed", line)]
@@ -379,7 +356,7 @@ def explain(said: str, *, root: Path, mirror: str) -> FetchError:
     for pattern, error, remedy in _MEANINGS:
         if re.search(pattern, said):
             reason = next((line for line in of_use if re.search(pattern, line)), detail)
-            return error(f"{remedy.format(root=root, mirror=mirror)} (apt: {reason})")
+            return error(f"{remedy.format(root=root, mirror=mirror, keyring_from=keyring_from)} (apt: {reason})")
     return MirrorError(f"apt could not get what it was asked for from {mirror}: {detail}")
 
 
@@ -403,7 +380,7 @@ _MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
         r"|not signed|Clearsigned file isn't valid|Splitting up .* into data and signature failed",
         SignatureError,
         "the package lists of {mirror} are not signed by the archive's keys: nothing of them is used. "
-        "Bring the package debian-archive-keyring up to date, or name another --mirror",
+        "Bring the package {keyring_from} up to date, or name another --mirror",
     ),
     (
         r"Hash Sum mismatch|File has unexpected size|Writing more data than expected",
@@ -426,8 +403,8 @@ _MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
         r"Could not resolve|Temporary failure resolving|Could not connect|Unable to connect|[Cc]onnection (?:timed out"
         r"|failed|refused)|Cannot initiate the connection|Network is unreachable|No route to host|Could not wait for",
         MirrorError,
-        "{mirror} cannot be reached. Kernels in the store need no network ('python -m vm list'); "
-        "another mirror is named with --mirror",
+        "{mirror} cannot be reached. Kernels in the store need no network ('python -m vm list'), nor do those that are "
+        "installed (--kernel running); another mirror is named with --mirror",
     ),
     (
         r"Error reading from server|Connection reset|Undetermined Error|Bad header|503|502|500",
@@ -446,25 +423,30 @@ class _Remote:
     digest: str
 
 
-def _offer(image: Package, packages: Mapping[str, Package]) -> Offer:
+def _offer(image: Package, packages: Mapping[str, Package], origin: Origin) -> Offer:
     """Return `image` with all that it is made of; NotOfferedError when a part that matters is gone."""
-    parts = _with_dependencies(image, "image|binary|modules|base", packages)
-    abi = max((part.name for part in parts if part.name.startswith("linux-image-")), key=len)
-    headers = packages.get(abi.replace("linux-image-", "linux-headers-"))
+    parts = _with_dependencies(image, origin.kinds, packages)
+    # What was found by its name may only depend on the image proper, whose name is longer.
+    prefix = f"linux-{origin.kinds[0]}-"
+    release = max((part.name.removeprefix(prefix) for part in parts if part.name.startswith(prefix)), key=len)
+    extra = [packages.get(f"linux-{kind}-{release}") for kind in origin.extra]
+    parts += [package for package in extra if package is not None and package.version == image.version]
+    headers = packages.get(f"linux-headers-{release}")
     found: list[Package] = []
     if headers is not None and headers.version == image.version:
         # A kernel without headers is still a kernel: only bcc misses them.
         with contextlib.suppress(NotOfferedError):
-            found = _with_dependencies(headers, "headers", packages)
+            found = _with_dependencies(headers, ["headers"], packages)
     return Offer(version=image.version, image=tuple(parts), headers=tuple(found))
 
 
-def _with_dependencies(package: Package, kinds: str, packages: Mapping[str, Package]) -> list[Package]:
-    """Return `package` and the linux-<kinds>-<release> packages among what it depends on, in the same version."""
+def _with_dependencies(package: Package, kinds: Sequence[str], packages: Mapping[str, Package]) -> list[Package]:
+    """Return `package` and the linux-<kind>-<release> packages among what it depends on, in the same version."""
     found = {package.name: package}
     waiting = [package]
+    wanted = re.compile(rf"(?<![\w.+-])linux-(?:{'|'.join(kinds)})-\d[a-z0-9.+~-]*")
     while waiting:
-        for name in re.findall(rf"(?<![\w.+-])linux-(?:{kinds})-\d[a-z0-9.+~-]*", waiting.pop().depends):
+        for name in wanted.findall(waiting.pop().depends):
             if name in found:
                 continue
             part = packages.get(name)
@@ -514,9 +496,3 @@ def _write(path: Path, text: str) -> None:
 
 def _memory_file(name: str) -> BinaryIO:
     return os.fdopen(os.memfd_create(name), "w+b")
-
-
-def _environment() -> dict[str, str]:
-    # Its messages are read, so in English; and no configuration but the machine's and this root's.
-    kept = {name: value for name, value in os.environ.items() if name not in ("APT_CONFIG", "LANGUAGE")}
-    return {**kept, "LC_ALL": "C.UTF-8"}

@@ -11,21 +11,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.errors import UnknownKernelError
+from vm.errors import KernelError, UnknownKernelError
+from vm.installed import Installed, find_installed
 from vm.local import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _DATA = Path(__file__).with_name("kernels.toml")
+
+RUNNING = "running"
+"""The word for the installed kernel, and its name in results."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Hold what all series of a catalogue share: the archive that they come from."""
+    """A distribution's archive: what all series that come from it share."""
 
+    name: str  # "Debian"
     keyrings: tuple[Path, ...]  # the first that exists is used
+    keyring_from: str  # the package that has one
     suites: frozenset[str]  # all suites that the catalogue names
+    aliases: frozenset[str]  # other names of suites
+    security: str  # what a mirror's address is continued with for security updates: "-security", or ""
+    kinds: tuple[str, ...]  # a kernel's packages are called linux-<kind>-<release>; the image's kind is the first
+    extra: tuple[str, ...]  # kinds that nothing depends on, taken where there are such
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +44,7 @@ class Series:
 
     name: str
     series: str  # "6.12": what the package's version begins with
-    flavour: str  # "amd64": what the package's name ends with
+    flavour: str  # "amd64", "generic": what the package's name ends with
     suites: tuple[str, ...]
     distribution: str | None  # codename of the release whose own kernel this is
     matrix: bool  # False: only by its exact name
@@ -46,76 +56,107 @@ class Selection:
     """Hold one kernel that the user asked for, checked but not yet fetched."""
 
     name: str  # unique within what one `select` returns
-    source: Series | Path
+    source: Series | Path | Installed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
     """Hold kernels.toml."""
 
-    default: tuple[str, ...]
+    default: tuple[str, ...]  # of these the first that can be had
     series: Mapping[str, Series]
 
     @property
     def words(self) -> list[str]:
         """Return every word that `select` takes besides patterns and paths."""
-        return [*self.series, "all", "default", "distribution"]
+        return [*self.series, "all", "default", "distribution", RUNNING]
 
 
 def load_catalogue(path: Path | None = None) -> Catalogue:
     """Read `path`, or the kernels.toml of this project."""
     data = tomllib.loads((path or _DATA).read_text())
     entries = data["kernel"]
-    origin = Origin(
-        keyrings=tuple(Path(keyring) for keyring in data["archive"]["keyrings"]),
-        suites=frozenset(suite for entry in entries.values() for suite in entry["suites"]),
-    )
+    origins = {
+        name: Origin(
+            name=archive["name"],
+            keyrings=tuple(Path(keyring) for keyring in archive["keyrings"]),
+            keyring_from=archive["keyring_from"],
+            suites=frozenset(
+                suite for entry in entries.values() if _archive_of(entry) == name for suite in entry["suites"]
+            ),
+            aliases=frozenset(archive["aliases"]),
+            security=archive["security"],
+            kinds=tuple(archive["kinds"]),
+            extra=tuple(archive.get("extra", ())),
+        )
+        for name, archive in data["archive"].items()
+    }
     return Catalogue(
         default=tuple(data["default"]),
         series={
             name: Series(
                 name=name,
                 series=entry.get("series", name),
-                flavour=entry.get("flavour", "amd64"),
+                flavour=entry.get("flavour", data["archive"][_archive_of(entry)]["flavour"]),
                 suites=tuple(entry["suites"]),
                 distribution=entry.get("distribution"),
                 matrix=entry.get("matrix", True),
-                origin=origin,
+                origin=origins[_archive_of(entry)],
             )
             for name, entry in entries.items()
         },
     )
 
 
-def select(words: Sequence[str], *, catalogue: Catalogue) -> list[Selection]:
-    """Resolve `words` ("6.1", "6.*", "all", "default", "distribution", a path) in order, each kernel once.
+def _archive_of(entry: Mapping[str, str]) -> str:
+    return entry.get("archive", "debian")
 
-    No words are the default. Needs no network. Raises UnknownKernelError, and for paths NotAKernelError and
-    TooOldError.
+
+def select(
+    words: Sequence[str], *, catalogue: Catalogue, obstacle: Callable[[Series], str] = lambda _series: ""
+) -> list[Selection]:
+    """Resolve `words` ("6.1", "6.*", "all", "default", "distribution", "running", a path) in order, each kernel once.
+
+    No words are the default: of catalogue.default the first word whose kernels are there and have no `obstacle`, a
+    function that returns why a series cannot be had, or "". Needs no network. Raises UnknownKernelError, and for paths
+    and installed kernels NotAKernelError and TooOldError.
     """
-    sources: dict[Series | Path, None] = {}
+    sources: dict[Series | Path | Installed, None] = {}
     for word in words or ["default"]:
-        sources.update(dict.fromkeys(_resolve(word, catalogue)))
-    taken = {source.name for source in sources if isinstance(source, Series)}
+        sources.update(dict.fromkeys(_resolve(word, catalogue, obstacle)))
+    taken = {_fixed_name(source) for source in sources if not isinstance(source, Path)}
     selections = []
     for source in sources:
-        name = source.name if isinstance(source, Series) else _name_of(source, taken)
+        name = _name_of(source, taken) if isinstance(source, Path) else _fixed_name(source)
         taken.add(name)
         selections.append(Selection(name=name, source=source))
     return selections
 
 
-def _resolve(word: str, catalogue: Catalogue) -> Iterator[Series | Path]:
+def settle(words: Sequence[str], *, catalogue: Catalogue, obstacle: Callable[[Series], str]) -> list[str]:
+    """Return `words` with "default" replaced by what it stands for here, so that others resolve it alike.
+
+    Raises UnknownKernelError.
+    """
+    return [_default(catalogue, obstacle) if word == "default" else word for word in words or ["default"]]
+
+
+def _fixed_name(source: Series | Installed) -> str:
+    return source.name if isinstance(source, Series) else RUNNING
+
+
+def _resolve(word: str, catalogue: Catalogue, obstacle: Callable[[Series], str]) -> Iterator[Series | Path | Installed]:
     matrix = {name: series for name, series in catalogue.series.items() if series.matrix}
     if word in catalogue.series:
         yield catalogue.series[word]
     elif word == "all":
         yield from matrix.values()
     elif word == "default":
-        for one in catalogue.default:
-            yield from _resolve(one, catalogue)
+        yield from _resolve(_default(catalogue, obstacle), catalogue, obstacle)
     elif word == "distribution":
         yield _of_distribution(catalogue)
+    elif word == RUNNING:
+        yield find_installed(platform.release())
     elif "/" in word or Path(word).exists():
         path = Path(word).expanduser().absolute()
         locate(path)  # for what it raises
@@ -130,6 +171,22 @@ def _resolve(word: str, catalogue: Catalogue) -> Iterator[Series | Path]:
         yield from found
 
 
+def _default(catalogue: Catalogue, obstacle: Callable[[Series], str]) -> str:
+    """Return the first word of the default whose kernels can be had."""
+    obstacles = []
+    for word in catalogue.default:
+        try:
+            sources = list(_resolve(word, catalogue, obstacle))
+        except KernelError as error:
+            obstacles.append(str(error))
+            continue
+        against = next((why for one in sources if isinstance(one, Series) and (why := obstacle(one))), "")
+        if not against:
+            return word
+        obstacles.append(against)
+    raise UnknownKernelError(f"no kernel can be had without being named: {'; '.join(obstacles)}")
+
+
 def _of_distribution(catalogue: Catalogue) -> Series:
     """Return the running distribution's own series, by os-release(5)."""
     try:
@@ -142,8 +199,8 @@ def _of_distribution(catalogue: Catalogue) -> Series:
             return series
     raise UnknownKernelError(
         f"'distribution' stands for the distribution's own kernel, and the catalogue has none for "
-        f"{release.get('PRETTY_NAME', codename)}: choose by name (--kernel "
-        f"{next(iter(catalogue.series))}, ...) or give a path (--kernel /boot/vmlinuz-...)"
+        f"{release.get('PRETTY_NAME', codename)}: take the installed one (--kernel running), choose by name "
+        f"(--kernel {next(iter(catalogue.series))}, ...) or give a path (--kernel PATH)"
     )
 
 

@@ -40,7 +40,10 @@ def read_release(path: Path) -> str:
     except OSError as error:
         reason = f"{path} cannot be read: {error.strerror}"
         if isinstance(error, PermissionError):
-            reason += ". Some distributions keep their images for root alone: run as root, or copy it"
+            reason += (
+                ". Some distributions keep their images for root alone: run as root, let this user read it (sudo chmod "
+                f"a+r {path}), or choose a kernel by name (python -m vm list)"
+            )
         raise NotAKernelError(reason) from error
     release = text.split(" ")[0]
     if not pointer or not re.match(r"\d+\.\d+", release):

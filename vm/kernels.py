@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Turn a user's word for a kernel into something bootable.
 
+settle(words)       words -> words that mean the same in every process
 select(words)       words -> selections: checked, no network
 obtain(selection)   selection -> Kernel: from the store, or fetched into it
 """
@@ -8,15 +9,17 @@ obtain(selection)   selection -> Kernel: from the store, or fetched into it
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vm import catalogue as catalogues
 from vm import guest, modules
 from vm.archive import LISTS_GOOD_FOR, Archive, Offer
-from vm.catalogue import Catalogue, Origin, Selection, Series, load_catalogue, select
+from vm.catalogue import Catalogue, Origin, Selection, Series, load_catalogue
 from vm.errors import (
     FetchError,
     KernelError,
@@ -31,12 +34,13 @@ from vm.errors import (
 )
 from vm.guest import MissingOption
 from vm.image import demand_supported, read_release
+from vm.installed import Installed
 from vm.local import Located, locate
 from vm.store import Entry, Manifest, Store, cache_root, explained, seal
 from vm.unpack import unpack_headers, unpack_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "Catalogue",
@@ -58,6 +62,7 @@ __all__ = [
     "missing_options",
     "obtain",
     "select",
+    "settle",
     "update",
 ]
 
@@ -79,6 +84,16 @@ class Kernel:
     version: str  # the package's version; "" for a path
 
 
+def select(words: Sequence[str], *, catalogue: Catalogue, mirror: str | None = None) -> list[Selection]:
+    """Resolve `words` as `vm.catalogue.select` does; the default by what can be had here, from `mirror` if given."""
+    return catalogues.select(words, catalogue=catalogue, obstacle=lambda series: _obstacle(series, mirror=mirror))
+
+
+def settle(words: Sequence[str], *, catalogue: Catalogue, mirror: str | None = None) -> list[str]:
+    """Return `words` with "default" replaced by what it stands for here. Raises UnknownKernelError."""
+    return catalogues.settle(words, catalogue=catalogue, obstacle=lambda series: _obstacle(series, mirror=mirror))
+
+
 def obtain(selection: Selection, *, progress: Callable[[str], None], mirror: str | None = None) -> Kernel:
     """Return the kernel of `selection`, fetching it first when it is not in the store.
 
@@ -86,8 +101,11 @@ def obtain(selection: Selection, *, progress: Callable[[str], None], mirror: str
     one short line whenever something that takes long begins or moves on. Safe to call from several processes at
     once. Raises FetchError's subclasses, NotAKernelError and TooOldError.
     """
-    if isinstance(selection.source, Path):
-        return _from_path(selection.name, selection.source, progress=progress)
+    match selection.source:
+        case Path() as path:
+            return _from_path(selection.name, locate(path), progress=progress)
+        case Installed() as installed:
+            return _from_installed(selection.name, installed, progress=progress)
     store = kernel_store()
     entry = store.newest(selection.name, modules=guest.modules_digest())
     if entry is None:
@@ -104,7 +122,7 @@ def update(selection: Selection, *, progress: Callable[[str], None], mirror: str
 
     Raises as `obtain` does.
     """
-    if isinstance(selection.source, Path):
+    if not isinstance(selection.source, Series):
         return obtain(selection, progress=progress)
     store = kernel_store()
     with store.locked(selection.name, progress=progress):
@@ -118,7 +136,12 @@ def missing_options(kernel: Kernel) -> list[MissingOption]:
         return []
     in_tree = kernel.config.name == ".config" and kernel.modules is None
     loadable = in_tree or (kernel.modules is not None and kernel.modules.is_dir())
-    return guest.missing_from(kernel.config.read_text(errors="replace"), loadable=loadable)
+    return guest.missing_from(_read_config(kernel.config).decode(errors="replace"), loadable=loadable)
+
+
+def _read_config(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 def kernel_store() -> Store:
@@ -128,7 +151,18 @@ def kernel_store() -> Store:
 
 def archive_of(origin: Origin, *, mirror: str | None = None) -> Archive:
     """Return the archive that a catalogue's series come from."""
-    return Archive(root=cache_root() / "apt", keyrings=origin.keyrings, known_suites=origin.suites, mirror=mirror)
+    return Archive(root=cache_root() / "apt", origin=origin, mirror=mirror)
+
+
+def _obstacle(series: Series, *, mirror: str | None) -> str:
+    """Return why `series` cannot be had here, "" if nothing is known against it. Needs no network."""
+    if kernel_store().newest(series.name, modules=guest.modules_digest()) is not None:
+        return ""
+    try:
+        archive_of(series.origin, mirror=mirror).demand_source()
+    except FetchError as error:
+        return str(error)
+    return ""
 
 
 def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mirror: str | None) -> Entry:
@@ -211,8 +245,16 @@ def _take_modules(source: Path, stage: Path, release: str) -> None:
     modules.index(stage, release)
 
 
-def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Kernel:
-    located = locate(path)
+def _from_installed(name: str, installed: Installed, *, progress: Callable[[str], None]) -> Kernel:
+    if installed.note:
+        progress(f"{name}: {installed.note}")
+    located = locate(installed.image)
+    if located.config is None:
+        located = replace(located, config=installed.config)
+    return _from_path(name, located, progress=progress)
+
+
+def _from_path(name: str, located: Located, *, progress: Callable[[str], None]) -> Kernel:
     if located.modules is None:
         return Kernel(
             name=name,
@@ -225,7 +267,7 @@ def _from_path(name: str, path: Path, *, progress: Callable[[str], None]) -> Ker
         )
     # A package's modules are compressed and have no index, and its directory may not be ours to write in.
     store = kernel_store()
-    key = f"{ADOPTED}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    key = f"{ADOPTED}{hashlib.sha256(str(located.image.resolve()).encode()).hexdigest()[:12]}"
     version = _state_of(located)
     with store.locked(key, progress=progress):
         entries = [entry for entry in store.entries(key) if entry.path.name == version]
@@ -258,7 +300,7 @@ def _adopt(stage: Path, located: Located) -> None:
     with explained(stage):
         shutil.copyfile(located.image, stage / "vmlinuz")
         if located.config is not None:
-            shutil.copyfile(located.config, stage / "config")
+            (stage / "config").write_bytes(_read_config(located.config))
         _take_modules(located.modules, stage, located.release)
         for link, headers in _headers_beside(located.modules):
             (stage / "lib/modules" / located.release / link).symlink_to(headers)

@@ -34,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="NAME|PATH",
         help="a kernel to run the cases on, in a VM; may be given more than once. A name or pattern of "
-        "`python -m vm list` (6.12, '6.*', all), or a path: vmlinuz, bzImage, an unpacked package, a kernel tree. "
-        "Without it, the `default` of vm/kernels.toml.",
+        "`python -m vm list` (6.12, '6.*', all, running), or a path: vmlinuz, bzImage, an unpacked package, a kernel "
+        "tree. Without it, the distribution's own kernel from its archive, or else the installed one (running).",
     )
     group.addoption(
         "--vm-timeout",
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "in turn. The project has to be there, set up by ./bootstrap: in DIRECTORY (default: where it is here, below "
         "the home directory). ':' is this machine.",
     )
-    group.addoption("--mirror", metavar="ADDRESS", help="the Debian mirror to fetch kernels from (default: apt's own)")
+    group.addoption("--mirror", metavar="ADDRESS", help="the mirror to fetch kernels from (default: apt's own)")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,13 +72,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
     from vm.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
-    from vm.kernels import KernelError, load_catalogue, select  # noqa: PLC0415
+    from vm.kernels import KernelError, load_catalogue, select, settle  # noqa: PLC0415
 
     demand_consistent(option)
     demand_there(config.args)
-    words = option.kernel or ["default"]
+    catalogue = load_catalogue()
     try:
-        kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
+        words = settle(option.kernel or ["default"], catalogue=catalogue, mirror=option.mirror)
+        kernels = [selection.name for selection in select(words, catalogue=catalogue)]
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
     places, parts = _where(config, kernels)

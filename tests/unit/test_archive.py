@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +20,18 @@ import pytest
 from fake_archive import FakeArchive, image, make_key, module
 
 import vm.archive
-from vm.archive import bases_of, explain
-from vm.catalogue import Origin, Selection, Series
+from vm.archive import explain
+from vm.catalogue import Origin, Selection, Series, load_catalogue
 from vm.commands import list_kernels
 from vm.errors import FetchError, MirrorError, MissingToolError, NotOfferedError, SignatureError, StoreError
 from vm.kernels import Catalogue, Kernel, kernel_store, obtain, update
+from vm.sources import bases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+ORIGINS = {series.origin.name: series.origin for series in load_catalogue().series.values()}
+DEBIAN, UBUNTU = ORIGINS["Debian"], ORIGINS["Ubuntu"]
 
 _TOOLS = ("apt-get", "dpkg-deb", "gpg", "depmod")
 
@@ -56,7 +61,7 @@ def archive(tmp_path: Path, signing_key: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def series(archive: FakeArchive, *suites: str, keyring: Path | None = None) -> Selection:
-    origin = Origin(keyrings=(keyring or archive.keyring,), suites=frozenset(suites))
+    origin = replace(DEBIAN, keyrings=(keyring or archive.keyring,), suites=frozenset(suites))
     return Selection(
         name="6.1",
         source=Series(
@@ -224,8 +229,8 @@ def test_the_newest_of_all_suites_is_taken_and_no_other_flavour(archive: FakeArc
         stamp.unlink()
     assert update(selection, progress=quiet, mirror=archive.mirror).version == "6.1.12-1"
     catalogue = Catalogue(default=(), series={"6.1": selection.source} if isinstance(selection.source, Series) else {})
-    (row,), stale = list_kernels.collect(catalogue, mirror=archive.mirror, progress=quiet)
-    assert stale is None
+    rows, _notes = list_kernels.collect(catalogue, mirror=archive.mirror, progress=quiet)
+    row = rows[0]
     assert row.cells[:4] == ("6.1", "6.1.12-1", "6.1.12-1", "yes")
 
 
@@ -416,9 +421,9 @@ def test_without_network_a_kernel_in_the_store_still_runs_and_another_is_refused
         selection = series(archive)
         assert isinstance(selection.source, Series)
         catalogue = Catalogue(default=(), series={"6.1": selection.source})
-        (row,), stale = list_kernels.collect(catalogue, mirror=nowhere, progress=quiet)
-    assert row.cached == "6.1.9-1"
-    assert isinstance(stale, MirrorError)
+        rows, notes = list_kernels.collect(catalogue, mirror=nowhere, progress=quiet)
+    assert rows[0].cached == "6.1.9-1"
+    assert notes[0].startswith(f"shown as it was known last, for {nowhere} cannot be reached")
 
 
 # What apt prints
@@ -432,23 +437,44 @@ def test_the_mirror_is_where_the_machine_s_sources_point() -> None:
         "'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' x 0 \n"
         "'http://security.example/debian-security/dists/bookworm-security/InRelease' x 0 \n"
     )
-    suites = ["bookworm", "bookworm-security", "trixie-backports"]
-    assert bases_of(listed, suites) == ("http://mirror.example/debian", "http://security.example/debian-security")
-    assert bases_of("'http://m/debian/dists/stable-updates/InRelease' x 0", suites) == (
+    assert bases_of(listed, DEBIAN) == ("http://mirror.example/debian", "http://security.example/debian-security")
+    assert bases_of("'http://m/debian/dists/stable-updates/InRelease' x 0", DEBIAN) == (
         "http://m/debian",
         "http://m/debian-security",
     )
     assert bases_of(
-        "'http://m/d/dists/trixie/InRelease' x\n'http://s/ds/dists/trixie/updates/InRelease' x", suites
+        "'http://m/d/dists/trixie/InRelease' x\n'http://s/ds/dists/trixie/updates/InRelease' x", DEBIAN
     ) == (
         "http://m/d",
         "http://s/ds",
     )
 
 
-def test_a_machine_without_debian_sources_is_told_what_to_do() -> None:
-    with pytest.raises(MirrorError, match=r"--mirror ADDRESS.*by its path"):
-        bases_of("'http://archive.example/ubuntu/dists/noble/InRelease' x 0", ["bookworm"])
+UBUNTU_SOURCES = (
+    "'http://docker.example/linux/ubuntu/dists/noble/InRelease' x 0 \n"
+    "'http://archive.example/ubuntu/dists/noble/InRelease' x 0 \n"
+    "'http://archive.example/ubuntu/dists/noble-updates/InRelease' x 0 \n"
+    "'http://security.example/ubuntu/dists/noble-security/InRelease' x 0 \n"
+    "'http://ppa.example/somebody/ubuntu/dists/noble/InRelease' x 0 \n"
+)
+
+
+def test_an_archive_is_told_from_others_that_name_their_suites_after_releases() -> None:
+    addresses = ("http://archive.example/ubuntu", "http://security.example/ubuntu")
+    assert bases_of(UBUNTU_SOURCES, UBUNTU) == addresses
+    only_one = "'http://m/ubuntu/dists/resolute/InRelease' x"
+    same = "http://m/ubuntu"
+    assert bases_of(only_one, UBUNTU) == (same, same), "security updates are in the same place"
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin"),
+    [(UBUNTU_SOURCES, DEBIAN), ("'http://m/debian/dists/trixie/InRelease' x", UBUNTU), ("", DEBIAN)],
+    ids=["on-ubuntu", "on-debian", "on-neither"],
+)
+def test_a_machine_without_the_archive_s_sources_is_told_what_to_do(listed: str, origin: Origin) -> None:
+    with pytest.raises(MirrorError, match=rf"no {origin.name} archive.*--mirror ADDRESS.*--kernel running.*PATH"):
+        bases_of(listed, origin)
 
 
 @pytest.mark.parametrize(
@@ -501,6 +527,6 @@ def test_a_machine_without_debian_sources_is_told_what_to_do() -> None:
     ],
 )
 def test_what_apt_says_becomes_an_error_with_a_remedy(said: str, error: type[FetchError], remedy: str) -> None:
-    explained = explain(said, root=Path("/cache"), mirror="http://m/debian")
+    explained = explain(said, root=Path("/cache"), mirror="http://m/debian", keyring_from="debian-archive-keyring")
     assert type(explained) is error
     assert re.search(remedy, str(explained)), str(explained)

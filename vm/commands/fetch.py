@@ -35,15 +35,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 MIRROR_HELP = (
-    "the Debian mirror to use (http://HOST/debian, file:///srv/debian) instead of that of this machine's apt sources; "
-    "its security archive is looked for at the same address with -security appended"
+    "the mirror to use (http://HOST/debian, http://HOST/ubuntu, file:///srv/debian) instead of those of this machine's "
+    "apt sources; a Debian mirror's security archive is looked for at the same address with -security appended"
 )
 
 
 def run(args: argparse.Namespace) -> int:
     """Fetch the kernels of `args.kernel`; one that fails does not stop the others."""
     failed: FetchError | None = None
-    for selection in select(args.kernel, catalogue=load_catalogue()):
+    for selection in select(args.kernel, catalogue=load_catalogue(), mirror=args.mirror):
         try:
             with progress_on(sys.stderr) as progress:
                 kernel = update(selection, progress=progress, mirror=args.mirror)

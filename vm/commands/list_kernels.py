@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vm import guest
+from vm.catalogue import RUNNING
 from vm.commands.fetch import MIRROR_HELP
-from vm.errors import FetchError, NotOfferedError, UnknownKernelError
+from vm.errors import FetchError, KernelError, NotOfferedError, UnknownKernelError
+from vm.installed import find_installed
 from vm.kernels import archive_of, kernel_store, load_catalogue, select
 from vm.progress import progress_on
 
@@ -32,7 +35,7 @@ class Row:
 
     name: str
     default: bool
-    newest: str  # in the package lists at hand
+    newest: str  # in the package lists at hand; of the installed kernel its release
     cached: str | None  # the newest version in the store
     headers: bool  # in the store
     size: int  # bytes on disk if cached, else to download; 0 unknown
@@ -55,9 +58,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "list",
         help="show the kernels, the newest version of each, and which are in the store",
-        description="Show the kernels that --kernel takes by name; * marks the default. Package lists older than six "
-        "hours are brought up to date; without network, what was known last is shown. 'incomplete': of every version "
-        "the archive has lost a package.",
+        description="Show the kernels that --kernel takes by name; * marks the default, and running is the installed "
+        "kernel. Package lists older than six hours are brought up to date; without network, what was known last is "
+        "shown. 'incomplete': of every version the archive has lost a package. Kernels of an archive that this "
+        "machine's apt sources do not name are shown if they are in the store.",
     )
     parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
     parser.set_defaults(run=run)
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table."""
     catalogue = load_catalogue()
     with progress_on(sys.stderr) as progress:
-        rows, stale = collect(catalogue, mirror=args.mirror, progress=progress)
+        rows, notes = collect(catalogue, mirror=args.mirror, progress=progress)
     if sys.stdout.isatty():
         table = Table(*_COLUMNS, box=None, pad_edge=False, header_style="bold")
         for row in rows:
@@ -78,44 +82,77 @@ def run(args: argparse.Namespace) -> int:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    if stale is not None:
-        print(f"note: shown as it was known last, for {stale}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 
 def collect(
     catalogue: Catalogue, *, mirror: str | None, progress: Callable[[str], None]
-) -> tuple[list[Row], FetchError | None]:
-    """Return a row for each kernel of `catalogue`, and why the package lists could not be brought up to date."""
-    store = kernel_store()
+) -> tuple[list[Row], list[str]]:
+    """Return a row for each kernel that can be had, and what there is to say: an archive that could not be asked."""
     try:
-        default = {selection.name for selection in select([], catalogue=catalogue)}
-    except UnknownKernelError:  # a machine whose distribution has no kernel here has no default either
+        default = {selection.name for selection in select([], catalogue=catalogue, mirror=mirror)}
+    except UnknownKernelError:
         default = set()
-    rows = []
-    stale: FetchError | None = None
-    origin = next(iter(catalogue.series.values())).origin
-    archive = archive_of(origin, mirror=mirror)
+    notes = []
     progress("reading the package lists")
-    for series in catalogue.series.values():
-        if stale is None:
-            try:
-                archive.refresh(series.suites, progress=progress)
-            except FetchError as error:
-                stale = error
-        newest, download = _newest(archive, series)
-        entry = store.newest(series.name, modules=guest.modules_digest())
-        rows.append(
-            Row(
-                name=series.name,
-                default=series.name in default,
-                newest=newest,
-                cached=entry.manifest.version if entry else None,
-                headers=entry is not None and entry.manifest.headers,
-                size=entry.size if entry else download,
-            )
-        )
-    return rows, stale
+    rows: dict[str, Row] = {}
+    for origin in dict.fromkeys(series.origin for series in catalogue.series.values()):
+        of_origin = [series for series in catalogue.series.values() if series.origin == origin]
+        archive = archive_of(origin, mirror=mirror)
+        try:
+            archive.demand_source()
+        except FetchError as error:
+            cached = [series for series in of_origin if _in_store(series)]
+            rows |= {series.name: _row(series, None, default=default) for series in cached}
+            without = ", ".join(series.name for series in of_origin if series not in cached)
+            notes.append(f"without {without}: {error}")
+            continue
+        stale = _refresh(archive, of_origin, progress=progress)
+        if stale is not None:
+            notes.append(f"shown as it was known last, for {stale}")
+        rows |= {series.name: _row(series, archive, default=default) for series in of_origin}
+    shown = [rows[name] for name in catalogue.series if name in rows]
+    try:
+        shown.append(_row_of_installed(default=default))
+    except KernelError as error:
+        notes.append(f"without {RUNNING}: {error}")
+    return shown, notes
+
+
+def _refresh(archive: Archive, kernels: list[Series], *, progress: Callable[[str], None]) -> FetchError | None:
+    """Bring the lists of `kernels` up to date; return why that did not go on."""
+    for series in kernels:
+        try:
+            archive.refresh(series.suites, progress=progress)
+        except NotOfferedError:  # of this series there is nothing, of others there may be
+            continue
+        except FetchError as error:
+            return error
+    return None
+
+
+def _in_store(series: Series) -> bool:
+    return kernel_store().newest(series.name, modules=guest.modules_digest()) is not None
+
+
+def _row(series: Series, archive: Archive | None, *, default: set[str]) -> Row:
+    newest, download = ("-", 0) if archive is None else _newest(archive, series)
+    entry = kernel_store().newest(series.name, modules=guest.modules_digest())
+    return Row(
+        name=series.name,
+        default=series.name in default,
+        newest=newest,
+        cached=entry.manifest.version if entry else None,
+        headers=entry is not None and entry.manifest.headers,
+        size=entry.size if entry else download,
+    )
+
+
+def _row_of_installed(*, default: set[str]) -> Row:
+    newest = find_installed(platform.release()).release
+    return Row(name=RUNNING, default=RUNNING in default, newest=newest, cached=None, headers=False, size=0)
 
 
 def _newest(archive: Archive, series: Series) -> tuple[str, int]:
