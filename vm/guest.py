@@ -9,7 +9,10 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _DATA = Path(__file__).with_name("guest.toml")
 
@@ -28,6 +31,7 @@ class WantedOption:
 
     name: str  # "CONFIG_NET_9P_VIRTIO"
     needed: Literal["boot", "cases", "some"]
+    module: str | None  # the module of an option that is "m"
     builtin: bool  # it has no module form, or as a module it would come too late
     why: str  # what does not work without it
 
@@ -61,6 +65,7 @@ def wanted_options() -> tuple[WantedOption, ...]:
         WantedOption(
             name=entry["name"],
             needed=entry["needed"],
+            module=entry.get("module"),
             builtin=entry.get("builtin", False),
             why=entry["why"],
         )
@@ -74,20 +79,23 @@ def modules_digest() -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:12]
 
 
-def missing_from(config: str, *, loadable: bool) -> list[MissingOption]:
+def missing_from(config: str, *, loadable: bool, modules: Collection[str] | None = None) -> list[MissingOption]:
     """Return what the text of a kernel's .config lacks, the fatal first.
 
-    `loadable` says whether the kernel's modules are at hand: without them "=m" is as good as absent.
+    `loadable` says whether the kernel's modules are at hand: without them "=m" is as good as absent; so it is of a
+    module that is not one of `modules`, if these are known.
     """
     values = dict(re.findall(r"^(CONFIG_\w+)=(\S+)$", config, re.MULTILINE))
     missing = []
     for wanted in wanted_options():
         value, why = values.get(wanted.name), wanted.why
-        if value == "y" or (value == "m" and loadable and not wanted.builtin):
+        lost = modules is not None and wanted.module is not None and wanted.module not in modules
+        if value == "y" or (value == "m" and loadable and not wanted.builtin and not lost):
             continue
-        if value == "m":
-            why += (
-                " (as a module: it must be built in)" if wanted.builtin else " (a module, and modules are not at hand)"
-            )
+        if value == "m" and wanted.builtin:
+            why += " (as a module: it must be built in)"
+        elif value == "m":
+            what = f"{wanted.module} is not among the kernel's: install the package that has it"
+            why += f" (a module, and {what if loadable else 'modules are not at hand'})"
         missing.append(MissingOption(option=wanted.name, why=why, fatal=wanted.needed != "some"))
     return sorted(missing, key=lambda option: not option.fatal)

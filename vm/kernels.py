@@ -136,7 +136,9 @@ def missing_options(kernel: Kernel) -> list[MissingOption]:
         return []
     in_tree = kernel.config.name == ".config" and kernel.modules is None
     loadable = in_tree or (kernel.modules is not None and kernel.modules.is_dir())
-    return guest.missing_from(_read_config(kernel.config).decode(errors="replace"), loadable=loadable)
+    at_hand = None if kernel.modules is None else {modules.name_of(file) for file in kernel.modules.rglob("*.ko")}
+    config = _read_config(kernel.config).decode(errors="replace")
+    return guest.missing_from(config, loadable=loadable, modules=at_hand)
 
 
 def _read_config(path: Path) -> bytes:

@@ -297,6 +297,20 @@ def test_a_module_is_no_use_without_the_modules_nor_where_it_must_be_built_in() 
     assert "must be built in" in str(missing)
 
 
+def test_a_module_that_is_not_installed_is_missed(tmp_path: Path) -> None:
+    config = written(tmp_path / "config", config_of(complete("m")).encode())
+    tree = tmp_path / "lib/modules/6.1"
+    for wanted in guest.wanted_options():
+        if wanted.module not in (None, "9p"):
+            written(tree / f"kernel/{wanted.module}.ko", b"")
+    kernel = Kernel(name="k", image=tmp_path, release="6.1", modules=tree, config=config, headers=None, version="")
+    (missing,) = missing_options(kernel)
+    assert (missing.option, missing.fatal) == ("CONFIG_9P_FS", True)
+    assert "9p is not among the kernel's: install" in str(missing)
+    written(tree / "kernel/9p.ko", b"")
+    assert missing_options(kernel) == []
+
+
 def test_a_kernel_without_btf_is_only_noted_after_what_is_fatal(tmp_path: Path) -> None:
     values = complete()
     del values["CONFIG_DEBUG_INFO_BTF"], values["CONFIG_VETH"]
