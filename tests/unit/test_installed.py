@@ -16,11 +16,13 @@ import pytest
 from fake_archive import image, module
 
 import vm.catalogue
+from vm import guest
 from vm.__main__ import main
 from vm.catalogue import Selection
 from vm.errors import MissingToolError, NotAKernelError, TooOldError, UnknownKernelError
 from vm.installed import find_installed
-from vm.kernels import archive_of, load_catalogue, missing_options, obtain, select, settle
+from vm.kernels import archive_of, kernel_store, load_catalogue, missing_options, obtain, select, settle
+from vm.store import Manifest, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +170,14 @@ def test_the_default_is_the_distribution_s_own_kernel_where_its_archive_is_named
     catalogue = load_catalogue()
     assert [one.name for one in select([], catalogue=catalogue)] == ["6.1"]
     assert settle(["7.2", "default"], catalogue=catalogue) == ["7.2", "distribution"]
+
+
+def test_a_kernel_in_the_store_needs_no_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(root, f"boot/vmlinuz-{RUNNING}", RUNNING)
+    on_machine(monkeypatch, root=root, release=DEBIAN, sources="", keys=False)
+    with kernel_store().staging("6.1", "6.1.9-1") as stage:
+        seal(stage, Manifest(release="6.1.9", version="6.1.9-1", headers=False, modules=guest.modules_digest()))
+    assert [one.name for one in select([], catalogue=load_catalogue())] == ["6.1"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_archive import image, module
 
+import vm.catalogue
 from vm import guest
 from vm.image import read_release
 from vm.kernels import (
@@ -85,13 +86,27 @@ def test_all_is_the_matrix_and_not_what_is_there_to_fail(catalogue: Catalogue) -
     assert names(["6.1-cloud"], catalogue) == ["6.1-cloud"]
 
 
+def test_ubuntu_s_kernels_are_taken_by_their_releases_names_alone(catalogue: Catalogue) -> None:
+    ubuntu = [name for name, series in catalogue.series.items() if series.origin.name == "Ubuntu"]
+    assert "noble" in ubuntu
+    assert not set(ubuntu) & {*names(["all"], catalogue), *names(["*"], catalogue)}
+    assert names(ubuntu, catalogue) == ubuntu
+    assert all(catalogue.series[name].distribution == name for name in ubuntu)
+
+
+def test_no_suite_is_in_two_archives(catalogue: Catalogue) -> None:
+    debian, ubuntu = {series.origin for series in catalogue.series.values()}
+    assert not (debian.suites | debian.aliases) & (ubuntu.suites | ubuntu.aliases), "sources are told apart by them"
+
+
 def test_duplicates_collapse_and_the_order_is_the_user_s(catalogue: Catalogue) -> None:
     assert names(["7.2", "6.1", "7.*", "6.1"], catalogue) == ["7.2", "6.1", "7.3"]
 
 
 def test_no_word_means_the_distribution_s_own(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", bookworm)
-    assert names([], catalogue) == names(["default"], catalogue) == names(["distribution"], catalogue) == ["6.1"]
+    for words in ([], ["default"], ["distribution"]):
+        assert [one.name for one in vm.catalogue.select(words, catalogue=catalogue)] == ["6.1"]
 
 
 def test_a_distribution_without_a_kernel_here_is_told_what_to_do(
