@@ -21,6 +21,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from harness.interface.keys import OBJECTS
 from vm import messages, status
 from vm.acceleration import boot_id
 from vm.booting import booted
@@ -28,7 +29,7 @@ from vm.errors import KernelError, RemoteError
 from vm.fingerprint import HOME, fingerprint
 from vm.guest_worker import open_gateway, with_plugins, xdist_worker
 from vm.kernels import load_catalogue, missing_options, obtain, select
-from vm.luggage import OBJECTS, unpack
+from vm.luggage import unpack
 from vm.machine import Greeting
 from vm.patience import Patience
 from vm.places import translate
