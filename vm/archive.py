@@ -30,6 +30,7 @@ from vm.errors import (
     SignatureError,
     StoreError,
 )
+from vm.lifeline import lifeline
 from vm.modules import find_tool
 from vm.sources import addresses, environment
 from vm.store import compare_versions, explained
@@ -308,13 +309,15 @@ class Archive:
     ) -> str:
         """Run one of apt's programs on `suites` and return its output; FetchError's subclasses when it fails."""
         tool = _APT_HELPER if program == "apt-helper" else find_tool(program, package="apt")
+        if not Path(tool).is_file():
+            raise MissingToolError(f"{tool} is not installed: install the package apt")
         configuration = self._configuration(suites)
         # In memory: a full disk could not hold what apt says of it.
         with _memory_file("output") as output, _memory_file("complaints") as complaints:
             reader, writer = os.pipe()
             try:
                 process = subprocess.Popen(
-                    [tool, "-c", str(configuration), "-o", f"APT::Status-Fd={writer}", *arguments],
+                    [*lifeline("TERM"), tool, "-c", str(configuration), "-o", f"APT::Status-Fd={writer}", *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=complaints,
@@ -322,9 +325,6 @@ class Archive:
                     cwd=cwd,
                     env=environment(),
                 )
-            except FileNotFoundError:
-                os.close(reader)
-                raise MissingToolError(f"{tool} is not installed: install the package apt") from None
             finally:
                 os.close(writer)
             try:
