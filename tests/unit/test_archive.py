@@ -37,7 +37,7 @@ _TOOLS = ("apt-get", "dpkg-deb", "gpg", "depmod")
 
 needs_apt = pytest.mark.skipif(
     not all(shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin") for tool in _TOOLS),
-    reason=f"makes an archive of its own, which takes {', '.join(_TOOLS)}",
+    reason=f"makes an archive of its own, which takes {', '.join(_TOOLS)}: run ./bootstrap",
 )
 
 

@@ -37,7 +37,7 @@ modules:
 	@touch $(out)/modules.order
 """
 
-needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="runs make on a tree of its own")
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="runs make on a tree of its own: run ./bootstrap")
 
 
 @pytest.fixture

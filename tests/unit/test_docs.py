@@ -49,7 +49,7 @@ RUN_BY = {
     ".tox/lint/bin/ruff format .": ".ci/run",  # with --check
     ".tox/lint/bin/clang-format -i FILE": ".ci/run",  # with --dry-run
     "towncrier build --version 0.2.0": f"{LINT}_a_release_collects_what_changed",
-    "tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
+    "./bootstrap tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
     "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,
     "./bootstrap tox -e vm -- --kernel 6.1": PIPELINES,

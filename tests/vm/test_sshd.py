@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_machines_are_reached_by_ssh() -> None:
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    assert sshd, "sshd is not installed: install openssh-server (profile `test` of bindep.txt)"
+    assert sshd, "sshd is not installed: './bootstrap tox -e outcomes' installs it, as does the package openssh-server"
     tests = [sys.executable, "-m", "pytest", "-q", "tests/unit/test_remote.py"]
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
