@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAME = "ledger"
-HELP = "print the kernel's known bugs: which kernels have them, as their versions say and as the cases of runs found"
+HELP = "print the known bugs of reuseport groups in the kernel, and which kernels have them"
+DESCRIPTION = """\
+Print the kernel's known bugs in reuseport groups, those of harness/kernel/ledger.toml: the commit that mended each, the
+releases that have it, and a column for every kernel of the runs: whether its release has the bug, and whether the cases
+found it so. Without a run, the column is the running kernel. Needs no root. Exit status: 0, or 2 when results cannot be
+read."""
 
 ROOT = Path(__file__).resolve().parents[2]
 _AS_EXPECTED = {"passed", "xfailed"}

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import argparse
 
 NAME = "programs"
-HELP = "print the table of programs: what each decides, how it is attached, its maps, the first kernel that takes it"
+HELP = "print the table of programs under bpf/"
+DESCRIPTION = """\
+Print the programs under bpf/ that the cases run: the name that --program takes, how each is attached, its maps, the
+first kernel release that takes it, and how it selects a socket. Needs no root. Exit status: 0."""
 
 _OLDEST = Release(5, 3)
 

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from harness.trace.proc_sockets import Bound
 
 NAME = "watch"
-HELP = (
-    "show a reuseport group of this machine while it is used: what each member received, what the program decided, "
-    "what was dropped and why; q or Ctrl-C ends, r starts the counts again"
-)
+HELP = "show how the traffic of a port of this machine is shared between its sockets"
+DESCRIPTION = """\
+Show a reuseport group of this machine while it is used: the packets and connections of each member, what the attached
+program decided, what was dropped and why. Needs root, bcc, and the running kernel's headers. On a terminal the table is
+redrawn (q or Ctrl-C ends, r counts anew); elsewhere it is a line an interval. Exit status: 0, or 69 when this machine
+cannot be watched, with the reason."""
 
 _UNAVAILABLE = 69  # EX_UNAVAILABLE (sysexits.h)
 
@@ -41,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the port, the interval, and the number of times to show the counts."""
     parser.add_argument("port", type=_port, metavar="PORT", help="the group's port, UDP and TCP")
     parser.add_argument(
-        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="time between two displays (default: 1)"
+        "--interval",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between two displays (default: %(default)g)",
     )
-    parser.add_argument("--count", type=int, metavar="N", help="end after N displays")
+    parser.add_argument("--count", type=int, metavar="N", help="end after N displays (default: go on)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "plot"
-HELP = "draw what the last run measured of consistent hashing (results/disruption.json) as results/disruption.png"
+HELP = "draw what the last run measured of consistent hashing"
+DESCRIPTION = """\
+Draw results/disruption.png from results/disruption.json, which the cases of cases/test_consistent_hashing.py write:
+for each kernel and program, how many clients of other members move when one member leaves, and how evenly clients are
+spread. Needs matplotlib. Exit status: 0, or 1 when no run has measured anything or matplotlib is missing."""
 
 RESULTS = Path(DIRECTORY)
 NO_MATPLOTLIB = "matplotlib is not installed: pip install 'matplotlib>=3.6'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.__main__ import main
+from harness.__main__ import COMMANDS, main
 from harness.loader.compiler import SOURCES
 from harness.model.rules import RULES, rule
 from harness.model.variants import VARIANTS, Attachment
@@ -40,3 +40,17 @@ def test_unknown_command_names_those_there_are(capsys: pytest.CaptureFixture[str
         main(["nothing"])
     assert exited.value.code == 2
     assert "programs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [[], *([command.NAME] for command in COMMANDS)], ids=lambda words: " ".join(words) or "all"
+)
+def test_help_tells_users_what_a_command_does_and_its_exit_statuses(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main([*words, "--help"])
+    assert exited.value.code == 0
+    printed = capsys.readouterr().out
+    assert "xit status" in printed
+    assert "module" not in printed
