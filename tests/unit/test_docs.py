@@ -29,6 +29,7 @@ REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
 SESSION = "tests/unit/test_session.py::test"
 INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributors_are_told"
 LINT = "tests/lint/test_linters.py::test"
+FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_and_removed"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 
 RUN_BY = {
@@ -49,6 +50,7 @@ RUN_BY = {
     ".tox/lint/bin/ruff format .": ".ci/run",  # with --check
     ".tox/lint/bin/clang-format -i FILE": ".ci/run",  # with --dry-run
     "towncrier build --version 0.2.0": f"{LINT}_a_release_collects_what_changed",
+    "./bootstrap tox -e fresh": FRESH,
     "./bootstrap tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
     "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,
