@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from virtme.cpiowriter import CpioWriter
 
 from vm import pid1
 from vm.acceleration import Acceleration, choose_acceleration
+from vm.children import dying_with_us, scratch_directory
 from vm.errors import KernelError
 from vm.kernels import missing_options
 from vm.modules import find_tool
@@ -232,7 +232,7 @@ def start(
                 raise MachineError(f"no room for {kernel.name}'s initramfs in {where}: {error}") from error
         try:
             process = subprocess.Popen(
-                [*_dying_with_us(), *command],
+                [*dying_with_us(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 # QEMU's own complaints belong to what the console shows.
@@ -278,8 +278,8 @@ def _qemu_command(
 
     The file descriptors are open until the context ends.
     """
-    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as open_files:
-        initramfs = Path(directory, "initramfs")
+    with scratch_directory() as directory, contextlib.ExitStack() as open_files:
+        initramfs = directory / "initramfs"
         shown = _ask_virtme(kernel, initramfs, acceleration=acceleration, size=size)
         _run_our_init(initramfs)
         given, append = _sort_out(shown)
@@ -310,6 +310,7 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
     """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run."""
     asked = subprocess.run(
         [
+            *dying_with_us(),
             *(sys.executable, "-m", "virtme.commands.run", "--kimg", str(kernel.image), "--mods", "auto"),
             *("--force-9p", "--force-initramfs", "--save-initramfs", str(initramfs), "--disable-monitor"),
             *([] if acceleration == "kvm" else ["--disable-kvm"]),
@@ -387,12 +388,6 @@ def _init(*, follow_files: bool) -> list[str]:
             raise MachineError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")
     # rdinit= forgets the words before it that the kernel did not know and would hand to the program.
     return ["rdinit=/init", "--", *words]
-
-
-def _dying_with_us() -> list[str]:
-    """Return what makes a command's process end when this one is killed."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _read_console(process: subprocess.Popen[bytes], console: Callable[[bytes], None]) -> None:
