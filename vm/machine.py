@@ -281,7 +281,7 @@ def _qemu_command(
     with scratch_directory() as directory, contextlib.ExitStack() as open_files:
         initramfs = directory / "initramfs"
         shown = _ask_virtme(kernel, initramfs, acceleration=acceleration, size=size)
-        _run_our_init(initramfs)
+        _run_our_init(initramfs, _first_process(follow_files=follow_files))
         given, append = _sort_out(shown)
         kernel_file = _open_kernel(kernel, open_files)
         initramfs_file = open_files.enter_context(initramfs.open("rb")).fileno()
@@ -292,7 +292,7 @@ def _qemu_command(
             "-no-reboot",
             *("-kernel", f"/proc/self/fd/{kernel_file}" if kernel_file is not None else str(kernel.image)),
             *("-initrd", f"/proc/self/fd/{initramfs_file}"),
-            *("-append", " ".join([*_boot_parameters(acceleration), *_init(follow_files=follow_files)])),
+            *("-append", " ".join([*_boot_parameters(acceleration), "rdinit=/init"])),
             *("-chardev", f"socket,id=worker,fd={port}"),
             *("-device", f"virtserialport,name={PORT},chardev=worker"),
         ]
@@ -367,27 +367,24 @@ def _boot_parameters(acceleration: Acceleration) -> list[str]:
     return [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
 
 
-def _run_our_init(initramfs: Path) -> None:
-    """Replace what an initramfs begins with by vm/init.sh: of two files of one name the later stays.
+def _run_our_init(initramfs: Path, command: list[str]) -> None:
+    """Replace what an initramfs begins with by vm/init.sh, which goes on with `command`.
 
-    An initramfs may be several archives one after the other (Documentation/driver-api/early-userspace/
-    buffer-format.rst), each from a place divisible by four.
+    Of two files of one name the later stays, and an initramfs may be several archives one after the other, each from a
+    place divisible by four (Documentation/driver-api/early-userspace/buffer-format.rst). The command is in a file for
+    the shell, for a kernel's parameters have no way to say a path with blanks.
     """
     with initramfs.open("ab") as file:
         file.write(bytes(-file.tell() % 4))
         archive = CpioWriter(file)
         archive.write_file(b"init", body=_INIT.read_bytes(), mode=0o755)
+        archive.write_file(b"command", body=os.fsencode(f"set -- {shlex.join(command)}\n"), mode=0o644)
         archive.write_trailer()
 
 
-def _init(*, follow_files: bool) -> list[str]:
-    """Return the parameters that make `vm.pid1` the first process, in the Python that runs here."""
-    words = [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, *([FOLLOWED] if follow_files else [])]
-    for word in words:
-        if any(character.isspace() for character in word):
-            raise MachineError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")
-    # rdinit= forgets the words before it that the kernel did not know and would hand to the program.
-    return ["rdinit=/init", "--", *words]
+def _first_process(*, follow_files: bool) -> list[str]:
+    """Return the command that is `vm.pid1` in the Python that runs here."""
+    return [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, *([FOLLOWED] if follow_files else [])]
 
 
 def _read_console(process: subprocess.Popen[bytes], console: Callable[[bytes], None]) -> None:
