@@ -32,7 +32,8 @@ from vm.acceleration import Acceleration, choose_acceleration
 from vm.children import dying_with_us, scratch_directory
 from vm.errors import KernelError
 from vm.kernels import missing_options
-from vm.modules import find_tool
+from vm.memory import available
+from vm.qemu import QEMU, SUBSTITUTE, find_qemu
 from vm.vmlinux import extract_vmlinux
 
 if TYPE_CHECKING:
@@ -40,11 +41,9 @@ if TYPE_CHECKING:
 
     from vm.kernels import Kernel
 
-SUBSTITUTE = "REUSEPORT_VM_COMMAND"
 PORT = "reuseport.worker"
 FOLLOWED = "reuseport.followed"
 """The tag by which a guest mounts the host's files a second time, to keep nothing of what it has read of them."""
-QEMU = "qemu-system-x86_64"
 _INIT = Path(__file__).with_name("init.sh")
 
 BOOT_PARAMETERS = (
@@ -214,7 +213,8 @@ def start(
             if fatal := [option for option in missing_options(kernel) if option.fatal]:
                 lacks = "; ".join(f"{option.option}: {option.why}" for option in fatal)
                 raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {lacks}")
-            qemu = find_tool(QEMU, package="qemu-system-x86")
+            qemu = find_qemu()
+            _demand_memory(kernel, size or Size())
             acceleration = acceleration or choose_acceleration(qemu, progress=progress)
             try:
                 command, kept, modules = until_started.enter_context(
@@ -261,6 +261,15 @@ def guest_environment() -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": os.environ.get("HOME", "/root"),
     }
+
+
+def _demand_memory(kernel: Kernel, size: Size) -> None:
+    """Raise MachineError where the VM would be ended for want of memory, sooner or later."""
+    if (free := available(swap=True)) < size.memory:
+        raise MachineError(
+            f"a VM for {kernel.name} takes up to {size.memory} MiB of memory, and {free} MiB are free here: "
+            "end something that holds memory, or give the VM less (--memory)"
+        )
 
 
 def _headers_of(kernel: Kernel) -> dict[str, str]:

@@ -35,6 +35,7 @@ from vm.fingerprint import HOME, fingerprint
 from vm.kernels import load_catalogue, missing_options, obtain, select
 from vm.luggage import OBJECTS, unpack
 from vm.places import translate
+from vm.qemu import demand_qemu
 from vm.slots import capacity
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
 from vm.store import cache_root
@@ -148,6 +149,7 @@ class Relay:
 
     def _boot_and_relay(self, first: tuple[Any, ...]) -> Ending:
         with self._interruptible():
+            demand_qemu()
             kernel = self._fetch()
         if not self._wait_for_slot():
             return Ending(how=End.STOPPED, why="the run was ended")

@@ -23,6 +23,7 @@ from vm.kernels import select as select_kernels
 from vm.outcomes import EXIT_STATUS, Verdict
 from vm.pid1 import ENDED
 from vm.progress import progress_on
+from vm.qemu import demand_qemu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,7 @@ def take_kernel(word: str, *, mirror: str | None) -> Kernel:
     if others:
         names = ", ".join(one.name for one in (selection, *others))
         raise UnknownKernelError(f"{word!r} stands for several kernels, and there is one VM: name one of {names}")
+    demand_qemu()
     with progress_on(sys.stderr) as progress:
         return obtain(selection, progress=progress, mirror=mirror)
 

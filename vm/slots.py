@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vm.memory import available as memory_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -19,15 +20,8 @@ _MEBIBYTES_A_VM = 1300
 def capacity(*, cores: int | None = None, available_mebibytes: int | None = None) -> int:
     """Return how many VMs this machine takes at once: one a core, as far as its free memory goes, at least one."""
     cores = cores or len(os.sched_getaffinity(0))
-    memory = available_mebibytes if available_mebibytes is not None else _available_mebibytes()
+    memory = available_mebibytes if available_mebibytes is not None else memory_available()
     return max(1, min(cores, memory // _MEBIBYTES_A_VM))
-
-
-def _available_mebibytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return 0
 
 
 class Slots:
