@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import filelock
 
 from vm.errors import (
+    DamagedListsError,
     FetchError,
     MirrorError,
     MissingToolError,
@@ -123,11 +124,12 @@ class Archive:
 
     def refresh(
         self, suites: Sequence[str], *, progress: Callable[[str], None], max_age: float = LISTS_GOOD_FOR
-    ) -> None:
-        """Download the package lists of `suites` that are older than `max_age` seconds.
+    ) -> bool:
+        """Download the package lists of `suites` that are older than `max_age` seconds; tell whether there were any.
 
         A suite that the mirror does not have is passed over if there is another. Raises FetchError's subclasses.
         """
+        downloaded = False
         with explained(self.root), self._locked(progress):
             missing = []
             for suite in suites:
@@ -135,6 +137,7 @@ class Archive:
                 if _age(stamp) <= max_age:
                     continue
                 progress(f"downloading the package lists of {suite}")
+                downloaded = True
                 try:
                     self._apt("apt-get", "update", "-q", suites=[suite])
                 except NotOfferedError as error:
@@ -146,6 +149,17 @@ class Archive:
                 Archive._kernel_packages.cache_clear()
             if len(missing) == len(suites):
                 raise missing[0]
+        return downloaded
+
+    def forget(self, suites: Sequence[str], *, progress: Callable[[str], None]) -> None:
+        """Remove the package lists of `suites`: apt takes those that it has unread while the mirror's are no newer.
+
+        Raises StoreError.
+        """
+        with explained(self.root), self._locked(progress):
+            for suite in suites:
+                self._forget(suite)
+            Archive._kernel_packages.cache_clear()
 
     def newest(self, *, series: str, flavour: str, suites: Sequence[str]) -> Offer | None:
         """Return the newest kernel of `series` in the lists at hand, None when they have none. Needs no network.
@@ -267,7 +281,7 @@ class Archive:
         return self.root / "stamps" / f"{suite}-{_short_digest(self._uri(suite))}"
 
     def _forget(self, suite: str) -> None:
-        """Remove the lists of a suite that the mirror no longer has, lest apt offer what cannot be fetched."""
+        """Remove the lists of a suite that the mirror no longer has, say, lest apt offer what cannot be fetched."""
         self._stamp(suite).unlink(missing_ok=True)
         for listing in (self.root / "lists").glob(f"*_dists_{suite}_*"):
             listing.unlink()
@@ -410,6 +424,11 @@ _MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
         SignatureError,
         "what {mirror} sent is not what its signed lists promise: nothing of it is used. "
         "Try again, or name another --mirror",
+    ),
+    (
+        r"LZ4F|Unexpected end of file|Splitting of clearsigned file|Unable to parse package file",
+        DamagedListsError,
+        "the package lists under {root}/lists are damaged: remove them, and they are downloaded again",
     ),
     (
         r"is (?:expired|not valid yet)|Release file .* (?:expired|not valid)",
