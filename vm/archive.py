@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 LISTS_GOOD_FOR = 6 * 3600
 """Seconds for which downloaded package lists are taken as they are."""
 
+_CLOCKS_DIFFER_BY = 60
+"""Seconds: a cache on another machine may be a little in the future."""
+
 # What makes apt's root private. Whatever hooks the machine's apt.conf runs after an update are for the machine's
 # lists; nor may it switch off the signature checks here. A stalled connection is given up after Timeout seconds
 # and taken up again where it stopped.
@@ -514,10 +517,12 @@ def _parse(text: str) -> dict[str, Package]:
 
 
 def _age(stamp: Path) -> float:
+    """Return the seconds since a file was made, infinity if there is none or the clock was set back since."""
     try:
-        return max(0.0, time.time() - stamp.stat().st_mtime)
+        age = time.time() - stamp.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+    return age if age > -_CLOCKS_DIFFER_BY else float("inf")
 
 
 def _short_digest(text: str) -> str:

@@ -454,7 +454,7 @@ class Controller:
 
     def _read_console(self, name: str) -> str:
         with self._lock, contextlib.suppress(FileNotFoundError):
-            return self._console_of(name).read_text(errors="replace").replace("\r", "")
+            return self._console_of(name).read_text(encoding="utf-8", errors="replace").replace("\r", "")
         return ""
 
 

@@ -331,6 +331,7 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="surrogateescape",  # paths
         check=False,
     )
     commands = [line for line in asked.stdout.splitlines() if " -append " in line]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +78,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     demand_consistent(option)
     demand_there(config.args)
     words = option.kernel or ["default"]
+    demand_utf8([*words, *config.args, str(config.rootpath), str(Path.cwd())])
     try:
         kernels = [selection.name for selection in select(words, catalogue=load_catalogue())]
     except KernelError as error:
@@ -127,6 +129,18 @@ def demand_consistent(option: argparse.Namespace) -> None:
         raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
     if option.vm_timeout <= 0:
         raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: no VM is that quick")
+
+
+def demand_utf8(words: Iterable[str]) -> None:
+    """Raise UsageError for what execnet cannot send to workers: text that is no UTF-8, or is taken for none here."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise pytest.UsageError(
+                f"{os.fsencode(word)!r} is not UTF-8, or this locale has no such characters: "
+                "set LC_ALL=C.UTF-8, or give it another name"
+            ) from error
 
 
 def demand_there(arguments: Iterable[str]) -> None:

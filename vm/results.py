@@ -87,8 +87,13 @@ def write(run: RunResult, directory: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file under a temporary name and move it to its own; return its path."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    """Write a file under a temporary name and move it to its own; return its path.
+
+    In UTF-8 whatever the locale; a name that is none is escaped.
+    """
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         try:
             file.write(text)
             file.flush()
@@ -106,7 +111,7 @@ def read(path: Path) -> RunResult:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ValueError(f"{file} has schema {data['schema']}, this program reads {SCHEMA}")
         return RunResult(**{**data, "kernels": [_read_kernel(kernel) for kernel in data["kernels"]]})

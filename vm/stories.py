@@ -65,6 +65,6 @@ def parse(text: str) -> list[Way]:
 def contents(path: Path) -> str:
     """Return the text of a story's file, or that it is gone."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return f"{path.name} is not there any more"

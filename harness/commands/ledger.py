@@ -99,7 +99,7 @@ def cases_of_bugs() -> dict[str, set[str]]:
     """Return the test functions that each bug's marks name, as cases/FILE::FUNCTION."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "cases").glob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_bytes()).body:
             if isinstance(node, ast.FunctionDef):
                 for name in _ledger_marks(node):
                     found.setdefault(name, set()).add(f"cases/{path.name}::{node.name}")
@@ -121,7 +121,7 @@ def _function(case: str) -> str:
 
 
 def _kernels(path: Path) -> list[tuple[str, Release, dict[str, str]]]:
-    data: dict[str, Any] = json.loads((path / "results.json" if path.is_dir() else path).read_text())
+    data: dict[str, Any] = json.loads((path / "results.json" if path.is_dir() else path).read_text(encoding="utf-8"))
     return [
         (
             kernel["name"],
