@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Leave nothing behind when this process is killed: no program that it started, no temporary file of it."""
+"""Run programs of others: leave none behind, nor their files, and understand what they say of a full disk."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import subprocess
 import tempfile
@@ -43,3 +45,9 @@ def scratch_directory() -> Iterator[Path]:
         raise
     with remover:  # closes the pipe and waits
         yield Path(directory)
+
+
+def demand_room(complaint: str) -> None:
+    """Raise OSError where a program that failed has complained of a full disk."""
+    if os.strerror(errno.ENOSPC) in complaint:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -29,7 +29,7 @@ from virtme.cpiowriter import CpioWriter
 
 from vm import pid1
 from vm.acceleration import Acceleration, choose_acceleration
-from vm.children import dying_with_us, scratch_directory
+from vm.children import demand_room, dying_with_us, scratch_directory
 from vm.errors import KernelError
 from vm.kernels import missing_options
 from vm.memory import available
@@ -316,7 +316,7 @@ def _qemu_command(
 
 
 def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, size: Size) -> list[str]:
-    """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run."""
+    """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run. Raises OSError."""
     asked = subprocess.run(
         [
             *dying_with_us(),
@@ -337,6 +337,7 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
     commands = [line for line in asked.stdout.splitlines() if " -append " in line]
     if not commands or not initramfs.exists():
         what = (asked.stderr.strip() or asked.stdout.strip()).splitlines()
+        demand_room(asked.stderr)
         raise MachineError(f"virtme-ng cannot boot {kernel.image}: {what[-1] if what else 'it says nothing'}")
     return shlex.split(commands[-1])
 

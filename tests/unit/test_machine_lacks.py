@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from runs import run_pytest
 from small_archive import SmallArchive, one_kernel, signing_key, small_archive
+from stand_in_qemu import qemu
 from test_no_room import CASES, may_mount, run
 
 from vm.__main__ import main
@@ -22,14 +23,6 @@ __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
 
 needs_mounts = pytest.mark.skipif(not may_mount(), reason="this user may not mount anything in a namespace of its own")
-
-
-def qemu(directory: Path, script: str) -> Path:
-    """Make a QEMU of this shell script, in a directory of its own, and return the directory."""
-    directory.mkdir()
-    (directory / QEMU).write_text(f"#!/bin/sh\n{script}\n")
-    (directory / QEMU).chmod(0o755)
-    return directory
 
 
 OLD = "echo 'QEMU emulator version 5.1.0 (Debian 1:5.1)'"
