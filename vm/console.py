@@ -22,6 +22,9 @@ BEGIN, END = "reuseport-harness: begin ", "reuseport-harness: end"
 NEW_VM = "---- another VM: "
 """Between two VMs of one kernel in a console.log, followed by why the one before ended."""
 
+KVM_FAILED = f"{NEW_VM}KVM failed: "
+"""The same where KVM did not bring the kernel up: what that VM said is no news about the kernel."""
+
 LONGEST = 100  # lines of a splat
 _LINES_OF_A_HEAD = 5
 """A splat may say what it is more than once: a NULL pointer's BUG is an Oops four lines on. Later it is another one."""
@@ -105,7 +108,7 @@ def scan(console: str, *, ran: Collection[str], allowances: Sequence[Allowance] 
 
     `ran` are the cases that ran on it. Raises ConsoleError if the console is empty or lacks the mark of one of them.
     """
-    lines = [_text_of(line) for line in console.splitlines()]
+    lines = [_text_of(line) for line in _under_test(console.splitlines())]
     if not lines:
         raise ConsoleError("the console is empty")
     begun = {line.removeprefix(BEGIN) for line in lines if line.startswith(BEGIN)}
@@ -136,6 +139,19 @@ def _last_vm(console: str) -> list[str]:
     """Return the lines of the VM that ran last."""
     _, another, text = console.rpartition(NEW_VM)
     return text.splitlines()[1 if another else 0 :]
+
+
+def _under_test(lines: list[str]) -> list[str]:
+    """Return the lines but for those of VMs that KVM did not bring up."""
+    kept: list[str] = []
+    start = 0  # of the VM at hand
+    for line in lines:
+        if line.startswith(KVM_FAILED):
+            del kept[start:]
+        if line.startswith(NEW_VM):
+            start = len(kept) + 1
+        kept.append(line)
+    return kept
 
 
 def _mark_of(case: str) -> str:

@@ -25,7 +25,7 @@ from vm.recorder import Recorder
 from vm.results import SplatResult
 from vm.scheduling import KernelScheduling
 from vm.slots import Slots
-from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted, read_status
+from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted, Told, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vm.acceleration import Acceleration
+    from vm.options import GuestOptions
     from vm.places import Place
 
 KERNEL_VARIABLE = "REUSEPORT_KERNEL"
@@ -50,6 +51,7 @@ class Plan:
     kernels: list[str]
     timeout: float
     acceleration: Acceleration | None
+    options: GuestOptions
     mirror: str | None
     vms: int | None
     lost_vms: int
@@ -107,6 +109,9 @@ class Controller:
                 pytest.exit(publishing.explain(self._directory, error), returncode=publishing.UNPUBLISHED)
             self._recorder.kernels[name].console = f"{name}/console.log"
             self._recorder.kernels[name].machine = self._fleet.word(name)
+            self._recorder.kernels[name].append = list(self._plan.options.append)
+            self._recorder.kernels[name].memory = self._plan.options.memory
+            self._recorder.kernels[name].cpus = self._plan.options.cpus
         distributed = self._config.pluginmanager.getplugin("dsession")
         distributed.terminal = None
         self._config.pluginmanager.unregister(name="terminaldistreporter")
@@ -165,7 +170,8 @@ class Controller:
             home=str(HOME),
             fingerprint=self._fingerprint,
             timeout=self._plan.timeout,
-            acceleration=self._plan.acceleration,
+            acceleration=self._acceleration_of(name),
+            options=self._plan.options,
             mirror=self._plan.mirror,
             plugins=plugins_of(self._config),
             bytecode=str(self._bytecode) if self._bytecode is not None else None,
@@ -175,6 +181,11 @@ class Controller:
         node.workerinput["kernel"] = name
         node.workerinput["vm"] = order.to_message()
         node.workerinput["status"] = status
+
+    def _acceleration_of(self, name: str) -> Acceleration | None:
+        """Return how a kernel has to be run: as the user wants it, or as its first VM showed that it can be."""
+        emulated = self._recorder.kernels[name].accel == "tcg"
+        return self._plan.acceleration or ("tcg" if emulated else None)
 
     def pytest_xdist_make_scheduler(self) -> KernelScheduling:
         """Give each kernel its own cases."""
@@ -202,6 +213,8 @@ class Controller:
                 self._append_to_console(name, status)
             case Progress():
                 self._board.show(name, f"{status.phase} {status.detail}".strip() + self._where(name))
+            case Told():
+                self._board.tell(f"{name}: {status.line}{self._where(name)}")
             case SlotWanted():
                 self._slots.want(name, host=status.host, capacity=status.capacity, go=lambda: self._go(name))
             case Booted():

@@ -59,3 +59,11 @@ class HostError(KernelError):
 
 class RemoteError(KernelError):
     """Say why a machine of --on cannot be used: the infrastructure's fault, never a case's."""
+
+
+class OptionError(KernelError):
+    """Say which option asks for a VM that cannot be, and why."""
+
+
+class MachineError(KernelError):
+    """Say why a VM did not come up: the infrastructure's fault, never a case's."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vm import packing
+from vm import options, packing
 
 if TYPE_CHECKING:
     import argparse
@@ -45,11 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="end a VM, as hung, after this time without news from its worker (default: %(default)g)",
     )
-    group.addoption(
-        "--accel",
-        choices=["kvm", "tcg"],
-        help="how QEMU runs the guest: natively or emulated (default: KVM where a trial shows that it works)",
-    )
+    options.add_options(group.addoption)
     group.addoption(
         "--vms", type=int, metavar="N", help="VMs at once on a machine (default: as many as cores and memory allow)"
     )
@@ -69,7 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Make workers of the kernels, before xdist looks for its workers."""
     option = config.option
-    if hasattr(config, "workerinput") or not (option.vm or option.kernel or option.on) or option.collectonly:
+    if hasattr(config, "workerinput") or option.collectonly:
+        return
+    if not (option.vm or option.kernel or option.on):
+        if idle := options.given(option):
+            raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
     from vm.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
@@ -84,12 +84,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
     places, parts = _where(config, kernels)
+    try:
+        guest_options = options.read_options(append=option.append, memory=option.memory, cpus=option.cpus)
+        if None in places.values():
+            options.demand_kvm(option.accel)
+    except KernelError as error:
+        raise pytest.UsageError(str(error)) from error
     restarts = option.maxworkerrestart
     config.stash[_PLAN] = Plan(
         words=words,
         kernels=kernels,
         timeout=option.vm_timeout,
         acceleration=option.accel,
+        options=guest_options,
         mirror=option.mirror,
         vms=option.vms,
         lost_vms=LOST_VMS if restarts is None else int(restarts) + 1,

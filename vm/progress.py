@@ -9,15 +9,38 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from rich.status import Status
+
+
+class Progress:
+    """The line that changes; called with what it is to say."""
+
+    def __init__(self, stream: TextIO, status: Status | None) -> None:
+        self._stream, self._status = stream, status
+
+    def __call__(self, line: str) -> None:
+        """Show `line` in place of the one before."""
+        if self._status is None:
+            self.tell(line)
+        else:
+            # Its own markup would make something of a bracket in a path.
+            self._status.update(line.replace("[", r"\["))
+
+    def tell(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._status is None:
+            print(line, file=self._stream, flush=True)
+        else:
+            self._status.console.print(line, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
-def progress_on(stream: TextIO) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows its line on `stream`; on a terminal the line is gone at the end."""
+def progress_on(stream: TextIO) -> Iterator[Progress]:
+    """Yield what shows its line on `stream`; on a terminal the line is gone at the end."""
     if not stream.isatty():
-        yield lambda line: print(line, file=stream, flush=True)
+        yield Progress(stream, None)
         return
     with Console(file=stream).status("") as status:
-        # Its own markup would make something of a bracket in a path.
-        yield lambda line: status.update(line.replace("[", r"\["))
+        yield Progress(stream, status)

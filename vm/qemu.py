@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 
+from vm.acceleration import SUBSTITUTE
 from vm.errors import MissingToolError
 from vm.modules import find_tool
 
@@ -17,9 +18,6 @@ OLDEST = (5, 2)
 
 The other options are older: -fsdev's multidevs= is from 4.2, an ELF kernel with a PVH entry for -kernel from 4.0.
 """
-
-SUBSTITUTE = "REUSEPORT_VM_COMMAND"
-"""The environment variable that names what runs instead of QEMU (`vm.machine`)."""
 
 
 @functools.cache

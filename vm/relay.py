@@ -13,37 +13,34 @@ process speaks for itself (`vm.status`).
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import platform
 import signal
 import sys
 import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import execnet
-from execnet.gateway_base import Popen2IO, get_execmodel
-from execnet.gateway_bootstrap import bootstrap
-
-from vm import machine, messages
+from vm import messages, status
 from vm.acceleration import boot_id
+from vm.booting import booted
 from vm.errors import KernelError, RemoteError
 from vm.fingerprint import HOME, fingerprint
+from vm.guest_worker import open_gateway, with_plugins, xdist_worker
 from vm.kernels import load_catalogue, missing_options, obtain, select
 from vm.luggage import OBJECTS, unpack
+from vm.machine import Greeting
+from vm.patience import Patience
 from vm.places import translate
 from vm.qemu import demand_qemu
 from vm.slots import capacity
-from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted
+from vm.status import End, Ending, Order, Progress, Say, SlotWanted, Status, Told
 from vm.store import cache_root
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
+    from vm.booting import Booted
     from vm.kernels import Kernel
     from vm.machine import Machine
 
@@ -57,8 +54,8 @@ _END_OF_MESSAGES = object()
 
 def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: dict[str, Any], path: list[str]) -> None:
     """Be the xdist worker of one kernel, from `channel`'s first word to its last."""
-    message, status = workerinput.pop("vm"), workerinput.pop("status")
-    here = Relay(channel, status)
+    message, status_channel = workerinput.pop("vm"), workerinput.pop("status")
+    here = Relay(channel, status_channel)
     if message["fingerprint"] != fingerprint():
         # The words of another version may be understood, and mean something else.
         here.refuse(
@@ -79,11 +76,12 @@ class Relay:
     """Hold one worker's two channels and the VM between them."""
 
     _order: Order
-    _patience: _Patience
+    _patience: Patience
+    _up: Booted
 
-    def __init__(self, channel: Any, status: Any) -> None:
+    def __init__(self, channel: Any, status_channel: Any) -> None:
         self._channel = channel
-        self._status = status
+        self._status = status_channel
         self._stop = threading.Event()
         self._go = threading.Event()
         self._ended = threading.Event()
@@ -94,7 +92,7 @@ class Relay:
 
     def run(self, order: Order, first: tuple[Any, ...]) -> None:
         """Boot, relay and tell the controller how it ended."""
-        self._order, self._patience = order, _Patience(order.timeout)
+        self._order, self._patience = order, Patience(order.timeout)
         self._listen()
         if self._order.idle:
             self._be_idle()
@@ -153,37 +151,62 @@ class Relay:
             kernel = self._fetch()
         if not self._wait_for_slot():
             return Ending(how=End.STOPPED, why="the run was ended")
-        started = time.monotonic()
-        self._say(Progress(phase="booting", detail=kernel.release))
-        with self._interruptible():
-            vm = machine.start(
-                kernel,
-                console=self._console,
-                progress=self._progress("booting"),
-                acceleration=self._order.acceleration,
-            )
-        self._patience.watch(vm)
-        try:
-            hello = vm.greet(
-                command=[],
-                environment=_with_plugins(self._order.plugins),
-                bytecode=self._order.bytecode if self._order.directory is None else None,
-                patience=lambda: not self._stop.is_set() and not self._patience.is_over,
-            )
+        greeting = Greeting(
+            environment=with_plugins(self._order.plugins),
+            bytecode=self._order.bytecode if self._order.directory is None else None,
+        )
+        with contextlib.ExitStack() as until_served:
+            with self._interruptible():
+                up = until_served.enter_context(
+                    booted(
+                        kernel,
+                        acceleration=self._order.acceleration,
+                        options=self._order.options,
+                        greeting=greeting,
+                        audience=self,
+                    )
+                )
+            self._up = up
             self._say(
-                Booted(
-                    release=hello.release,
+                status.Booted(
+                    release=up.hello.release,
                     version=kernel.version,
-                    cmdline=hello.cmdline,
-                    acceleration=vm.acceleration,
-                    seconds=round(time.monotonic() - started, 2),
+                    cmdline=up.hello.cmdline,
+                    acceleration=up.vm.acceleration,
+                    seconds=up.seconds,
                     # What is fatal did not get this far.
-                    notes=(*map(str, missing_options(kernel)), *hello.notes),
+                    notes=(*up.notes, *map(str, missing_options(kernel)), *up.hello.notes),
                 )
             )
-            return self._serve(vm, first)
-        finally:
-            vm.kill()
+            return self._serve(up.vm, first)
+
+    # What `booted` wants of its audience.
+
+    def console(self, part: bytes) -> None:
+        """Pass on what a console says."""
+        if self._guest is None:
+            # While it boots, its console is what is heard of it.
+            self._patience.renew()
+        self._status.send(("console", part))
+
+    def progress(self, line: str) -> None:
+        """Pass on what a boot is at."""
+        self._say(Progress(phase="booting", detail=line))
+
+    def tell(self, line: str) -> None:
+        """Pass on what the user is to read."""
+        self._say(Told(line=line))
+
+    def patience(self, vm: Machine) -> Callable[[], bool]:
+        """Return what tells whether to go on waiting for `vm`."""
+        self._patience.watch(vm)
+
+        def go_on() -> bool:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            return not self._patience.is_over
+
+        return go_on
 
     def _fetch(self) -> Kernel:
         catalogue = load_catalogue()
@@ -191,12 +214,16 @@ class Relay:
         words = [self._order.kernel] if self._order.kernel in catalogue.series else self._order.words
         selections = select(words, catalogue=catalogue)
         selection = next(selection for selection in selections if selection.name == self._order.kernel)
-        return obtain(selection, progress=self._progress("fetching"), mirror=self._order.mirror)
+        return obtain(selection, progress=self._show_fetching, mirror=self._order.mirror)
+
+    def _show_fetching(self, line: str) -> None:
+        self._say(Progress(phase="fetching", detail=line))
 
     def _wait_for_slot(self) -> bool:
         """Tell whether to boot: wait until the controller says that there is room for another VM."""
         # One machine may go by several names, and several machines by one.
-        self._say(SlotWanted(host=f"{platform.node()} {boot_id()}", capacity=capacity()))
+        host, room = f"{platform.node()} {boot_id()}", capacity(memory=self._order.options.memory)
+        self._say(SlotWanted(host=host, capacity=room))
         while not self._go.wait(_LOOK_EVERY):
             if self._stop.is_set():
                 return False
@@ -207,8 +234,8 @@ class Relay:
         watcher = threading.Thread(target=self._watch, args=(vm,), daemon=True)
         watcher.start()
         try:
-            gateway = _gateway(vm.port, name=self._order.kernel)
-            guest = gateway.remote_exec(_xdist_worker())
+            gateway = open_gateway(vm.port, name=self._order.kernel)
+            guest = gateway.remote_exec(xdist_worker())
             guest.send(first)
             self._connect(guest)
         except (EOFError, OSError) as error:
@@ -228,7 +255,10 @@ class Relay:
     def _post_mortem(self, vm: Machine, error: str) -> Ending:
         if self._hung:
             return Ending(how=End.HUNG, why=f"there was no news from it for {self._order.timeout} seconds")
-        if not vm.wait(seconds=10):
+        ended = vm.wait(seconds=10)
+        if why := self._up.obituary():
+            return Ending(how=End.LOST, why=why)
+        if not ended:
             return Ending(how=End.WORKER_DIED, why=error or "its worker ended, the VM did not")
         return Ending(how=End.LOST, why=error or "the VM ended")
 
@@ -290,17 +320,8 @@ class Relay:
                 self._patience.pause()
             self._channel.send((name, content))
 
-    def _console(self, part: bytes) -> None:
-        if self._guest is None:
-            # While it boots, its console is what is heard of it.
-            self._patience.renew()
-        self._status.send(("console", part))
-
-    def _say(self, message: Progress | SlotWanted | Booted | Ending) -> None:
+    def _say(self, message: Status) -> None:
         self._status.send(message.to_message())
-
-    def _progress(self, phase: str) -> Callable[[str], None]:
-        return lambda line: self._say(Progress(phase=phase, detail=line))
 
     # A worker without cases, for a kernel of which nothing more is to be had.
 
@@ -322,75 +343,3 @@ class Relay:
                     break
         output = {"exitstatus": 0, "shouldfail": False, "shouldstop": False}
         self._channel.send(("workerfinished", {"workeroutput": output}))
-
-
-class _Patience:
-    """Count the seconds without news in which a VM could have had some: a busy host is no hung kernel."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._vm: Machine | None = None
-        self._paused = False
-        self.renew()
-
-    def watch(self, vm: Machine) -> None:
-        """Begin to count for `vm`."""
-        self._vm = vm
-        self.renew()
-
-    def renew(self) -> None:
-        """Take note of news."""
-        self._since = self._now()
-
-    def pause(self) -> None:
-        """Expect no news for now."""
-        self._paused = True
-
-    def resume(self) -> None:
-        """Expect news again."""
-        self._paused = False
-        self.renew()
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether there has been no news for too long."""
-        return not self._paused and self._now() - self._since > self._seconds
-
-    def _now(self) -> float:
-        return time.monotonic() - (self._vm.starved if self._vm is not None else 0)
-
-
-def _with_plugins(names: list[str]) -> dict[str, str]:
-    """Return what makes pytest load these plugins and not look for others.
-
-    Looking means to read the entry points of every distribution that is installed.
-    """
-    return {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(names)}
-
-
-def _xdist_worker() -> str:
-    """Return the source of xdist's worker, without importing it: that would import all of pytest."""
-    package = importlib.util.find_spec("xdist")
-    assert package is not None
-    assert package.origin is not None
-    return Path(package.origin).with_name("remote.py").read_text()
-
-
-def _gateway(port: socket.socket, *, name: str) -> execnet.Gateway:
-    """Return execnet's gateway to the guest's Python on `port`."""
-
-    class Port(Popen2IO):
-        """What execnet reads and writes: it has no process of its own to wait for."""
-
-        def wait(self) -> int | None:
-            return None
-
-        def kill(self) -> None:
-            pass
-
-    port_io = Port(port.makefile("wb"), port.makefile("rb"), get_execmodel("thread"))
-    spec = execnet.XSpec(f"popen//id={name}//execmodel=main_thread_only")
-    gateway = bootstrap(port_io, spec)
-    gateway.spec = spec
-    execnet.Group()._register(gateway)
-    return gateway

@@ -57,7 +57,10 @@ class KernelResult:
     release: str = ""  # as the guest itself reported it (uname -r)
     version: str = ""  # of the distribution's package
     cmdline: str = ""
-    accel: str = ""
+    accel: str = ""  # "kvm", "tcg", "native"
+    append: list[str] = field(default_factory=list)  # kernel parameters that the user added
+    memory: int | None = None  # MiB of each VM
+    cpus: int | None = None  # of each VM
     boot_seconds: float | None = None  # of its first VM
     suite_seconds: float | None = None  # from the first boot to the last case
     vms: int = 0

@@ -14,23 +14,31 @@ import termios
 import threading
 import time
 import tty
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm import console, in_guest, machine
+from vm import console, in_guest
+from vm.booting import booted
+from vm.errors import MachineError
 from vm.kernels import UnknownKernelError, load_catalogue, obtain
 from vm.kernels import select as select_kernels
+from vm.machine import Greeting, guest_environment
+from vm.options import demand_kvm, read_options
 from vm.outcomes import EXIT_STATUS, Verdict
 from vm.pid1 import ENDED
 from vm.progress import progress_on
 from vm.qemu import demand_qemu
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from vm.acceleration import Acceleration
     from vm.kernels import Kernel
     from vm.machine import Machine
+    from vm.options import GuestOptions
+    from vm.progress import Progress
 
 _SECONDS_TO_BOOT = 300
 
@@ -40,19 +48,34 @@ _BASHRC = Path(__file__).with_name("shell.bashrc")
 _IN_GUEST = [sys.executable, "-I", "-S", in_guest.__file__]
 
 
-def run_command(kernel: Kernel, command: list[str], *, acceleration: Acceleration | None) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """Hold how the user wants the VM."""
+
+    acceleration: Acceleration | None
+    options: GuestOptions
+
+
+def read_guest(args: argparse.Namespace) -> Guest:
+    """Return what the parsed options of `vm.options` say. Raises OptionError."""
+    demand_kvm(args.accel)
+    options = read_options(append=args.append, memory=args.memory, cpus=args.cpus)
+    return Guest(acceleration=args.accel, options=options)
+
+
+def run_command(kernel: Kernel, command: list[str], *, guest: Guest) -> int:
     """Run `command` in a VM with `kernel` on this process's input; print what it prints, return its exit status."""
-    return _run(kernel, [*_IN_GUEST, "fed", *command], acceleration, _pass_on_input)
+    return _run(kernel, [*_IN_GUEST, "fed", *command], guest, _pass_on_input)
 
 
-def run_shell(kernel: Kernel, *, acceleration: Acceleration | None) -> int:
+def run_shell(kernel: Kernel, *, guest: Guest) -> int:
     """Run the user's shell in a VM with `kernel`, on this terminal; return its exit status."""
     size = shutil.get_terminal_size()
     shell = os.environ.get("SHELL", "/bin/bash")
     start = f'stty rows {size.lines} cols {size.columns}; exec "$@"'
     options = ["--rcfile", str(_BASHRC)] if Path(shell).name == "bash" else []
     command = [*_IN_GUEST, "terminal", "/bin/sh", "-c", start, "sh", shell, *options, "-i"]
-    return _run(kernel, command, acceleration, _be_the_terminal)
+    return _run(kernel, command, guest, _be_the_terminal)
 
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
@@ -66,45 +89,64 @@ def take_kernel(word: str, *, mirror: str | None) -> Kernel:
         return obtain(selection, progress=progress, mirror=mirror)
 
 
-def _run(
-    kernel: Kernel, command: list[str], acceleration: Acceleration | None, exchange: Callable[[Machine], None]
-) -> int:
-    said = bytearray()
-    try:
-        vm = _boot(kernel, command, acceleration, said, follow_files=exchange is _be_the_terminal)
-    except machine.MachineError as error:
-        print(f"{console.tail(_text(said))}\nerror: {error}", file=sys.stderr)
-        return EXIT_STATUS[Verdict.INFRASTRUCTURE]
-    try:
-        exchange(vm)
-        vm.wait(seconds=30)
-    finally:
-        vm.kill()
-    if status := re.search(rf"{ENDED}(-?\d+)", _text(said)):
+def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[Machine], None]) -> int:
+    audience = _Audience()
+    environment = {"PATH": f"{_BIN}:{guest_environment()['PATH']}", "REUSEPORT_BIN": str(_BIN)}
+    with contextlib.ExitStack() as until_ended:
+        try:
+            with progress_on(sys.stderr) as audience.line:
+                up = until_ended.enter_context(
+                    booted(
+                        kernel,
+                        acceleration=guest.acceleration,
+                        options=guest.options,
+                        greeting=Greeting(command=tuple(command), environment=environment),
+                        audience=audience,
+                        follow_files=exchange is _be_the_terminal,
+                    )
+                )
+        except MachineError as error:
+            print(f"{console.tail(audience.said)}\nerror: {error}", file=sys.stderr)
+            return EXIT_STATUS[Verdict.INFRASTRUCTURE]
+        exchange(up.vm)
+        up.vm.wait(seconds=30)
+        obituary = up.obituary()
+    if status := re.search(rf"{ENDED}(-?\d+)", audience.said):
         return int(status[1])
-    print(f"the VM was lost. Its last words:\n{console.tail(_text(said))}", file=sys.stderr)
+    why = f": {obituary}" if obituary else ""
+    print(f"the VM was lost{why}. Its last words:\n{console.tail(audience.said)}", file=sys.stderr)
     return EXIT_STATUS[Verdict.LOST_OR_HUNG]
 
 
-def _boot(
-    kernel: Kernel, command: list[str], acceleration: Acceleration | None, said: bytearray, *, follow_files: bool
-) -> Machine:
-    deadline = time.monotonic() + _SECONDS_TO_BOOT
-    with progress_on(sys.stderr) as progress:
-        vm = machine.start(
-            kernel, console=said.extend, progress=progress, acceleration=acceleration, follow_files=follow_files
-        )
-        try:
-            progress(f"booting {kernel.release}")
-            vm.greet(
-                command=command,
-                environment={"PATH": f"{_BIN}:{machine.guest_environment()['PATH']}", "REUSEPORT_BIN": str(_BIN)},
-                patience=lambda: time.monotonic() < deadline,
-            )
-        except BaseException:
-            vm.kill()
-            raise
-    return vm
+class _Audience:
+    """Keep a console, and show on the standard error what a boot is at."""
+
+    line: Progress
+
+    def __init__(self) -> None:
+        self._console = bytearray()
+
+    @property
+    def said(self) -> str:
+        """Return what the console has said, those of all VMs one after the other."""
+        return self._console.decode(errors="replace").replace("\r", "")
+
+    def console(self, part: bytes) -> None:
+        """Keep it."""
+        self._console.extend(part)
+
+    def progress(self, line: str) -> None:
+        """Show what the boot is at."""
+        self.line(f"booting {line}")
+
+    def tell(self, line: str) -> None:
+        """Print what is to be read."""
+        self.line.tell(line)
+
+    def patience(self, vm: Machine) -> Callable[[], bool]:  # as long for each
+        """Return what tells whether to go on waiting for `vm`."""
+        deadline = time.monotonic() + _SECONDS_TO_BOOT
+        return lambda: time.monotonic() < deadline
 
 
 def _pass_on_input(vm: Machine) -> None:
@@ -165,7 +207,3 @@ def _receive(vm: Machine) -> bytes:
         return vm.port.recv(65536)
     except ConnectionError:  # it left some of its input unread
         return b""
-
-
-def _text(said: bytearray) -> str:
-    return said.decode(errors="replace").replace("\r", "")

@@ -13,15 +13,15 @@ from vm.memory import available as memory_available
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-_MEBIBYTES_A_VM = 1300
-"""A VM's memory, and QEMU with what it has translated."""
+_MEBIBYTES_OF_QEMU = 276
+"""What a VM takes beside its memory: QEMU, with what it has translated."""
 
 
-def capacity(*, cores: int | None = None, available_mebibytes: int | None = None) -> int:
-    """Return how many VMs this machine takes at once: one a core, as far as its free memory goes, at least one."""
+def capacity(*, memory: int, cores: int | None = None, available_mebibytes: int | None = None) -> int:
+    """Return how many VMs of `memory` MiB this machine takes at once: one a core, if there is room, at least one."""
     cores = cores or len(os.sched_getaffinity(0))
-    memory = available_mebibytes if available_mebibytes is not None else memory_available()
-    return max(1, min(cores, memory // _MEBIBYTES_A_VM))
+    available = available_mebibytes if available_mebibytes is not None else memory_available()
+    return max(1, min(cores, available // (memory + _MEBIBYTES_OF_QEMU)))
 
 
 class Slots:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from vm.acceleration import Acceleration  # noqa: TC001  # a dataclass's field
+from vm.options import GuestOptions
 
 
 class End(enum.StrEnum):
@@ -39,6 +40,7 @@ class Order:
     fingerprint: str  # of that code
     timeout: float  # seconds without news
     acceleration: Acceleration | None
+    options: GuestOptions
     mirror: str | None
     plugins: list[str]  # of pytest, that the guest's worker loads
     bytecode: str | None  # a file on the controller's machine where `vm.bytecode` may put what guests import
@@ -52,7 +54,7 @@ class Order:
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """Return what was sent."""
-        return cls(**message)
+        return cls(**{**message, "options": GuestOptions(**message["options"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,14 @@ class Progress(_Status):
     kind = "progress"
     phase: str  # "fetching", "booting"
     detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(_Status):
+    """Say what the user is to read even when the relay has moved on."""
+
+    kind = "told"
+    line: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +116,9 @@ class Ending(_Status):
     why: str
 
 
-Status = Progress | SlotWanted | Booted | Ending
+Status = Progress | Told | SlotWanted | Booted | Ending
 
-_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, SlotWanted, Booted, Ending)}
+_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Told, SlotWanted, Booted, Ending)}
 
 
 def read_status(message: tuple[str, Any]) -> Status | bytes:

@@ -326,7 +326,12 @@ def test_run_that_pytest_ended_keeps_its_status(status: int) -> None:
 
 @pytest.mark.parametrize(("cores", "memory", "vms"), [(8, 64_000, 8), (8, 3000, 2), (2, 500, 1), (1, 64_000, 1)])
 def test_as_many_vms_as_cores_and_memory_allow(cores: int, memory: int, vms: int) -> None:
-    assert capacity(cores=cores, available_mebibytes=memory) == vms
+    assert capacity(memory=1024, cores=cores, available_mebibytes=memory) == vms
+
+
+def test_vms_that_are_given_more_memory_are_fewer() -> None:
+    assert capacity(memory=1024, cores=8, available_mebibytes=9000) == 6
+    assert capacity(memory=4096, cores=8, available_mebibytes=9000) == 2
 
 
 def test_slots_are_given_in_order_and_by_host() -> None:

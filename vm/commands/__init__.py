@@ -31,6 +31,6 @@ class Command(Protocol):
 
 
 # After the name that they import from here.
-from vm.commands import build, compare, fetch, list_kernels, prune, run, shell  # noqa: E402
+from vm.commands import accel, build, compare, fetch, list_kernels, prune, run, shell  # noqa: E402
 
-COMMANDS: tuple[Command, ...] = (list_kernels, fetch, prune, build, run, shell, compare)
+COMMANDS: tuple[Command, ...] = (list_kernels, fetch, prune, build, run, shell, accel, compare)

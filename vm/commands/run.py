@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vm.commands.fetch import MIRROR_HELP
-from vm.session import run_command, take_kernel
+from vm.options import add_options
+from vm.session import read_guest, run_command, take_kernel
 
 if TYPE_CHECKING:
     import argparse
 
-ACCEL_HELP = "how QEMU runs the guest: natively or emulated (default: KVM where a trial shows that it works)"
 KERNEL_HELP = "a name of 'python -m vm list', or a path as --kernel takes it"
 
 
@@ -23,15 +23,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description="Boot the kernel, run the command as root in the current directory of the host's files, print what "
         "it prints, and end with its exit status; 12 if the VM was lost, 13 if it did not boot. The command reads "
         "this command's input: give it </dev/null in a loop that reads. What it writes to files is gone when it ends.",
-        usage="%(prog)s [-h] [--accel {kvm,tcg}] [--mirror ADDRESS] KERNEL -- COMMAND [ARGUMENT ...]",
+        usage="%(prog)s [-h] [--accel {kvm,tcg}] [--append 'PARAMETERS'] [--memory MIB] [--cpus N] [--mirror ADDRESS] "
+        "KERNEL -- COMMAND [ARGUMENT ...]",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL_HELP)
     parser.add_argument("command", metavar="COMMAND", nargs="+", help="the command and its arguments, after --")
-    parser.add_argument("--accel", choices=["kvm", "tcg"], help=ACCEL_HELP)
+    add_options(parser.add_argument)
     parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `args.command` and return its exit status."""
-    return run_command(take_kernel(args.kernel, mirror=args.mirror), args.command, acceleration=args.accel)
+    guest = read_guest(args)
+    return run_command(take_kernel(args.kernel, mirror=args.mirror), args.command, guest=guest)

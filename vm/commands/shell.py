@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vm.commands.fetch import MIRROR_HELP
-from vm.commands.run import ACCEL_HELP, KERNEL_HELP
-from vm.session import run_shell, take_kernel
+from vm.commands.run import KERNEL_HELP
+from vm.options import add_options
+from vm.session import read_guest, run_shell, take_kernel
 
 if TYPE_CHECKING:
     import argparse
@@ -23,11 +24,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "you leave.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL_HELP)
-    parser.add_argument("--accel", choices=["kvm", "tcg"], help=ACCEL_HELP)
+    add_options(parser.add_argument)
     parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Open the shell and return its exit status."""
-    return run_shell(take_kernel(args.kernel, mirror=args.mirror), acceleration=args.accel)
+    guest = read_guest(args)
+    return run_shell(take_kernel(args.kernel, mirror=args.mirror), guest=guest)
