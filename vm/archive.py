@@ -9,10 +9,12 @@ own apt sources, as apt itself reads them, or the user's --mirror.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 LISTS_GOOD_FOR = 6 * 3600
 """Seconds for which downloaded package lists are taken as they are."""
+
+_LEAST_ROOM = 1 << 20
+"""Bytes: with less free there is no telling what apt failed for."""
 
 _CLOCKS_DIFFER_BY = 60
 """Seconds: a cache on another machine may be a little in the future."""
@@ -325,7 +330,10 @@ class Archive:
         cwd: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> str:
-        """Run one of apt's programs on `suites` and return its output; FetchError's subclasses when it fails."""
+        """Run one of apt's programs on `suites` and return its output.
+
+        Raises FetchError's subclasses when it fails, OSError when there is no room.
+        """
         tool = _APT_HELPER if program == "apt-helper" else find_tool(program, package="apt")
         configuration = self._configuration(suites)
         # In memory: a full disk could not hold what apt says of it.
@@ -362,6 +370,9 @@ class Archive:
             complaints.seek(0)
             said = complaints.read().decode(errors="replace")
             if process.returncode:
+                if shutil.disk_usage(self.root).free < _LEAST_ROOM:
+                    # apt says of some files then that the mirror does not have them.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise explain(said, root=self.root, mirror=self._uri(suites[0]))
             return output.read().decode(errors="replace")
 

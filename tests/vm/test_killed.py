@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """kill -9 of a run, alone or with all of its job, at any moment: nothing of it is left, and the next run works.
 
-Only the VM is a process of the host (fake_vm.py). tests/vm/test_interrupted.py has the moments that take a real one.
+For most of them the VM is a process of the host (tests/unit/fake_vm.py): a run then takes a second.
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_archive import image
 from filelock import FileLock
+from started import HERE, KERNEL, started  # first: it shows the way to tests/unit
+
+from vm.machine import SUBSTITUTE
+
+# isort: split
+from fake_archive import image
 from runs import run_pytest
 from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from test_archive import needs_apt, stalling_mirror
 
-from vm.machine import SUBSTITUTE
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "vm"))
-
-from started import started
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from started import Started
 
@@ -196,3 +194,17 @@ def test_command_that_fetches_takes_apt_with_it(small_archive: SmallArchive, her
             run.process.kill()
             assert run.ended(seconds=30) == -signal.SIGKILL
             assert run.left() == []
+
+
+def test_while_the_initramfs_is_made(tmp_path: Path) -> None:
+    """Its maker ends with the job, so another process has to remove it."""
+    with started(tmp_path / "run", "--kernel", KERNEL) as run:
+        run.wait_for(lambda: list(run.directory.glob("tmp/*/initramfs")), "initramfs")
+        demand_nothing_left(run, JOB)
+
+
+def test_while_cases_run_in_a_vm(tmp_path: Path) -> None:
+    with started(tmp_path / "run", "--kernel", KERNEL, cases="wait", source=HERE / "trouble.py") as run:
+        run.wait_until("reuseport-harness: begin trouble.py::test_wait", where="console")
+        assert run.processes("qemu")
+        demand_nothing_left(run, JOB)
