@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Run programs of others: leave none behind, nor their files, and understand what they say of a full disk."""
+"""Processes and the files between them: none is left behind by one that is killed, and a full disk is understood."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _REMOVE_AT_THE_END = 'cat >/dev/null; exec rm -rf -- "$0"'
 
 
@@ -22,6 +25,16 @@ def dying_with_us() -> list[str]:
     """Return what, put before a command, makes its process end when the thread that starts it does (prctl(2))."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def end_with_tox() -> None:
+    """Have this process interrupted, as by Ctrl-C, when tox is killed and cannot do it; for one that tox has started.
+
+    One that ignores Ctrl-C, as a shell's background jobs do, is terminated.
+    """
+    if "TOX_ENV_NAME" in os.environ:
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM if ignored else signal.SIGINT)
 
 
 @contextlib.contextmanager

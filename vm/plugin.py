@@ -173,6 +173,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
     from vm import publishing  # noqa: PLC0415
+    from vm.children import end_with_tox  # noqa: PLC0415
 
     started = datetime.now(UTC)
     if _PLAN not in config.stash:
@@ -180,10 +181,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.getoption("--where-possible", default=False):
             from vm.host import HostRun  # noqa: PLC0415
 
+            end_with_tox()
             config.pluginmanager.register(HostRun(config, started=started), "vm-host")
         return
     from vm.controller import Controller  # noqa: PLC0415
 
+    end_with_tox()
     try:
         directory = publishing.make_directory(config, started=started)
     except publishing.ResultsError as error:

@@ -184,6 +184,24 @@ def test_after_results_are_written(small_archive: SmallArchive, here: Path) -> N
     assert set(run.outcomes.values()) == {"passed"}
 
 
+STAND_IN_FOR_TOX = """
+import subprocess, sys
+sys.exit(subprocess.run([sys.executable, "-m", "pytest", "--kernel", "./k61"]).returncode)
+"""
+
+
+def test_tox_alone(small_archive: SmallArchive, here: Path) -> None:
+    """The run that it has started is interrupted."""
+    (here / "stand_in.py").write_text(STAND_IN_FOR_TOX)
+    variables = {**small_archive.variables, "STOP_AT": "running", "TOX_ENV_NAME": "vm"}
+    with started(here, command=("stand_in",), source=source(here), variables=variables) as run:
+        run.wait_for((here / "running").exists, "case")
+        run.process.kill()
+        assert run.ended(seconds=30) == -signal.SIGKILL
+        assert run.left() == []
+    assert run.outcomes == {"test_first": "passed", "test_second": "not run", "test_third": "not run"}
+
+
 @needs_apt
 def test_command_that_fetches_takes_apt_with_it(small_archive: SmallArchive, here: Path) -> None:
     """apt would hold its lock for as long as the mirror is slow."""
