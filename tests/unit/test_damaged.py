@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from test_archive import add_kernel, archive, needs_apt, quiet, series, signing_key
 
+from vm.__main__ import main
 from vm.archive import Archive
 from vm.errors import MirrorError
+from vm.store import cache_root
 from vm.kernels import Kernel, kernel_store, obtain, update
 
 if TYPE_CHECKING:
@@ -133,3 +135,19 @@ def test_package_lists_are_downloaded_again(archive: FakeArchive, what: str, dam
     shutil.rmtree(kernel_store().root)
     damage_lists(what, damage)
     assert obtain(series(archive), progress=quiet, mirror=archive.mirror) == kernel
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schema": 2, "kno', b"[]", b'{"schema": 2, "known": [{}]}', b"\xff\x00"])
+def test_memory_of_kvm_is_as_if_it_were_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["accel"]) == 0
+    before = capsys.readouterr()
+    file = cache_root() / "acceleration.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    assert main(["accel"]) == 0
+    assert capsys.readouterr() == before
+    assert main(["accel", "--forget"]) == 0
+    assert not file.exists()
