@@ -41,7 +41,7 @@ def junit(run: RunResult, directory: Path | None = None) -> str:
     for kernel in run.kernels:
         suite = TestSuite(_xml(kernel.name))
         suite.timestamp = run.started
-        for name, value in (("release", kernel.release), ("version", kernel.version), ("cmdline", kernel.cmdline)):
+        for name, value in _properties(kernel):
             suite.add_property(name, _xml(value))
         suite.add_testcases([_junit_case(kernel, case, directory) for case in kernel.cases])
         suite.add_testcases(list(_junit_kernel(kernel)))
@@ -56,11 +56,19 @@ def ktap(run: RunResult) -> str:
     for number, kernel in enumerate(run.kernels, start=1):
         lines += ["  KTAP version 1", f"  1..{len(kernel.cases)}"]
         lines += [f"  {_ktap_case(at, case)}" for at, case in enumerate(kernel.cases, start=1)]
+        lines += [f"  # --append {text}" for text in kernel.append]
         lines += [f"  # {splat.kind}: {splat.title}" for splat in kernel.splats]
         lines += [f"  # {line}" for line in kernel.reason.splitlines()]
         good = kernel.outcome is Verdict.PASSED
         lines.append(f"{'ok' if good else 'not ok'} {number} {_name(kernel.name)}")
     return "\n".join(lines) + "\n"
+
+
+def _properties(kernel: KernelResult) -> Iterator[tuple[str, str]]:
+    yield from (("release", kernel.release), ("version", kernel.version), ("cmdline", kernel.cmdline))
+    yield "accel", kernel.accel
+    yield from (("append", text) for text in kernel.append)
+    yield from ((name, str(size)) for name, size in (("memory", kernel.memory), ("cpus", kernel.cpus)) if size)
 
 
 def _junit_case(kernel: KernelResult, case: CaseResult, directory: Path | None) -> TestCase:

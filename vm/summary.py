@@ -37,6 +37,8 @@ def lines(run: RunResult) -> Iterator[str]:
     """Yield the closing table, what the kernels lack, and the list of differences."""
     yield ""
     yield from table(run)
+    if added := run.kernels[0].append if run.kernels else []:
+        yield f"kernel parameters added: {' '.join(added)}"
     yield from (f"note: {kernel.name}: {note}" for kernel in run.kernels for note in kernel.notes)
     different = list(differences(run))
     if different:
