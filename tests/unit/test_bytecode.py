@@ -60,7 +60,6 @@ def test_modules_come_from_the_file(use: str, package: Path) -> None:
     assert done.stdout == f"1 {[str(package)]} {package / 'part.py'}\n", done.stderr
 
 
-
 @pytest.mark.parametrize("left", [0, 1000, None], ids=["empty", "cut short", "gone"])
 def test_file_that_is_not_whole_is_as_if_it_were_not_there(
     use: str, package: Path, tmp_path: Path, left: int | None

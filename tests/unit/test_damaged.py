@@ -13,8 +13,8 @@ from test_archive import add_kernel, archive, needs_apt, quiet, series, signing_
 from vm.__main__ import main
 from vm.archive import Archive
 from vm.errors import MirrorError
-from vm.store import cache_root
 from vm.kernels import Kernel, kernel_store, obtain, update
+from vm.store import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Runs where little is as usual: no terminal, no locale, names with blanks, a clock that was set back, a home that
-takes nothing, another run beside it."""
+"""Runs where little is as usual: no terminal, no locale, names with blanks, a clock that was set back, another run."""
 
 from __future__ import annotations
 
@@ -140,12 +139,11 @@ def test_two_runs_at_once_fetch_one_kernel_and_have_results_of_their_own(
 ) -> None:
     """In the same directory, and begun in the same second or nearly."""
     with ThreadPoolExecutor() as pool:
-        runs = [
-            pool.submit(typed, here, '"$@"', *small_archive.kernel, **small_archive.variables) for _ in range(2)
-        ]
+        runs = [pool.submit(typed, here, '"$@"', *small_archive.kernel, **small_archive.variables) for _ in range(2)]
     outputs = [run.result().output for run in runs]
     assert sum(f"6.1: unpacking {VERSION}" in output for output in outputs) == 1, outputs
-    directories = {line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("results: ")}
+    lines = [line for output in outputs for line in output.splitlines()]
+    directories = {line.split()[1] for line in lines if line.startswith("results: ")}
     assert len(directories) == 2
     for directory in directories:
         demand_as_usual(Run(1, "", Path(directory)), kernel="6.1")

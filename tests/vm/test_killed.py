@@ -204,7 +204,7 @@ def test_tox_alone(small_archive: SmallArchive, here: Path) -> None:
 
 @needs_apt
 def test_command_that_fetches_takes_apt_with_it(small_archive: SmallArchive, here: Path) -> None:
-    """apt would hold its lock for as long as the mirror is slow."""
+    """It would hold its lock for as long as the mirror is slow."""
     with stalling_mirror(small_archive.archive.root) as mirror:
         command = ("vm", "fetch", "6.1", "--mirror", mirror.address)
         with started(here, command=command, source=source(here), variables=small_archive.variables) as run:
