@@ -123,7 +123,7 @@ def test_cache_that_takes_nothing_is_named_with_its_remedy(tmp_path: Path) -> No
 
 
 @needs_apt
-@pytest.mark.parametrize("room", ["8k", "12k", "40k", "60k", "80k"])
+@pytest.mark.parametrize("room", ["12k", "60k", "80k"])
 def test_cache_that_is_full_is_named_with_its_remedy(small_archive: SmallArchive, tmp_path: Path, room: str) -> None:
     """In apt's lists, its downloads, the kernel or its index; with more room the next run takes up what is there."""
     (tmp_path / "cache").mkdir()
