@@ -9,10 +9,12 @@ own apt sources, as apt itself reads them, or the user's --mirror.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import filelock
 
 from vm.errors import (
+    DamagedListsError,
     FetchError,
     MirrorError,
     MissingToolError,
@@ -42,6 +45,12 @@ if TYPE_CHECKING:
 
 LISTS_GOOD_FOR = 6 * 3600
 """Seconds for which downloaded package lists are taken as they are."""
+
+_LEAST_ROOM = 1 << 20
+"""Bytes: with less free there is no telling what apt failed for."""
+
+_CLOCKS_DIFFER_BY = 60
+"""Seconds: a cache on another machine may be a little in the future."""
 
 # What makes apt's root private. Whatever hooks the machine's apt.conf runs after an update are for the machine's
 # lists; nor may it switch off the signature checks here. A stalled connection is given up after Timeout seconds
@@ -132,11 +141,12 @@ class Archive:
 
     def refresh(
         self, suites: Sequence[str], *, progress: Callable[[str], None], max_age: float = LISTS_GOOD_FOR
-    ) -> None:
-        """Download the package lists of `suites` that are older than `max_age` seconds.
+    ) -> bool:
+        """Download the package lists of `suites` that are older than `max_age` seconds; tell whether there were any.
 
         A suite that the mirror does not have is passed over if there is another. Raises FetchError's subclasses.
         """
+        downloaded = False
         with explained(self.root), self._locked(progress):
             missing = []
             for suite in suites:
@@ -144,6 +154,7 @@ class Archive:
                 if _age(stamp) <= max_age:
                     continue
                 progress(f"downloading the package lists of {suite}")
+                downloaded = True
                 try:
                     self._apt("apt-get", "update", "-q", suites=[suite])
                 except NotOfferedError as error:
@@ -155,6 +166,17 @@ class Archive:
                 Archive._kernel_packages.cache_clear()
             if len(missing) == len(suites):
                 raise missing[0]
+        return downloaded
+
+    def forget(self, suites: Sequence[str], *, progress: Callable[[str], None]) -> None:
+        """Remove the package lists of `suites`: apt takes those that it has unread while the mirror's are no newer.
+
+        Raises StoreError.
+        """
+        with explained(self.root), self._locked(progress):
+            for suite in suites:
+                self._forget(suite)
+            Archive._kernel_packages.cache_clear()
 
     def newest(self, *, series: str, flavour: str, suites: Sequence[str]) -> Offer | None:
         """Return the newest kernel of `series` in the lists at hand, None when they have none. Needs no network.
@@ -266,7 +288,7 @@ class Archive:
         return self.root / "stamps" / f"{suite}-{_short_digest(self._uri(suite))}"
 
     def _forget(self, suite: str) -> None:
-        """Remove the lists of a suite that the mirror no longer has, lest apt offer what cannot be fetched."""
+        """Remove the lists of a suite that the mirror no longer has, say, lest apt offer what cannot be fetched."""
         self._stamp(suite).unlink(missing_ok=True)
         for listing in (self.root / "lists").glob(f"*_dists_{suite}_*"):
             listing.unlink()
@@ -307,7 +329,10 @@ class Archive:
         cwd: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> str:
-        """Run one of apt's programs on `suites` and return its output; FetchError's subclasses when it fails."""
+        """Run one of apt's programs on `suites` and return its output.
+
+        Raises FetchError's subclasses when it fails, OSError when there is no room.
+        """
         tool = _APT_HELPER if program == "apt-helper" else find_tool(program, package="apt")
         if not Path(tool).is_file():
             raise MissingToolError(f"{tool} is not installed: install the package apt")
@@ -343,6 +368,9 @@ class Archive:
             complaints.seek(0)
             said = complaints.read().decode(errors="replace")
             if process.returncode:
+                if shutil.disk_usage(self.root).free < _LEAST_ROOM:
+                    # apt says of some files then that the mirror does not have them.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 mirror = self._uri(suites[0])
                 raise explain(said, root=self.root, mirror=mirror, keyring_from=self.origin.keyring_from)
             return output.read().decode(errors="replace")
@@ -387,6 +415,11 @@ _MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
         SignatureError,
         "what {mirror} sent is not what its signed lists promise: nothing of it is used. "
         "Try again, or name another --mirror",
+    ),
+    (
+        r"LZ4F|Unexpected end of file|Splitting of clearsigned file|Unable to parse package file",
+        DamagedListsError,
+        "the package lists under {root}/lists are damaged: remove them, and they are downloaded again",
     ),
     (
         r"is (?:expired|not valid yet)|Release file .* (?:expired|not valid)",
@@ -477,10 +510,12 @@ def _parse(text: str) -> dict[str, Package]:
 
 
 def _age(stamp: Path) -> float:
+    """Return the seconds since a file was made, infinity if there is none or the clock was set back since."""
     try:
-        return max(0.0, time.time() - stamp.stat().st_mtime)
+        age = time.time() - stamp.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+    return age if age > -_CLOCKS_DIFFER_BY else float("inf")
 
 
 def _short_digest(text: str) -> str:

@@ -19,9 +19,8 @@ from vm.acceleration import SUBSTITUTE, Choice, choose, why_no_kvm
 from vm.console import KVM_FAILED
 from vm.errors import MachineError
 from vm.last_words import LastWords, complaint
-from vm.modules import find_tool
 from vm.patience import Clock
-from vm.qemu_command import QEMU
+from vm.qemu import find_qemu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +123,7 @@ def _identify(kernel: Kernel, options: GuestOptions) -> Boot | None:
     """Return what can be learnt about, None where there is no KVM to learn about."""
     if why_no_kvm():
         return None
-    qemu = os.environ.get(SUBSTITUTE, "").partition(" ")[0] or find_tool(QEMU, package="qemu-system-x86")
+    qemu = os.environ.get(SUBSTITUTE, "").partition(" ")[0] or find_qemu()
     with contextlib.suppress(OSError):
         return learnt.identify(kernel, qemu=qemu, append=options.append)
     return None

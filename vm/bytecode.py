@@ -55,9 +55,12 @@ def write(path: str, modules: Mapping[str, ModuleType]) -> None:
 
 
 def install(path: str) -> None:
-    """Import from now on what the file has from there, and all else as ever. Raises OSError."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        packed = marshal.loads(file.read())  # written by `write`
+    """Import from now on what the file has from there, and all else as ever; so everything from a file that is cut."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            packed = marshal.loads(file.read())  # written by `write`
+    except (OSError, EOFError, ValueError, TypeError):
+        return
     # Behind what is built in and frozen.
     sys.meta_path.insert(2, _Finder(packed))
 

@@ -17,6 +17,7 @@ import pytest
 import vm.worker
 from harness.interface.keys import OBJECTS
 from vm import bytecode, console, luggage, publishing, stories
+from vm.children import dying_with_us, scratch_directory
 from vm.fingerprint import HOME, fingerprint
 from vm.fleet import Fleet
 from vm.live import Board
@@ -93,7 +94,8 @@ class Controller:
         self._fleet = Fleet(plan.places)
         self._lock = threading.Lock()
         self._collecting: subprocess.Popen[bytes] | None = None
-        self._bytecode = directory / "bytecode"
+        self._scratch = contextlib.ExitStack()
+        self._bytecode: Path | None = None
         self._fingerprint = fingerprint()
 
     # Bringing workers up.
@@ -118,7 +120,10 @@ class Controller:
         self._reach_machines()
         self._fleet.collect(_collecting(self._config), root=HOME)
         if not all(self._fleet.word(name) for name in self._plan.kernels):
-            self._collecting = collect_here(self._config, self._bytecode)
+            # Without room for it guests import from files, which takes them longer.
+            with contextlib.suppress(OSError):
+                self._bytecode = self._scratch.enter_context(scratch_directory()) / "bytecode"
+                self._collecting = collect_here(self._config, self._bytecode)
 
     def _reach_machines(self) -> None:
         for name in self._plan.kernels:
@@ -170,7 +175,7 @@ class Controller:
             options=self._plan.options,
             mirror=self._plan.mirror,
             plugins=plugins_of(self._config),
-            bytecode=str(self._bytecode),
+            bytecode=str(self._bytecode) if self._bytecode is not None else None,
             idle=nothing_left or self._is_given_up(name),
             refusal=self._fleet.refusal(name),
         )
@@ -388,9 +393,7 @@ class Controller:
         if self._collecting is not None:
             self._collecting.kill()
             self._collecting.wait()
-        with contextlib.suppress(OSError):  # a directory that cannot be written is told of when results are
-            for file in self._directory.glob(f"{self._bytecode.name}*"):
-                file.unlink()
+        self._scratch.close()
         with contextlib.suppress(AttributeError):  # the run ended before xdist began
             self._fleet.forget_cut_off(self._gateways)
         result = yield
@@ -465,7 +468,7 @@ class Controller:
 
     def _read_console(self, name: str) -> str:
         with self._lock, contextlib.suppress(FileNotFoundError):
-            return self._console_of(name).read_text(errors="replace").replace("\r", "")
+            return self._console_of(name).read_text(encoding="utf-8", errors="replace").replace("\r", "")
         return ""
 
 
@@ -478,7 +481,7 @@ def collect_here(config: pytest.Config, file: Path) -> subprocess.Popen[bytes] |
     if sys.dont_write_bytecode:
         return None
     return subprocess.Popen(
-        [sys.executable, *_collecting(config), "-p", bytecode.__name__],
+        [*dying_with_us(), sys.executable, *_collecting(config), "-p", bytecode.__name__],
         env={**os.environ, bytecode.FILE: str(file)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

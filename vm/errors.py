@@ -41,6 +41,10 @@ class StoreError(FetchError):
     """Say why the store could not be written: full disk, no permission."""
 
 
+class DamagedListsError(StoreError):
+    """Say that package lists that were downloaded cannot be read."""
+
+
 class MissingToolError(FetchError):
     """Name a program that is not installed and the package that has it."""
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm import catalogue as catalogues
-from vm import guest, modules
-from vm.archive import LISTS_GOOD_FOR, Archive, Offer
+from vm import contents, guest, modules
+from vm.archive import Archive, Offer
 from vm.catalogue import Catalogue, Origin, Selection, Series, load_catalogue
 from vm.errors import (
+    DamagedListsError,
     FetchError,
     KernelError,
     MirrorError,
@@ -40,7 +41,7 @@ from vm.store import Entry, Manifest, Store, cache_root, explained, seal
 from vm.unpack import unpack_headers, unpack_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
     "Catalogue",
@@ -108,12 +109,14 @@ def obtain(selection: Selection, *, progress: Callable[[str], None], mirror: str
             return _from_installed(selection.name, installed, progress=progress)
     store = kernel_store()
     entry = store.newest(selection.name, modules=guest.modules_digest())
-    if entry is None:
+    if entry is None or contents.damage(entry.path):
         with store.locked(selection.name, progress=progress):
+            damaged = _discard_damaged(selection.name, store, progress=progress)
             # Another run may have fetched it while this one waited.
             entry = store.newest(selection.name, modules=guest.modules_digest())
             if entry is None:
-                entry = _fetch(selection.source, store, progress=progress, mirror=mirror)
+                with _with_the_reason(damaged):
+                    entry = _fetch(selection.source, store, progress=progress, mirror=mirror)
     return _kernel(selection.name, entry, version=entry.manifest.version)
 
 
@@ -126,6 +129,7 @@ def update(selection: Selection, *, progress: Callable[[str], None], mirror: str
         return obtain(selection, progress=progress)
     store = kernel_store()
     with store.locked(selection.name, progress=progress):
+        _discard_damaged(selection.name, store, progress=progress)
         entry = _fetch(selection.source, store, progress=progress, mirror=mirror)
     return _kernel(selection.name, entry, version=entry.manifest.version)
 
@@ -167,6 +171,21 @@ def _obstacle(series: Series, *, mirror: str | None) -> str:
     return ""
 
 
+def _discard_damaged(name: str, store: Store, *, progress: Callable[[str], None]) -> str:
+    return store.discard_damaged(name, say=lambda line: progress(f"{name}: {line}"))
+
+
+@contextlib.contextmanager
+def _with_the_reason(damaged: str) -> Iterator[None]:
+    """Have an error say why a kernel that was in the store had to be fetched."""
+    try:
+        yield
+    except FetchError as error:
+        if not damaged:
+            raise
+        raise type(error)(f"{damaged}, and could not be fetched again: {error}") from error
+
+
 def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mirror: str | None) -> Entry:
     """Bring the newest kernel of `series` into `store`, which the caller has locked."""
     archive = archive_of(series.origin, mirror=mirror)
@@ -174,16 +193,17 @@ def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mir
     def say(line: str) -> None:
         progress(f"{series.name}: {line}")
 
-    offer = _look_up(series, archive, progress=say, max_age=LISTS_GOOD_FOR)
+    offer = _look_up(series, archive, progress=say)
     known = store.newest(series.name, modules=guest.modules_digest())
     if known is not None and known.manifest.version == offer.version:
         return known
     downloads = archive.root / "archives" / series.name
     try:
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
-    except NotOfferedError:
-        # The mirror has moved on since the lists were read.
-        offer = _look_up(series, archive, progress=say, max_age=0)
+    except (NotOfferedError, SignatureError, DamagedListsError):
+        # The mirror has moved on since the lists were read, or they are damaged.
+        archive.forget(series.suites, progress=say)
+        offer = _look_up(series, archive, progress=say)
         image, headers = archive.download(offer, downloads, suites=series.suites, progress=_downloading(offer, say))
     if not headers:
         say("the mirror has no headers of this version: bcc will have nothing to compile against")
@@ -196,8 +216,22 @@ def _fetch(series: Series, store: Store, *, progress: Callable[[str], None], mir
     return entry
 
 
-def _look_up(series: Series, archive: Archive, *, progress: Callable[[str], None], max_age: float) -> Offer:
-    archive.refresh(series.suites, progress=progress, max_age=max_age)
+def _look_up(series: Series, archive: Archive, *, progress: Callable[[str], None]) -> Offer:
+    """Return the newest kernel of `series`. Raises FetchError's subclasses."""
+    new = archive.refresh(series.suites, progress=progress)
+    try:
+        return _newest(series, archive)
+    except FetchError as error:
+        if new:
+            raise
+        # Lists that were here may be damaged, or too old.
+        progress(f"reading the package lists again: {error}")
+        archive.forget(series.suites, progress=progress)
+        archive.refresh(series.suites, progress=progress)
+        return _newest(series, archive)
+
+
+def _newest(series: Series, archive: Archive) -> Offer:
     offer = archive.newest(series=series.series, flavour=series.flavour, suites=series.suites)
     if offer is None:
         raise NotOfferedError(
@@ -272,6 +306,7 @@ def _from_path(name: str, located: Located, *, progress: Callable[[str], None]) 
     key = f"{ADOPTED}{hashlib.sha256(str(located.image.resolve()).encode()).hexdigest()[:12]}"
     version = _state_of(located)
     with store.locked(key, progress=progress):
+        store.discard_damaged(key, say=lambda line: progress(f"{name}: {line}"))
         entries = [entry for entry in store.entries(key) if entry.path.name == version]
         if not entries:
             progress(f"{name}: taking the modules that a guest needs")

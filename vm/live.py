@@ -64,7 +64,8 @@ class Board:
                 self._print(line)
 
     def _print(self, line: str) -> None:
-        self._file.write(f"{line}\n")
+        encoding = self._file.encoding or "utf-8"
+        self._file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         self._file.flush()
 
     def _table(self) -> Table:

@@ -29,7 +29,7 @@ def unpack(packed: Mapping[str, tuple[str, bytes]], directory: Path) -> dict[str
         directory.mkdir(parents=True, exist_ok=True)
         for name, (file_name, content) in packed.items():
             path = directory / f"{hashlib.sha256(content).hexdigest()[:16]}-{file_name}"
-            if not path.exists():
+            if not path.exists() or path.read_bytes() != content:  # it may have been damaged there
                 _write(path, content)
             paths[name] = str(path)
     return paths

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -25,11 +24,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from vm.acceleration import SUBSTITUTE
+from vm.children import dying_with_us
 from vm.errors import MachineError
 from vm.kernels import missing_options
-from vm.modules import find_tool
+from vm.memory import available
 from vm.parameters import PORT
-from vm.qemu_command import QEMU, qemu_command
+from vm.qemu import find_qemu
+from vm.qemu_command import qemu_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,11 +171,13 @@ def start(
             command, kept, modules = [*shlex.split(substitute), *map(str, passed)], list[int](), None
         else:
             demand_bootable(kernel)
+            qemu = find_qemu()
+            _demand_memory(kernel, options)
             try:
                 command, kept, modules = until_started.enter_context(
                     qemu_command(
                         kernel,
-                        find_tool(QEMU, package="qemu-system-x86"),
+                        qemu,
                         acceleration=acceleration,
                         options=options,
                         port=theirs.fileno(),
@@ -187,7 +190,7 @@ def start(
                 raise MachineError(f"no room for {kernel.name}'s initramfs in {where}: {error}") from error
         try:
             process = subprocess.Popen(
-                [*_dying_with_us(), *command],
+                [*dying_with_us(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -223,6 +226,15 @@ def demand_bootable(kernel: Kernel) -> None:
         raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {lacks}")
 
 
+def _demand_memory(kernel: Kernel, options: GuestOptions) -> None:
+    """Raise MachineError where the VM would be ended for want of memory, sooner or later."""
+    if (free := available(swap=True)) < options.memory:
+        raise MachineError(
+            f"a VM for {kernel.name} takes up to {options.memory} MiB of memory, and {free} MiB are free here: "
+            "end something that holds memory, or give the VM less (--memory)"
+        )
+
+
 def guest_environment() -> dict[str, str]:
     """Return the environment of a worker in a guest: this process's, where what a guest differs in."""
     path = os.environ.get("PATH", "/usr/bin:/bin").split(":")
@@ -252,12 +264,6 @@ def _headers_of(kernel: Kernel) -> dict[str, str]:
     return {"BCC_KERNEL_SOURCE": str(kernel.headers)}
 
 
-def _dying_with_us() -> list[str]:
-    """Return what makes a command's process end when this one is killed."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-
-
 def _listen(port: socket.socket | None, process: subprocess.Popen[bytes]) -> Monitor | None:
     if port is None:
         return None
@@ -280,4 +286,4 @@ def _pass_on(stream: IO[bytes] | None, to: Callable[[bytes], None]) -> threading
     return thread
 
 
-__all__ = ["PORT", "QEMU", "SUBSTITUTE", "Greeting", "Hello", "Machine", "MachineError", "start"]
+__all__ = ["PORT", "SUBSTITUTE", "Greeting", "Hello", "Machine", "MachineError", "start"]

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+from vm.children import demand_room
 from vm.errors import MissingToolError, NotAKernelError, StoreError
 
 if TYPE_CHECKING:
@@ -88,13 +89,14 @@ def pick(names: Iterable[str], *, source: Path, target: Path) -> list[str]:
 def index(root: Path, release: str) -> None:
     """Run depmod over root/lib/modules/<release>.
 
-    Raises MissingToolError when there is none, StoreError when it fails.
+    Raises MissingToolError when there is none, OSError when the disk is full, StoreError when it fails otherwise.
     """
     tool = find_tool("depmod", package="kmod")
     made = subprocess.run(
         [tool, "--basedir", str(root), release], capture_output=True, text=True, errors="replace", check=False
     )
     if made.returncode:
+        demand_room(made.stderr)
         raise StoreError(f"depmod failed over {root}/lib/modules/{release}: {made.stderr.strip()}")
 
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,27 +80,15 @@ def demand_harmless(text: str) -> None:
         # A kernel takes - and _ for the same.
         if why := _TAKEN.get(parameter) or _TAKEN.get(name.replace("-", "_")):
             raise ValueError(f"{name} is taken: {why}")
-    needed = len(command_line("tcg", added=[text], follow_files=True))
+    needed = len(command_line("tcg", added=[text]))
     if needed > LONGEST:
         raise ValueError(f"with the harness's own that makes {needed} characters, and a kernel takes {LONGEST}")
 
 
-def command_line(acceleration: Acceleration, *, added: Sequence[str], follow_files: bool) -> str:
+def command_line(acceleration: Acceleration, *, added: Sequence[str]) -> str:
     """Return the parameters of a guest's kernel.
 
-    Those `added` come after the harness's own, so that they have the last word. Raises ValueError for a directory that
-    cannot be told to a kernel.
+    Those `added` come after the harness's own, so that they have the last word.
     """
     own = [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
-    return " ".join([*own, *added, *_init(follow_files=follow_files)])
-
-
-def _init(*, follow_files: bool) -> list[str]:
-    """Return the parameters that make `vm.pid1` the first process, in the Python that runs here."""
-    pid1 = Path(__file__).with_name("pid1.py")
-    words = [sys.executable, "-I", "-S", str(pid1), PORT, *([FOLLOWED] if follow_files else [])]
-    for word in words:
-        if any(character.isspace() for character in word):
-            raise ValueError(f"a kernel's parameters have no way to say {word!r}: move it to a path without blanks")
-    # rdinit= forgets the words before it that the kernel did not know and would hand to the program.
-    return ["rdinit=/init", "--", *words]
+    return " ".join([*own, *added, "rdinit=/init"])

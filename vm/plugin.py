@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,9 +77,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
     demand_consistent(option)
     demand_there(config.args)
+    words = option.kernel or ["default"]
+    demand_utf8([*words, *config.args, str(config.rootpath), str(Path.cwd())])
     catalogue = load_catalogue()
     try:
-        words = settle(option.kernel or ["default"], catalogue=catalogue, mirror=option.mirror)
+        words = settle(words, catalogue=catalogue, mirror=option.mirror)
         kernels = [selection.name for selection in select(words, catalogue=catalogue)]
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
@@ -137,6 +140,18 @@ def demand_consistent(option: argparse.Namespace) -> None:
         raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: no VM is that quick")
 
 
+def demand_utf8(words: Iterable[str]) -> None:
+    """Raise UsageError for what execnet cannot send to workers: text that is no UTF-8, or is taken for none here."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise pytest.UsageError(
+                f"{os.fsencode(word)!r} is not UTF-8, or this locale has no such characters: "
+                "set LC_ALL=C.UTF-8, or give it another name"
+            ) from error
+
+
 def demand_there(arguments: Iterable[str]) -> None:
     """Raise UsageError, in pytest's words, for a file of cases that is not there: a guest would say so much later."""
     for argument in arguments:
@@ -160,6 +175,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
     from vm import publishing  # noqa: PLC0415
+    from vm.children import end_with_tox  # noqa: PLC0415
 
     started = datetime.now(UTC)
     if _PLAN not in config.stash:
@@ -167,10 +183,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.getoption("--where-possible", default=False):
             from vm.host import HostRun  # noqa: PLC0415
 
+            end_with_tox()
             config.pluginmanager.register(HostRun(config, started=started), "vm-host")
         return
     from vm.controller import Controller  # noqa: PLC0415
 
+    end_with_tox()
     try:
         directory = publishing.make_directory(config, started=started)
     except publishing.ResultsError as error:

@@ -11,12 +11,13 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from virtme.cpiowriter import CpioWriter
 
+from vm import pid1
+from vm.children import demand_room, dying_with_us, scratch_directory
 from vm.errors import MachineError
 from vm.parameters import FOLLOWED, PORT, command_line
 from vm.vmlinux import extract_vmlinux
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from vm.kernels import Kernel
     from vm.options import GuestOptions
 
-QEMU = "qemu-system-x86_64"
 _INIT = Path(__file__).with_name("init.sh")
 
 EMULATED_CPU = "max,-erms,-fsrm"
@@ -54,14 +54,11 @@ def qemu_command(
     `port` and `monitor` are descriptors too, the caller's: of the guest's worker and of QMP. The others are open until
     the context ends. Raises MachineError, and OSError where there is no room for the initramfs.
     """
-    try:
-        parameters = command_line(acceleration, added=options.append, follow_files=follow_files)
-    except ValueError as error:
-        raise MachineError(str(error)) from None
-    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as open_files:
-        initramfs = Path(directory, "initramfs")
+    parameters = command_line(acceleration, added=options.append)
+    with scratch_directory() as directory, contextlib.ExitStack() as open_files:
+        initramfs = directory / "initramfs"
         shown = _ask_virtme(kernel, initramfs, acceleration=acceleration, options=options)
-        _run_our_init(initramfs)
+        _run_our_init(initramfs, _first_process(follow_files=follow_files))
         given, append = _sort_out(shown)
         kernel_file = _open_kernel(kernel, open_files)
         initramfs_file = open_files.enter_context(initramfs.open("rb")).fileno()
@@ -89,9 +86,10 @@ def qemu_command(
 
 
 def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, options: GuestOptions) -> list[str]:
-    """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run."""
+    """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run. Raises OSError."""
     asked = subprocess.run(
         [
+            *dying_with_us(),
             *(sys.executable, "-m", "virtme.commands.run", "--kimg", str(kernel.image), "--mods", "auto"),
             *("--force-9p", "--force-initramfs", "--save-initramfs", str(initramfs), "--disable-monitor"),
             *([] if acceleration == "kvm" else ["--disable-kvm"]),
@@ -103,11 +101,13 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="surrogateescape",  # paths
         check=False,
     )
     commands = [line for line in asked.stdout.splitlines() if " -append " in line]
     if not commands or not initramfs.exists():
         what = (asked.stderr.strip() or asked.stdout.strip()).splitlines()
+        demand_room(asked.stderr)
         raise MachineError(f"virtme-ng cannot boot {kernel.image}: {what[-1] if what else 'it says nothing'}")
     return shlex.split(commands[-1])
 
@@ -147,14 +147,21 @@ def _open_kernel(kernel: Kernel, open_files: contextlib.ExitStack) -> int | None
     return file
 
 
-def _run_our_init(initramfs: Path) -> None:
-    """Replace what an initramfs begins with by vm/init.sh: of two files of one name the later stays.
+def _run_our_init(initramfs: Path, command: list[str]) -> None:
+    """Replace what an initramfs begins with by vm/init.sh, which goes on with `command`.
 
-    An initramfs may be several archives one after the other (Documentation/driver-api/early-userspace/
-    buffer-format.rst), each from a place divisible by four.
+    Of two files of one name the later stays, and an initramfs may be several archives one after the other, each from a
+    place divisible by four (Documentation/driver-api/early-userspace/buffer-format.rst). The command is in a file for
+    the shell, for a kernel's parameters have no way to say a path with blanks.
     """
     with initramfs.open("ab") as file:
         file.write(bytes(-file.tell() % 4))
         archive = CpioWriter(file)
         archive.write_file(b"init", body=_INIT.read_bytes(), mode=0o755)
+        archive.write_file(b"command", body=os.fsencode(f"set -- {shlex.join(command)}\n"), mode=0o644)
         archive.write_trailer()
+
+
+def _first_process(*, follow_files: bool) -> list[str]:
+    """Return the command that is `vm.pid1` in the Python that runs here."""
+    return [sys.executable, "-I", "-S", str(Path(pid1.__file__)), PORT, *([FOLLOWED] if follow_files else [])]

@@ -33,6 +33,7 @@ from vm.luggage import unpack
 from vm.machine import Greeting
 from vm.patience import Patience
 from vm.places import translate
+from vm.qemu import demand_qemu
 from vm.slots import capacity
 from vm.status import End, Ending, Order, Progress, Say, SlotWanted, Status, Told
 from vm.store import cache_root
@@ -147,6 +148,7 @@ class Relay:
 
     def _boot_and_relay(self, first: tuple[Any, ...]) -> Ending:
         with self._interruptible():
+            demand_qemu()
             kernel = self._fetch()
         if not self._wait_for_slot():
             return Ending(how=End.STOPPED, why="the run was ended")

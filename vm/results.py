@@ -88,8 +88,13 @@ def write(run: RunResult, directory: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file under a temporary name and move it to its own; return its path."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    """Write a file under a temporary name and move it to its own; return its path.
+
+    In UTF-8 whatever the locale; a name that is none is escaped.
+    """
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         try:
             file.write(text)
             file.flush()

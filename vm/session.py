@@ -28,6 +28,7 @@ from vm.options import demand_kvm, read_options
 from vm.outcomes import EXIT_STATUS, Verdict
 from vm.pid1 import ENDED
 from vm.progress import progress_on
+from vm.qemu import demand_qemu
 
 if TYPE_CHECKING:
     import argparse
@@ -83,6 +84,7 @@ def take_kernel(word: str, *, mirror: str | None) -> Kernel:
     if others:
         names = ", ".join(one.name for one in (selection, *others))
         raise UnknownKernelError(f"{word!r} stands for several kernels, and there is one VM: name one of {names}")
+    demand_qemu()
     with progress_on(sys.stderr) as progress:
         return obtain(selection, progress=progress, mirror=mirror)
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vm.memory import available as memory_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -19,15 +20,8 @@ _MEBIBYTES_OF_QEMU = 276
 def capacity(*, memory: int, cores: int | None = None, available_mebibytes: int | None = None) -> int:
     """Return how many VMs of `memory` MiB this machine takes at once: one a core, if there is room, at least one."""
     cores = cores or len(os.sched_getaffinity(0))
-    available = available_mebibytes if available_mebibytes is not None else _available_mebibytes()
+    available = available_mebibytes if available_mebibytes is not None else memory_available()
     return max(1, min(cores, available // (memory + _MEBIBYTES_OF_QEMU)))
-
-
-def _available_mebibytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return 0
 
 
 class Slots:

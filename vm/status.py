@@ -43,7 +43,7 @@ class Order:
     options: GuestOptions
     mirror: str | None
     plugins: list[str]  # of pytest, that the guest's worker loads
-    bytecode: str  # a file on the controller's machine where `vm.bytecode` may have put what guests import
+    bytecode: str | None  # a file on the controller's machine where `vm.bytecode` may put what guests import
     idle: bool  # be a worker without cases
     refusal: str  # why the kernel cannot run where it was to; "" if it can
 

@@ -2,7 +2,9 @@
 """Keep kernels that are ready to boot: one directory a version, published whole or not at all.
 
 kernels/<name>/<version>/
-    vmlinuz  config  kernel.json         what it is and how it was made; written last
+    vmlinuz  config
+    contents.json                        the digests of these and of the modules (`vm.contents`)
+    kernel.json                          what it is and how it was made; written last
     lib/modules/<release>/               the modules that a guest needs; `build` points at headers/
     headers/                             include/ and arch/x86/include/, for bcc
 """
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING
 import filelock
 import platformdirs
 
+from vm import contents
 from vm.errors import KernelError, StoreError
 
 if TYPE_CHECKING:
@@ -90,6 +93,20 @@ class Store:
         current = (entry for entry in self.entries(name) if _is_current(entry.manifest, modules))
         return next(current, None)
 
+    def discard_damaged(self, name: str, *, say: Callable[[str], None]) -> str:
+        """Remove the entries of `name` that are no longer what they were made as; return what was wrong with the last.
+
+        The caller has locked `name`. `say` is told of each. Raises StoreError.
+        """
+        wrong = ""
+        for entry in self.entries(name):
+            if what := contents.damage(entry.path):
+                wrong = f"{entry.path.name} in the store is damaged ({what})"
+                say(f"{wrong} and is made again")
+                with explained(self.root):
+                    self._remove(entry)
+        return wrong
+
     def names(self) -> list[str]:
         """Return the names that the store has a directory for."""
         return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
@@ -144,15 +161,19 @@ class Store:
                 for entry in self.entries(name):
                     if not keep(entry):
                         removed.append(entry)
-                        # Out of sight first: a prune that is killed leaves no half entry.
-                        away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
-                        entry.path.rename(away)
-                        shutil.rmtree(away, ignore_errors=True)
+                        self._remove(entry)
         return removed
+
+    def _remove(self, entry: Entry) -> None:
+        # Out of sight first: whoever is killed meanwhile leaves no half entry.
+        away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
+        entry.path.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
 
 
 def seal(stage: Path, manifest: Manifest) -> None:
-    """Write the manifest: the entry is complete."""
+    """Write the digests and the manifest: the entry is complete."""
+    contents.record(stage)
     (stage / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
 
 

@@ -49,7 +49,7 @@ def file_name(case: str) -> str:
 def read_text(path: Path) -> str:
     """Return the text of the story whose text is at `path`, or that it is gone."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return f"{path.name} is not there any more"
 

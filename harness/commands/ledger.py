@@ -104,7 +104,7 @@ def cases_of_bugs() -> dict[str, set[str]]:
     """Return the test functions that each bug's marks name, as cases/FILE::FUNCTION."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "cases").glob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_bytes()).body:
             if isinstance(node, ast.FunctionDef):
                 for name in _ledger_marks(node):
                     found.setdefault(name, set()).add(f"cases/{path.name}::{node.name}")

@@ -43,30 +43,47 @@ def compile_program(
     """Return the object of a source, compiled unless the same content with the same clang was before.
 
     `defines` go to the compiler as -D. `includes` are where a program that is not of this project has its headers;
-    its warnings are its own affair. Raises CompileError with clang's whole output, or naming the package if clang
-    is missing.
+    its warnings are its own affair. One that is damaged in the cache is compiled again. Raises CompileError with
+    clang's whole output, naming the package if clang is missing, or saying why the cache cannot be written.
     """
     directory = cache_directory or user_cache_path("reuseport-harness") / "bpf"
     name = source.name.removesuffix(".bpf.c")
     target = directory / f"{name}-{_content_key(source, defines, includes)}.bpf.o"
-    if target.exists():
+    digest = target.with_name(f"{target.name}.sha256")
+    if _is_whole(target, digest):
         return target
+    # To a pipe: on a full disk clang says that it has crashed.
+    command = [*_command(defines, includes), str(source), "-o", "-"]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if run.returncode:
+        raise CompileError(f"clang refuses {source.name}:\n{run.stderr.decode(errors='replace')}".rstrip())
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+        _write(target, run.stdout)
+        _write(digest, hashlib.sha256(run.stdout).hexdigest().encode())
     except OSError as error:
         raise CompileError(f"cannot write compiled programs: {error} (XDG_CACHE_HOME moves the cache)") from error
-    os.close(handle)
-    try:
-        command = [*_command(defines, includes), str(source), "-o", temporary]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise CompileError(f"clang refuses {source.name}:\n{run.stdout}{run.stderr}".rstrip())
-        Path(temporary).chmod(0o644)
-        Path(temporary).rename(target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return target
+
+
+def _is_whole(target: Path, digest: Path) -> bool:
+    try:
+        return hashlib.sha256(target.read_bytes()).hexdigest() == digest.read_text()
+    except (OSError, ValueError):
+        return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: another run may be reading it."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            Path(file.name).chmod(0o644)
+            Path(file.name).rename(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _command(defines: tuple[str, ...], includes: tuple[Path, ...]) -> list[str]:

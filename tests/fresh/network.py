@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.archive import bases_of
+from vm.catalogue import load_catalogue
+from vm.sources import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")
-"""Suites of Debian: they tell the machine's Debian mirror from its other apt sources."""
 
 CERTIFICATES = "/usr/local/share/certificates.pem"
 """The place in a root of this machine's certificates. Not under /etc/ssl, which packages of the root write to."""
@@ -61,7 +59,7 @@ class Network:
 def this_network(*, mirror: str | None = None) -> Network:
     """Read this machine's settings; `mirror` replaces the one of its apt sources. Raises MirrorError without one."""
     if mirror is None:
-        main, security = bases_of(_said("apt-get", "update", "--print-uris"), SUITES)
+        main, security = addresses(load_catalogue().series["6.1"].origin, mirror=None)
     else:
         main = mirror.rstrip("/")
         security = f"{main}-security"

@@ -341,16 +341,24 @@ class MirrorHandler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def stalling(archive: FakeArchive) -> Iterator[Mirror]:
-    server = Mirror(archive.root)
+@contextlib.contextmanager
+def stalling_mirror(root: Path) -> Iterator[Mirror]:
+    server = Mirror(root)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield server
-    server.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.closing.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def stalling(archive: FakeArchive) -> Iterator[Mirror]:
+    with stalling_mirror(archive.root) as server:
+        yield server
 
 
 @needs_apt

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,14 @@ from pathlib import Path
 import pytest
 from fake_archive import image
 from runs import CONFIGURATION, environment
+from small_archive import SmallArchive, one_kernel, signing_key, small_archive
+from stand_in_qemu import qemu
+from test_archive import needs_apt
 
 from vm.machine import SUBSTITUTE
 from vm.outcomes import EXIT_STATUS, Verdict
+
+__all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
@@ -113,4 +119,35 @@ def test_cache_that_takes_nothing_is_named_with_its_remedy(tmp_path: Path) -> No
     assert "cannot be written (Read-only file system): give this user the directory" in output
     assert "or point XDG_CACHE_HOME elsewhere" in output
     status, output = run(tmp_path, read_only, *IN_A_VM)
+    assert status == 0, output
+
+
+@needs_apt
+@pytest.mark.parametrize("room", ["12k", "60k", "80k"])
+def test_cache_that_is_full_is_named_with_its_remedy(small_archive: SmallArchive, tmp_path: Path, room: str) -> None:
+    """In apt's lists, its downloads, the kernel or its index; with more room the next run takes up what is there."""
+    (tmp_path / "cache").mkdir()
+    again = "mount -o remount,size=50m cache; find cache -name '.staging*' -o -name '*.tmp'"
+    first = f"mount -t tmpfs -o size={room} none cache; {{quoted}}; echo status $?; {again}"
+    command = f"{sys.executable} -m pytest {' '.join(small_archive.kernel)}"
+    variables = small_archive.variables
+    status, output = run(tmp_path, first.format(quoted=command), *small_archive.kernel, **variables)
+    failed, _, mended = output.partition("status ")
+    assert mended.startswith(f"{INFRASTRUCTURE}\n"), output
+    assert "no space left" in failed
+    assert "or point XDG_CACHE_HOME at a larger disk" in failed
+    assert "Traceback" not in output
+    assert (status, "3 passed" in mended) == (0, True), output
+
+
+def test_temporary_directory_that_is_full_is_named_with_its_remedy(tmp_path: Path) -> None:
+    """The initramfs needs room; without any for bytecode a guest imports from files."""
+    (tmp_path / "full").mkdir()
+    full, variables = "mount -t tmpfs -o size=64k none full", {"TMPDIR": str(tmp_path / "full")}
+    new = qemu(tmp_path / "bin", "echo QEMU emulator version 9.0.0")
+    path = f"{new}:{os.environ['PATH']}"
+    status, output = run(tmp_path, full, *IN_A_VM, **variables, **{SUBSTITUTE: "", "PATH": path})
+    assert status == INFRASTRUCTURE, output
+    assert f"no room for k61's initramfs in {tmp_path}/full (TMPDIR names another directory)" in output
+    status, output = run(tmp_path, full, *IN_A_VM, **variables, PYTHONDONTWRITEBYTECODE="")
     assert status == 0, output

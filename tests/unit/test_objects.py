@@ -33,6 +33,18 @@ def test_same_content_is_compiled_once(source: Path, tmp_path: Path) -> None:
     assert (again, again.stat().st_mtime_ns) == (first, stamp)
 
 
+@pytest.mark.parametrize("left", [0, 100, None], ids=["empty", "cut short", "gone"])
+def test_object_that_is_damaged_is_compiled_again(source: Path, tmp_path: Path, left: int | None) -> None:
+    first = compile_program(source, cache_directory=tmp_path / "cache")
+    content = first.read_bytes()
+    if left is None:
+        first.unlink()
+    else:
+        first.write_bytes(content[:left])
+    assert compile_program(source, cache_directory=tmp_path / "cache") == first
+    assert first.read_bytes() == content
+
+
 def test_changed_content_is_another_object(source: Path, tmp_path: Path) -> None:
     first = compile_program(source, cache_directory=tmp_path / "cache")
     source.write_text(GOOD.replace("SK_PASS", "SK_DROP + 2"))
@@ -43,7 +55,7 @@ def test_error_of_the_compiler_is_shown_whole_and_leaves_nothing(source: Path, t
     source.write_text(GOOD.replace("SK_PASS", "NO_SUCH_VERDICT"))
     with pytest.raises(CompileError, match=r"(?s)good\.bpf\.c.*NO_SUCH_VERDICT.*1 error"):
         compile_program(source, cache_directory=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_missing_compiler_names_the_remedy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

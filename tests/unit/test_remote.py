@@ -340,6 +340,7 @@ def test_files_with_the_same_name_stay_apart(tmp_path: Path) -> None:
             "other": b"2",
             "again": b"1",
         }
+        Path(paths["other"]).write_bytes(b"")  # the second time it is there, and damaged
     assert len(list((tmp_path / "sent").iterdir())) == 2
 
 

@@ -110,10 +110,11 @@ def started(
     cases: str = "",
     source: Path = HERE / "trouble.py",
     variables: Mapping[str, str] = {},
+    command: Sequence[str] = (),
 ) -> Iterator[Started]:
     """Run pytest with a copy of `source` as the only file of cases, those that `cases` (-k) names.
 
-    Whatever it started is ended with the context.
+    With `command` run that module with its arguments instead. Whatever it started is ended with the context.
     """
     (directory / "tmp").mkdir(parents=True)
     (directory / "pyproject.toml").write_text(_CONFIGURATION)
@@ -121,18 +122,11 @@ def started(
     token = uuid.uuid4().hex
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**mine, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory / "tmp"), _TOKEN: token, **variables}
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *(["-k", cases] if cases else []),
-        *arguments,
-        source.name,
-    ]
+    words = command or ["pytest", *(["-k", cases] if cases else []), *arguments, source.name]
     with (directory / "output").open("wb") as output, foreground():
         # A group of its own, as a shell gives to a job.
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *words],
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,

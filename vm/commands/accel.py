@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vm import learnt
 from vm.acceleration import device, why_no_kvm
 from vm.commands import EXIT_USAGE
-from vm.modules import find_tool
-from vm.qemu_command import QEMU
+from vm.qemu import find_qemu
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             return EXIT_USAGE
         print(f"forgotten: {count} kernels" if count else "there was nothing to forget")
         return 0
-    machine, qemu = learnt.this_machine(), learnt.identify_file(find_tool(QEMU, package="qemu-system-x86"))
+    machine, qemu = learnt.this_machine(), learnt.identify_file(find_qemu())
     for line in lines(learnt.recall(), machine=machine, qemu=qemu, why_not=why_no_kvm()):
         print(line)
     return 0

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Processes and the files between them: none is left behind by one that is killed, and a full disk is understood."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_REMOVE_AT_THE_END = 'cat >/dev/null; exec rm -rf -- "$0"'
+
+
+def dying_with_us() -> list[str]:
+    """Return what, put before a command, makes its process end when the thread that starts it does (prctl(2))."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def end_with_tox() -> None:
+    """Have this process interrupted, as by Ctrl-C, when tox is killed and cannot do it; for one that tox has started.
+
+    One that ignores Ctrl-C, as a shell's background jobs do, is terminated.
+    """
+    if "TOX_ENV_NAME" in os.environ:
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM if ignored else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """Yield a new directory for temporary files, which goes when the context ends or this process is killed.
+
+    A shell removes it when the pipe from this process closes. It has a session of its own, so that it outlives what is
+    done to the whole job. Raises OSError.
+    """
+    directory = tempfile.mkdtemp(prefix="reuseport-")
+    try:
+        remover = subprocess.Popen(
+            ["sh", "-c", _REMOVE_AT_THE_END, directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except BaseException:
+        Path(directory).rmdir()
+        raise
+    with remover:  # closes the pipe and waits
+        yield Path(directory)
+
+
+def demand_room(complaint: str) -> None:
+    """Raise OSError where a program that failed has complained of a full disk."""
+    if os.strerror(errno.ENOSPC) in complaint:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
