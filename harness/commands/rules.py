@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     Seen = dict[str, dict[str, str]]  # by promise and kernel: "passed", or the bugs that its cases showed
 
 NAME = "rules"
-HELP = "write docs/rules.md, the table of promises; for each RUN, first record which promises its kernels kept"
+HELP = "write docs/rules.md, the table of promises"
+DESCRIPTION = """\
+Write docs/rules.md: what a reuseport group promises, from the cases' docstrings, and on which kernels it was seen. For
+each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or does not fit together."""
 
 PAGE = ROOT / "docs/rules.md"
 BASIS = ROOT / "docs/rules.toml"
