@@ -74,6 +74,8 @@ class Delivered:
     result: Result | None = Result.PASS
     hash: int | None = field(default=None, compare=False, repr=False)
     """The four-tuple's hash as the program saw it."""
+    context: Context | None = field(default=None, compare=False, repr=False)
+    """What the program recorded of the packet; None if it did not run, or records nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Dropped:
 
     result: Result | None
     hash: int | None = field(default=None, compare=False, repr=False)
+    context: Context | None = field(default=None, compare=False, repr=False)
 
 
 Selection = Delivered | Dropped
@@ -94,11 +97,11 @@ def selection_of(outcome: Outcome, *, hash_: int | None = None) -> Selection:
     """
     result = list(outcome.results)[-1] if outcome.results else None
     if not outcome.received:
-        return Dropped(result, hash_)
+        return Dropped(result, hash_, outcome.context)
     if len(outcome.received) > 1:
         raise ValueError(f"{len(outcome.received)} members hold the packet: {sorted(outcome.received)}")
     (member,) = outcome.received
-    return Delivered(member, result, hash_)
+    return Delivered(member, result, hash_, outcome.context)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,12 @@ def test_verdict_is_the_outcome_in_words_of_a_rule() -> None:
     assert selection_of(Outcome(received={1: (b"",)})) == Delivered(1, None)
 
 
+def test_selection_shows_what_the_program_recorded() -> None:
+    delivered, dropped = selection_of(OUTCOME), selection_of(replace(OUTCOME, received={}))
+    assert delivered.context == dropped.context == CONTEXT
+    assert selection_of(Outcome(received={1: (b"",)})).context is None
+
+
 def test_verdict_of_two_holders_is_none() -> None:
     with pytest.raises(ValueError, match="2 members"):
         selection_of(replace(OUTCOME, received={3: (b"",), 4: (b"",)}))
