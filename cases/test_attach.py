@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernel.features import SELECT_OR_MIGRATE
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
-from harness.loader.libbpf import ENOTSUPP, create_map, load_instructions
+from harness.loader.load import load_instructions
+from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
+from harness.model.uapi import (
+    BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
+    ENOTSUPP,
+    SO_ATTACH_BPF,
+    SO_ATTACH_REUSEPORT_EBPF,
+    SO_LOCK_FILTER,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +39,6 @@ promise = pytest.mark.promise
 both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
-SO_ATTACH_BPF, SO_LOCK_FILTER, SO_ATTACH_REUSEPORT_EBPF = 50, 44, 52
 IPPROTO_UDPLITE, IPPROTO_SCTP = 136, 132
 SELECT_ATTACH_TYPE, XDP_ATTACH_TYPE = 39, 37
 
@@ -356,7 +362,7 @@ def test_attach_type_unsaid_is_select() -> None:
 @pytest.mark.usefixtures("wire")
 def test_attach_type_of_another_kind_is_refused() -> None:
     """SELECT and SELECT_OR_MIGRATE are the two attach types (d5e4ddaeb6ab, Linux 5.14)."""
-    os.close(load_instructions("sk_reuseport", bpf.verdict(1), attach_type=SELECT_OR_MIGRATE))
+    os.close(load_instructions("sk_reuseport", bpf.verdict(1), attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE))
     with refused(errno.EINVAL):
         load_instructions("sk_reuseport", bpf.verdict(1), attach_type=XDP_ATTACH_TYPE)
 
@@ -366,7 +372,7 @@ def test_attach_type_of_another_kind_is_refused() -> None:
 @pytest.mark.requires("select_or_migrate")
 def test_program_for_migration_selects_too(bench: Bench, protocol: Protocol) -> None:
     """A program of the attach type SELECT_OR_MIGRATE decides on packets as any other."""
-    fd = load_instructions("sk_reuseport", bpf.verdict(0), attach_type=SELECT_OR_MIGRATE)
+    fd = load_instructions("sk_reuseport", bpf.verdict(0), attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE)
     number = bench.open(protocol)
     bench.attach(number, fd)
     os.close(fd)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.loader.libbpf import create_map
+from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
+from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF
 from harness.wire import frames
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ promise = pytest.mark.promise
 ledger = pytest.mark.ledger
 families = pytest.mark.parametrize("family", Family)
 
-SO_ATTACH_REUSEPORT_CBPF = 51
 INITIAL_SIZE = 128
 MOST_OPEN = 256
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.model.abi import Result
-from harness.model.expect import SYN_SEQUENCE
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
+from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
 
 if TYPE_CHECKING:

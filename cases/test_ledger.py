@@ -16,6 +16,7 @@ import pytest
 from harness.group.bench import RESET_ON_CLOSE
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, InnerMap, Protocol
+from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ families = pytest.mark.parametrize("family", Family)
 
 CLIENTS = 8
 PORTS = 3
-SO_ATTACH_REUSEPORT_EBPF = 52
 
 QUIET = 0.3
 """Seconds without a change until nothing more is going to be freed: kernel workers do that, in their own time."""

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernel.features import create_outer_map
 from harness.kernel.refusal import refused
-from harness.loader.libbpf import create_map
+from harness.loader.maps import create_map, create_outer_map
 from harness.model.layout import Family, Protocol
+from harness.model.uapi import SO_RCVBUFFORCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.group.bench import Bench
-    from harness.loader.libbpf import Map
+    from harness.loader.maps import Map
     from harness.loader.program import Program
 
 promise = pytest.mark.promise
@@ -31,7 +31,6 @@ both = pytest.mark.parametrize("protocol", Protocol)
 families = pytest.mark.parametrize("family", Family)
 
 ONLY = struct.pack("=I", 0)
-SO_RCVBUFFORCE = 33
 OUTER = {"array_of_maps", "hash_of_maps"}
 
 

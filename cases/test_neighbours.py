@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from pyroute2 import IPRoute
 
-from harness.kernel.features import SK_LOOKUP, UDP_SEGMENT
 from harness.loader import instructions as bpf
-from harness.loader.libbpf import create_map, link, load_instructions
+from harness.loader.load import link, load_instructions
+from harness.loader.maps import create_map
 from harness.model.abi import Result
 from harness.model.layout import Family, InnerMap, Protocol
+from harness.model.uapi import BPF_SK_LOOKUP, UDP_SEGMENT
 from harness.wire import frames
 from harness.wire.namespace import Namespace
 from harness.wire.veth import SERVER_LINK
@@ -137,8 +138,8 @@ def sk_lookup(chosen: socket.socket, *, flags: int = 0) -> Iterator[None]:
     """Let an SK_LOOKUP program of this namespace send everything to one socket."""
     with closing(create_map("sockmap", max_entries=1)) as sockmap, closing(Namespace.current()) as here:
         sockmap.update(struct.pack("=I", 0), struct.pack("=Q", chosen.fileno()))
-        program = load_instructions("sk_lookup", bpf.assign(sockmap.fd, flags=flags), attach_type=SK_LOOKUP)
-        attached = link(program, here.fd, SK_LOOKUP)
+        program = load_instructions("sk_lookup", bpf.assign(sockmap.fd, flags=flags), attach_type=BPF_SK_LOOKUP)
+        attached = link(program, here.fd, BPF_SK_LOOKUP)
         try:
             yield
         finally:

@@ -15,11 +15,10 @@ import pytest
 
 from harness.kernel.refusal import refused
 from harness.model.abi import Result, pack_command
-from harness.model.expect import SYN_SEQUENCE
 from harness.model.layout import Bind, Family, InnerMap, Protocol
 from harness.model.malformed import CHECKSUM_BREAK, Checksum, Malformation
 from harness.model.outcome import Delivered, Dropped
-from harness.model.packets import TRANSPORT_HEADER
+from harness.model.packets import SYN_SEQUENCE, TRANSPORT_HEADER
 from harness.wire import frames
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 every_kind = pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 EMPTY = 3
 NOBODY_THERE = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
-_EBADFD = 77
 
 
 @every_kind
@@ -129,7 +128,7 @@ def test_destination_port_finds_the_group(
 @every_kind
 @pytest.mark.parametrize(
     ("changed", "number"),
-    [("", _EBADFD), ("protocol", errno.EPROTOTYPE), ("family", errno.EAFNOSUPPORT)],
+    [("", errno.EBADFD), ("protocol", errno.EPROTOTYPE), ("family", errno.EAFNOSUPPORT)],
     ids=["group", "protocol", "family"],
 )
 def test_socket_of_another_group_cannot_be_selected(

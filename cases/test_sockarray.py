@@ -18,14 +18,15 @@ import pytest
 from harness.group.bench import RESET_ON_CLOSE
 from harness.kernel.refusal import refused
 from harness.kernel.release import Release, running
-from harness.loader.libbpf import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP, create_map
+from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
+from harness.model.uapi import BPF_ANY, BPF_EXIST, BPF_NOEXIST, ENOTSUPP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.group.bench import Bench
-    from harness.loader.libbpf import Map
+    from harness.loader.maps import Map
     from harness.loader.program import Program
 
 promise = pytest.mark.promise

@@ -13,7 +13,8 @@ import pytest
 from harness.kernel.release import Release, running
 from harness.kernel.unprivileged import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, errno_without
 from harness.loader import instructions as bpf
-from harness.loader.libbpf import create_map, load_instructions
+from harness.loader.load import load_instructions
+from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernel.features import FEATURES, SELECT_OR_MIGRATE, present
+from harness.kernel.features import FEATURES, present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
-from harness.loader.libbpf import BpfError, create_map, load_instructions
+from harness.loader.bindings import BpfError
+from harness.loader.load import load_instructions
+from harness.loader.maps import create_map
 from harness.model.layout import InnerMap
+from harness.model.uapi import BPF_SK_REUSEPORT_SELECT_OR_MIGRATE
 from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -223,4 +226,4 @@ def test_reference_takes_every_map_of_sockets(
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name.startswith("return-")], ids=lambda row: row.name)
 def test_migrating_programs_are_held_to_the_same(row: Row, wire: Wire) -> None:
     """SELECT_OR_MIGRATE changes when a program runs, not what it may return."""
-    assert outcome(row.program, attach_type=SELECT_OR_MIGRATE) == row.accepted
+    assert outcome(row.program, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) == row.accepted

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
 
-    from harness.loader.libbpf import Map
+    from harness.loader.maps import Map
     from harness.trace.proc_sockets import Bound
 
 NAME = "watch"

@@ -7,7 +7,6 @@ opened.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
@@ -15,26 +14,23 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
+from harness.loader.libc import check, libc
 from harness.model.abi import pack_command
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import Packet
+from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF, SO_COOKIE, SO_DETACH_REUSEPORT_BPF
 from harness.wire import frames
 from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from harness.loader.libbpf import Map
+    from harness.loader.maps import Map
     from harness.loader.program import Program
     from harness.model.outcome import Reply
     from harness.wire.veth import Wire
 
-SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF = 52, 68
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-_IPV6_V6ONLY, _SO_BINDTODEVICE, _SO_COOKIE = 26, 25, 57
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER: no TIME_WAIT is left that would keep the port from the next case."""
 BENCH_PORT = 9000
@@ -83,9 +79,9 @@ class Bench:
             if reuseport:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if v6only is not None:
-                made.setsockopt(socket.IPPROTO_IPV6, _IPV6_V6ONLY, v6only)
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
             if device is not None:
-                made.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode())
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
             if bind:
                 made.bind((address or family.any, self.port))
                 if listen and protocol is Protocol.TCP:
@@ -136,7 +132,7 @@ class Bench:
 
     def cookie(self, number: int) -> int:
         """Return the socket's cookie."""
-        return int.from_bytes(self[number].getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
+        return int.from_bytes(self[number].getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
 
     def packet(
         self, index: int = 0, protocol: Protocol = Protocol.UDP, family: Family = Family.IPV4, **changes: object
@@ -210,8 +206,7 @@ class Bench:
     def disconnect(self, number: int) -> None:
         """Take a UDP socket's peer away: connect() to AF_UNSPEC, which Python's own connect() cannot say."""
         address = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
-        if _libc.connect(self[number].fileno(), address, len(address)):
-            raise OSError(ctypes.get_errno(), "disconnect")
+        check(libc.connect(self[number].fileno(), address, len(address)), "disconnect a socket")
 
     @contextmanager
     def stream(self, packets: Sequence[Packet]) -> Iterator[Callable[[], bool]]:

@@ -9,10 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from harness.model.abi import Result, pack_command
-from harness.model.expect import SYN_SEQUENCE, destination, expect
+from harness.model.expect import destination, expect
 from harness.model.layout import Protocol
 from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
-from harness.model.packets import Packet
+from harness.model.packets import SYN_SEQUENCE, Packet
 from harness.wire import frames
 from harness.wire.batch import NUMBER
 from harness.wire.scapy_layers import Ether, hexdump

@@ -11,18 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.group.socket_names import remember
-from harness.loader.libbpf import BPF_NOEXIST, Map
 from harness.model.abi import NO_OVERRIDE
 from harness.model.layout import GROUP_PORT, Layout, Protocol, Shape
+from harness.model.uapi import BPF_NOEXIST, SO_COOKIE, SO_DETACH_REUSEPORT_BPF
 from harness.wire.batch import NUMBER, USUAL_ROOM, make_room, message_buffers
 
 if TYPE_CHECKING:
+    from harness.loader.maps import Map
     from harness.loader.program import Program
     from harness.wire.sysctls import Settings
 
-SO_DETACH_REUSEPORT_BPF = 68
-
-_SOCKET_COOKIE = 57
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _FAST_OPEN_QUEUE = 128
 
@@ -182,7 +180,7 @@ class ReuseportGroup:
     def cookie(self, member: int) -> int:
         """Return the member's socket cookie, which the inner map's lookup returns too."""
         if member not in self._cookies:  # a socket keeps its cookie for life
-            value = self._sockets[member].getsockopt(socket.SOL_SOCKET, _SOCKET_COOKIE, 8)
+            value = self._sockets[member].getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
             self._cookies[member] = int.from_bytes(value, "little")
         return self._cookies[member]
 

@@ -8,16 +8,17 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from harness.model.uapi import SO_COOKIE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SO_COOKIE = 57
 _names: dict[int, str] = {}
 
 
 def remember(made: socket.socket, name: str) -> None:
     """Give a socket a name, which outlives it: a story may tell of it after it was closed."""
-    cookie = made.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+    cookie = made.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
     _names[int.from_bytes(cookie, sys.byteorder)] = name
 
 

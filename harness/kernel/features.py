@@ -22,26 +22,24 @@ from typing import TYPE_CHECKING
 
 from harness.kernel.release import Release, running
 from harness.loader import instructions as bpf
-from harness.loader.libbpf import BpfError, Map, create_map, load_instructions
+from harness.loader.bindings import BpfError
+from harness.loader.load import load_instructions
+from harness.loader.maps import Map, create_map, create_outer_map
+from harness.model.uapi import (
+    BPF_SK_LOOKUP,
+    BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
+    BPF_XDP,
+    SO_ATTACH_REUSEPORT_EBPF,
+    UDP_GRO,
+    UDP_SEGMENT,
+)
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SELECT, SELECT_OR_MIGRATE = 39, 40
-"""BPF_SK_REUSEPORT_SELECT, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE (enum bpf_attach_type)."""
-
-SK_LOOKUP = 36
-"""BPF_SK_LOOKUP (enum bpf_attach_type)."""
-
-UDP_SEGMENT = 103
-
-_UDP_GRO = 104
-_XDP = 37  # an attach type that no SK_REUSEPORT program may have
 _CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
-_SO_ATTACH_REUSEPORT_EBPF = 52
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-_EBADFD = 77
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ def checks_attach_type() -> bool:
     Before, the kernel looked at the attach type of no such program and took any (`bpf_prog_load_check_attach`).
     """
     passes = bpf.verdict(1)
-    return _loads(passes, attach_type=SELECT_OR_MIGRATE) and not _loads(passes, attach_type=_XDP)
+    return _loads(passes, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) and not _loads(passes, attach_type=BPF_XDP)
 
 
 def shows_migrating_socket() -> bool:
@@ -121,10 +119,10 @@ def numbers_groups_at_once() -> bool:
     ):
         sockarray.update(struct.pack("=I", 0), struct.pack("=Q", foreign.fileno()))
         # Passes to the one member there is if the answer was EBADFD; if not, the sender hears of the drop.
-        program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -_EBADFD, 2)
+        program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -errno.EBADFD, 2)
         fd = load_instructions("sk_reuseport", program + bpf.verdict(0) + bpf.verdict(1))
         try:
-            receiver.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, fd)
+            receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, fd)
         finally:
             os.close(fd)
         sender.connect(receiver.getsockname())
@@ -152,13 +150,13 @@ def gives_socket_cookie() -> bool:
 
 def has_sk_lookup() -> bool:
     """Tell whether programs of type SK_LOOKUP exist."""
-    return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=SK_LOOKUP)
+    return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=BPF_SK_LOOKUP)
 
 
 def loops_segments_whole() -> bool:
     """Tell whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
     with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        receiver.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         sender.connect(receiver.getsockname())
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 10)
         sender.send(bytes(30))
@@ -247,11 +245,6 @@ def expected(name: str, *, release: Release | None = None) -> bool:
 def conceivable(name: str) -> bool:
     """Tell whether this kernel has the feature or ought to: if not, what needs it is not generated at all."""
     return expected(name) or present(name)
-
-
-def create_outer_map(template: Map, *, kind: str = "array_of_maps", max_entries: int = 1) -> Map:
-    """Create a map of maps whose inner maps look like the template."""
-    return create_map(kind, value_size=4, max_entries=max_entries, template=template)
 
 
 def _accepts(outer: Map, inner: Map) -> bool:

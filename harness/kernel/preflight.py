@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 
-from harness.loader.libbpf import BpfError, LibbpfMissingError, create_map
+from harness.loader.bindings import BpfError, LibbpfMissingError
+from harness.loader.maps import create_map
 from harness.wire.namespace import Namespace
 
 

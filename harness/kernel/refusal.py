@@ -7,7 +7,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.loader.libbpf import ENOTSUPP
+from harness.model.uapi import ENOTSUPP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,6 +8,8 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
+from harness.loader.libc import libc
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -17,7 +19,6 @@ CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 _CAPABILITY_VERSION_3 = 0x20080522
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _FAILED_OTHERWISE = -1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def errno_without(action: Callable[[], object], *, keeping: Iterable[int] = ()) -> int:
@@ -53,5 +54,5 @@ def _keep_only(capabilities: Iterable[int]) -> None:
     mask = sum(1 << number for number in capabilities)
     words = [part for half in (mask & 0xFFFFFFFF, mask >> 32) for part in (half, half, 0)]
     header, data = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *words)
-    if _libc.syscall(_SYS_CAPSET[os.uname().machine], header, data):
+    if libc.syscall(_SYS_CAPSET[os.uname().machine], header, data):
         raise RuntimeError(f"capset: {os.strerror(ctypes.get_errno())}")

@@ -8,8 +8,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from harness.loader.libbpf import Map, Object, create_map
+from harness.loader.maps import Map, create_map
+from harness.loader.object import Object
 from harness.model.abi import CONTEXT_SIZE, NO_OVERRIDE, NOBODY, TABLE_SIZE, Context, Result, unpack_context
+from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 from harness.model.variants import Attachment
 
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
     from harness.model.layout import InnerMap
     from harness.model.variants import Variant
-
-SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF = 51, 52
 
 _ONLY = struct.pack("=I", 0)
 _NOT_CALLED = 1

@@ -12,16 +12,12 @@ from harness.model.decision import Decision, View
 from harness.model.layout import Bind, Protocol
 from harness.model.malformed import Fate, fate
 from harness.model.outcome import Outcome, Reply, ReplyKind
-from harness.model.packets import ACK_HEADER, Packet
+from harness.model.packets import ACK_HEADER, SYN_SEQUENCE, Packet
 from harness.model.rules import RULES
 from harness.model.variants import VARIANTS, Attachment
 
 if TYPE_CHECKING:
     from harness.model.layout import Layout
-
-
-SYN_SEQUENCE = 1000
-"""The sequence number of every crafted SYN."""
 
 
 def reciprocal_scale(value: int, ends: int) -> int:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from harness.model.uapi import ETH_P_IP, ETH_P_IPV6
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -49,7 +51,7 @@ class Family(StrEnum):
     @property
     def eth_protocol(self) -> int:
         """Return ETH_P_IP or ETH_P_IPV6 in host order."""
-        return 0x0800 if self is Family.IPV4 else 0x86DD
+        return ETH_P_IP if self is Family.IPV4 else ETH_P_IPV6
 
     @property
     def server(self) -> str:

@@ -19,6 +19,9 @@ TRANSPORT_HEADER = {Protocol.UDP: 8, Protocol.TCP: 24}
 ACK_HEADER = 20
 """Bytes before the payload of every other TCP segment: no options."""
 
+SYN_SEQUENCE = 1000
+"""The sequence number of every crafted SYN."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packet:

@@ -12,7 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.loader.libbpf import Map, Object
+    from harness.loader.maps import Map
+    from harness.loader.object import Object
 
 OWN = "own"
 """The name that a user's program goes by among the compiled objects."""
@@ -123,7 +124,7 @@ def replacements(config: pytest.Config) -> dict[str, Path]:
 @pytest.fixture
 def own_program(wire: object, objects: dict[str, Path]) -> Iterator[OwnProgram]:
     """Return the program of --program, loaded for the case."""
-    from harness.loader.libbpf import Object  # noqa: PLC0415
+    from harness.loader.object import Object  # noqa: PLC0415
 
     if OWN not in objects:
         raise pytest.UsageError("these cases are for a program of your own: add --program FILE")

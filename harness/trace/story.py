@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.loader.libbpf import MAP_TYPE
+from harness.model.uapi import MAP_TYPE
 from harness.trace.events import SIZE, Event, Kind, Reading, Socket, cookie_in, drop_in, in_order
 
 if TYPE_CHECKING:

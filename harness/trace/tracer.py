@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.kernel.release import running
-from harness.loader.libbpf import Map
+from harness.loader.maps import Map
 from harness.trace import headers
 from harness.trace.btf_offsets import defines as field_defines
 from harness.trace.probes import DROP_TRACEPOINT, locate

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 import threading
 from typing import TYPE_CHECKING
 
-from harness.loader.libbpf import BPF_F_MMAPABLE, arrays_can_be_mapped
+from harness.loader.libc import libc
+from harness.loader.maps import arrays_can_be_mapped
+from harness.model.uapi import BPF_F_MMAPABLE
 from harness.trace.events import EVENTS, LOG_SIZE, Reading, read_log
 from harness.trace.probes import PROBES
 from harness.trace.story import Evidence
@@ -84,7 +85,7 @@ class Loader:
 
     def _load(self) -> None:
         # bcc changes the working directory while it compiles: let it be this thread's alone.
-        ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS)
+        libc.unshare(_CLONE_FS)
         try:
             self._witness = Witness()
         except NoWitnessError as error:

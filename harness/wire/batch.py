@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import socket
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from harness.loader.libc import check, libc
+from harness.model.uapi import SO_RCVBUFFORCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,12 +36,10 @@ HELD = 4 * AT_ONCE
 USUAL_ROOM = 128
 """Datagrams that a receive buffer of the usual size, 208 KiB, has room for."""
 
-_SO_RCVBUFFORCE = 33
 _ROOM = HELD * 1024
 """Bytes of a receive buffer, which the kernel doubles: one receiver may get all of them, and a datagram counts for 960
 bytes from 6.12 on (skb->truesize), at most 832 on 6.1.
 """
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Vector(ctypes.Structure):
@@ -64,7 +64,7 @@ class _Message(ctypes.Structure):
 
 def make_room(receiver: socket.socket) -> None:
     """Have a receiver hold `HELD` datagrams; OSError (EPERM) without CAP_NET_ADMIN."""
-    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _ROOM)
 
 
 @lru_cache(maxsize=8)
@@ -93,18 +93,15 @@ class MessageBuffers:
         done = 0
         while done < len(frames):
             start = ctypes.byref(self._messages, done * ctypes.sizeof(_Message))
-            sent = _libc.sendmmsg(link.fileno(), start, len(frames) - done, 0)
-            if sent < 0:
-                raise OSError(ctypes.get_errno(), f"sendmmsg: {os.strerror(ctypes.get_errno())}")
-            done += sent
+            sent = libc.sendmmsg(link.fileno(), start, len(frames) - done, 0)
+            done += check(sent, "send a batch")
 
     def receive_numbers(self, member: socket.socket) -> tuple[int, ...]:
         """Take the numbers of the datagrams that a socket holds, at most as many as there are slots."""
-        count = _libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), HELD, socket.MSG_DONTWAIT, None)
-        if count < 0:
-            if ctypes.get_errno() in {errno.EAGAIN, errno.EWOULDBLOCK}:
-                return ()
-            raise OSError(ctypes.get_errno(), f"recvmmsg: {os.strerror(ctypes.get_errno())}")
+        count = libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), HELD, socket.MSG_DONTWAIT, None)
+        if count < 0 and ctypes.get_errno() == errno.EAGAIN:
+            return ()
+        check(count, "receive a batch")
         return struct.unpack_from(f"={count}I", self.buffer)
 
 

@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from harness.model.addresses import packed
-from harness.model.expect import SYN_SEQUENCE
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import internet_checksum, malform
+from harness.model.packets import SYN_SEQUENCE
+from harness.model.uapi import TCP_ACK, TCP_RST, TCP_SYN
 from harness.wire.scapy_layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment, Raw
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 SERVER_MAC = "02:00:00:00:00:01"
 PEER_MAC = "02:00:00:00:00:09"
 
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
 _MSS = 1460
 _PSEUDO_FLAG = 0x100  # NS, since RFC 8311 of no meaning: tells a SYN without options from the usual one
 
@@ -80,14 +80,14 @@ def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[byte
 
 def syn(packet: Packet) -> list[bytes]:
     """Return the SYN that opens a TCP connection, with the packet's payload; its sequence is `SYN_SEQUENCE`."""
-    form = _form(packet.family, Protocol.TCP, packet.destination_port, len(packet.payload), packet.fragments, _SYN)
+    form = _form(packet.family, Protocol.TCP, packet.destination_port, len(packet.payload), packet.fragments, TCP_SYN)
     start = struct.pack("!HHI", packet.source_port, packet.destination_port, SYN_SEQUENCE)
     return malform(packet, _fill(packet, form, start, packet.payload))
 
 
 def ack(packet: Packet, *, sequence: int, acknowledge: int, payload: bytes = b"") -> list[bytes]:
     """Return the ACK that completes the handshake."""
-    return _segment(packet, _ACK, sequence, acknowledge, payload)
+    return _segment(packet, TCP_ACK, sequence, acknowledge, payload)
 
 
 def segment(
@@ -95,7 +95,7 @@ def segment(
 ) -> list[bytes]:
     """Return a segment without options with any flags; its payload is the packet's unless said otherwise."""
     content = packet.payload if payload is None else payload
-    if flags == _SYN:  # the form of a plain SYN has an option
+    if flags == TCP_SYN:  # the form of a plain SYN has an option
         flags |= _PSEUDO_FLAG
     return _segment(packet, flags, sequence, acknowledge, content)
 
@@ -145,7 +145,7 @@ def port_unreachable(packet: Packet) -> bytes:
 
 def reset(packet: Packet, *, sequence: int) -> list[bytes]:
     """Return an RST that ends whatever the server still holds of the connection."""
-    return _segment(packet, _RST, sequence, 0, b"")
+    return _segment(packet, TCP_RST, sequence, 0, b"")
 
 
 def ping(sequence: int) -> bytes:
@@ -183,7 +183,7 @@ def _form(
     if protocol is Protocol.UDP:
         transport_layer = UDP(sport=1, dport=destination_port)
     else:
-        options = [("MSS", _MSS)] if flags == _SYN else []
+        options = [("MSS", _MSS)] if flags == TCP_SYN else []
         transport_layer = TCP(sport=1, dport=destination_port, flags=flags, options=options)
     whole = _network(family, protocol) / transport_layer / Raw(bytes(payload_length))
     whole_bytes = bytes(whole)

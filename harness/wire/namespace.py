@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.loader.libc import check, libc
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
@@ -32,7 +32,7 @@ class Namespace:
         """Make a namespace and stay in the present one; OSError (EPERM) without CAP_SYS_ADMIN."""
         before = cls.current()
         try:
-            _check(_libc.unshare(_CLONE_NEWNET), "unshare a network namespace")
+            check(libc.unshare(_CLONE_NEWNET), "unshare a network namespace")
             made = cls.current()
         finally:
             before.enter()
@@ -41,7 +41,7 @@ class Namespace:
 
     def enter(self) -> None:
         """Move the calling thread into the namespace for good."""
-        _check(_libc.setns(self.fd, _CLONE_NEWNET), "enter a network namespace")
+        check(libc.setns(self.fd, _CLONE_NEWNET), "enter a network namespace")
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -68,9 +68,3 @@ def write_sysctl(name: str, value: int) -> None:
     path.write_text(f"{value}\n")
     if (kept := int(path.read_text())) != value:
         raise RuntimeError(f"{name} is {kept} after {value} was written")
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, f"cannot {what}: {os.strerror(number)}")

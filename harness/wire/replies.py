@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
 
 from harness.model.addresses import spelled
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import Reply, ReplyKind
+from harness.model.uapi import (
+    ICMP_DEST_UNREACH,
+    ICMP_ECHOREPLY,
+    ICMP_PORT_UNREACH,
+    ICMPV6_DEST_UNREACH,
+    ICMPV6_PORT_UNREACH,
+    TCP_ACK,
+    TCP_RST,
+    TCP_SYN,
+)
 
 _ETHERNET = 14
-_IPV4_UNREACHABLE_PORT = (3, 3)
-_IPV6_UNREACHABLE_PORT = (1, 4)
-_ICMP, _ICMPV6 = 1, 58
-_FRAGMENT = 44
-_EXTENSION_HEADERS = {0, 43, 60, _FRAGMENT}  # hop-by-hop, routing, destination options
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
+_IPV4_UNREACHABLE_PORT = (ICMP_DEST_UNREACH, ICMP_PORT_UNREACH)
+_IPV6_UNREACHABLE_PORT = (ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH)
+_EXTENSION_HEADERS = {socket.IPPROTO_HOPOPTS, socket.IPPROTO_ROUTING, socket.IPPROTO_DSTOPTS, socket.IPPROTO_FRAGMENT}
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,10 @@ def parse(frame: bytes) -> Reply | Echo | None:
     body = packet[header:]
     if protocol == Protocol.TCP.number:
         return _segment(address, body)
-    if protocol == _ICMP and body[0] == 0:
+    if protocol == socket.IPPROTO_ICMP and body[0] == ICMP_ECHOREPLY:
         return Echo(struct.unpack_from("!H", body, 6)[0])
-    unreachable = _IPV4_UNREACHABLE_PORT if protocol == _ICMP else _IPV6_UNREACHABLE_PORT
-    if protocol in {_ICMP, _ICMPV6}:
+    unreachable = _IPV4_UNREACHABLE_PORT if protocol == socket.IPPROTO_ICMP else _IPV6_UNREACHABLE_PORT
+    if protocol in {socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6}:
         if tuple(body[:2]) == unreachable:
             return Reply(kind=ReplyKind.PORT_UNREACHABLE, address=address, port=_quoted_source_port(body[8:]))
         return Reply(kind=ReplyKind.OTHER, address=address, port=0, detail=f"ICMP type {body[0]} code {body[1]} ")
@@ -55,14 +63,14 @@ def parse(frame: bytes) -> Reply | Echo | None:
 def _segment(address: str, segment: bytes) -> Reply | None:
     _, port, sequence, ack, offset, flags = struct.unpack_from("!HHIIBB", segment)
     options = segment[20 : (offset >> 4) * 4]
-    acknowledges = ack if flags & _ACK else None
-    if flags & _RST:
+    acknowledges = ack if flags & TCP_ACK else None
+    if flags & TCP_RST:
         return Reply(kind=ReplyKind.RESET, address=address, port=port, ack=acknowledges)
-    if flags & _SYN:
+    if flags & TCP_SYN:
         return Reply(
             kind=ReplyKind.SYN_ACK, address=address, port=port, ack=acknowledges, sequence=sequence, options=options
         )
-    if flags & _ACK and len(segment) == (offset >> 4) * 4:
+    if flags & TCP_ACK and len(segment) == (offset >> 4) * 4:
         return None
     return Reply(kind=ReplyKind.OTHER, address=address, port=port, ack=acknowledges, detail=f"TCP flags {flags:#04x} ")
 
@@ -74,7 +82,7 @@ def _quoted_source_port(quoted: bytes) -> int:
     else:
         at, following = 40, quoted[6]
         while following in _EXTENSION_HEADERS:
-            length = 8 if following == _FRAGMENT else (quoted[at + 1] + 1) * 8
+            length = 8 if following == socket.IPPROTO_FRAGMENT else (quoted[at + 1] + 1) * 8
             following, at = quoted[at], at + length
     (port,) = struct.unpack_from("!H", quoted, at)
     return int(port)

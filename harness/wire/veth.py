@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import Ethtool, IPRoute
 
 from harness.model.layout import Family
+from harness.model.uapi import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
 from harness.wire import frames
 from harness.wire.batch import HELD, message_buffers, portions
 from harness.wire.namespace import Namespace, write_sysctl
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from harness.model.outcome import Reply
 
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
-_ETH_P_ALL = 0x0003
 _RECEIVE_BUFFER = 1 << 22
 SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
 
@@ -178,9 +177,9 @@ class Wire:
 
     def _listen(self) -> socket.socket:
         with self.peer.inside():
-            link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         try:
-            link.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             link.settimeout(_LOST_SECONDS)
             link.bind((_PEER_LINK, 0))

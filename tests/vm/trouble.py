@@ -23,7 +23,7 @@ def only_in_a_vm() -> None:
 
 def spin_at(tracepoint: str) -> None:
     """Have the kernel loop, as good as for ever, when it next comes by (spin.bpf.c)."""
-    from harness.loader.libbpf import Object
+    from harness.loader.object import Object
 
     spin = Object(Path(os.environ["SPIN_OBJECT"]))
     spin.load()
