@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from harness.model.abi import Result, pack_command
-from harness.model.expect import destination, expect
+from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
 from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
 from harness.model.packets import SYN_SEQUENCE, Packet
@@ -83,13 +83,12 @@ class Delivery:
         """
         __tracebackhide__ = True
         layout = self._group.layout
+        expected = expect_without_hash(layout, packet)
         observed, seen_hash = self._observe(packet)
         hash_ = hash_ if seen_hash is None else seen_hash
-        # Without the hash first: it is keyed by a secret of the boot, and what needs it is another on every boot.
-        try:
-            expected, by_hash = expect(layout, packet, hash_=None), False
-        except ValueError:
-            expected, by_hash = expect(layout, packet, hash_=hash_), True
+        by_hash = expected is None
+        if expected is None:
+            expected = expect(layout, packet, hash_=hash_)
         if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
             expected = replace(expected, select_errors=())
         verdict = selection_of(expected, hash_=hash_)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from harness.model.packets import Packet
 
 
+class HashUnknownError(ValueError):
+    """The kernel's hash decides, and it was not given."""
+
+
 class View(NamedTuple):
     """Hold what one run of a program may see; addresses and ports are those of `packet`. A batch makes thousands.
 
@@ -27,9 +31,9 @@ class View(NamedTuple):
 
     @property
     def known_hash(self) -> int:
-        """Return the hash; ValueError if it is not known."""
+        """Return the hash; HashUnknownError if it is None."""
         if self.hash is None:
-            raise ValueError("the outcome depends on the hash, which is not known")
+            raise HashUnknownError("the outcome depends on the kernel's hash, which is not known: give `hash_`")
         return self.hash
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Say beforehand what a packet's outcome is: from the layout and the packet to one `Outcome`. Pure."""
+"""The outcome that a packet must have, computed from the layout of the group and the packet. Pure.
+
+The outcome is computed before the packet is sent, with one exception: where the kernel's hash decides, the hash is an
+input that only the program can report.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.model.abi import NO_OVERRIDE, Context
-from harness.model.decision import Decision, View
+from harness.model.decision import Decision, HashUnknownError, View
 from harness.model.layout import Bind, Protocol
 from harness.model.malformed import Fate, fate
 from harness.model.outcome import Outcome, Reply, ReplyKind
@@ -26,19 +30,30 @@ def reciprocal_scale(value: int, ends: int) -> int:
 
 
 class _Run(NamedTuple):
-    """Hold one run of the program and where its verdict leads."""
+    """One run of the program, and the member that its verdict leads to."""
 
     decision: Decision | None
     member: int | None
     layout: Layout
-    """As the run leaves it."""
+    """The layout after the run."""
+
+
+def expect_without_hash(layout: Layout, packet: Packet) -> Outcome | None:
+    """Return the outcome that the packet must have whatever its hash is; None if the hash decides.
+
+    This can be said before the packet is sent. Where it is None, `expect` needs the hash that the program reported.
+    """
+    try:
+        return expect(layout, packet)
+    except HashUnknownError:
+        return None
 
 
 def expect(layout: Layout, packet: Packet, *, hash_: int | None = None) -> Outcome:
     """Return the outcome that the packet must have.
 
-    `hash_` is the kernel's hash of the packet's four-tuple, secret-keyed at boot and therefore an input: the program
-    reports it. It is needed only where selection falls back to it; ValueError is raised if it is missing there.
+    `hash_` is the kernel's hash of the packet's four-tuple. Its key is drawn at boot, so it cannot be computed here
+    and is an input. HashUnknownError is raised if the outcome depends on it and it is None.
     """
     how_far = fate(packet)
     if how_far is Fate.LOST_BEFORE:
@@ -52,7 +67,10 @@ def expect(layout: Layout, packet: Packet, *, hash_: int | None = None) -> Outco
 
 
 def destination(layout: Layout, packet: Packet, *, hash_: int | None = None) -> int | None:
-    """Return the member that the packet, or its SYN, is given to; None if it is dropped."""
+    """Return the member that a usual datagram, or a SYN, is given to; None if it is dropped.
+
+    HashUnknownError is raised if that depends on the hash and `hash_` is None.
+    """
     return _run(layout, View(packet=packet, payload=packet.payload, hash=hash_)).member
 
 
@@ -82,7 +100,7 @@ def _datagram(layout: Layout, packet: Packet, run: _Run) -> Outcome:
     outcome = _outcome(layout, packet, [run], length=packet.transport_length)
     if run.member is not None:
         return replace(outcome, received={run.member: (packet.delivered_payload,)})
-    # __udp4_lib_rcv: no socket, whether none matched or the program dropped
+    # __udp4_lib_rcv() finds no socket: either none matched, or the program dropped the packet
     return replace(outcome, replies=(_reply(ReplyKind.PORT_UNREACHABLE, packet),))
 
 
@@ -125,7 +143,7 @@ def _outcome(layout: Layout, packet: Packet, runs: list[_Run], *, length: int) -
 
 
 def _records(layout: Layout) -> bool:
-    """Tell whether the program leaves a record of its context: one that returns a place has none to read it from."""
+    """Return whether the program records its context: one that returns a place in the group does not."""
     return layout.program is not None and VARIANTS[layout.program].attachment is Attachment.SK_REUSEPORT
 
 
@@ -143,7 +161,7 @@ def _context(layout: Layout, packet: Packet, length: int) -> Context:
 
 
 def _select_errors(decisions: list[Decision]) -> tuple[int, ...]:
-    """Return the helper's last answer, of all runs; empty if none called it."""
+    """Return the helper's last answer in all runs; empty if no run called it."""
     called = [decision for decision in decisions if decision.index is not None]
     return (called[-1].error,) if called else ()
 

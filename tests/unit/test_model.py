@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.abi import Result, pack_command
-from harness.model.expect import expect, reciprocal_scale
+from harness.model.decision import HashUnknownError
+from harness.model.expect import expect, expect_without_hash, reciprocal_scale
 from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
 from harness.model.outcome import Outcome, ReplyKind
 from harness.model.packets import Packet
@@ -109,8 +110,14 @@ def test_hash_falls_on_members_in_the_order_of_the_group() -> None:
 
 
 def test_hash_that_is_not_known_is_an_error_not_a_guess() -> None:
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(HashUnknownError, match="not known"):
         expect(layout(program=None), packet())
+
+
+def test_only_what_the_hash_decides_waits_for_the_hash() -> None:
+    named, failing = packet(payload=pack_command(2)), packet(payload=pack_command(9, pass_on_failure=True))
+    assert expect_without_hash(layout(), named) == expect(layout(), named, hash_=1 << 31)
+    assert expect_without_hash(layout(), failing) is None
 
 
 @given(hash_=st.integers(0, 2**32 - 1), size=st.integers(1, 70000))

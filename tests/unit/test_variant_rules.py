@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from harness.model.abi import Result, pack_indices
-from harness.model.decision import Decision, View
+from harness.model.decision import Decision, HashUnknownError, View
 from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
 from harness.model.packets import Packet
 from harness.model.rules import RULES
@@ -112,5 +112,5 @@ def test_place_beyond_the_group_is_left_to_the_hash() -> None:
 
 
 def test_hash_that_nobody_knows_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(HashUnknownError, match="not known"):
         decide("by_hash", hash_=None)
