@@ -342,6 +342,7 @@ def migrates(bench: Bench, program: int) -> bool:
     bench[closing_one].close()
     replies = bench.send_frames(completing_ack(packet, answer))
     bench.close()
+    bench.wire.send(())  # reads away the resets of what migrated
     return ReplyKind.RESET not in replies
 
 
