@@ -127,14 +127,10 @@ _TABLE = (
     ),
     Variant(
         name="active_backup",
-        source="in_order",
-        defines=("FIRST(packet)=0",),
         decides="the primary in slot 0 while it lives, the backup in slot 1 otherwise",
     ),
     Variant(
         name="active_active",
-        source="in_order",
-        defines=("FIRST(packet)=(bpf_ntohs(packet->seen.skb_ports[0])&1)",),
         decides="slot 0 or 1 by the parity of the source port, either standing in for the other",
     ),
     Variant(name="select_twice", decides="two indices in the payload: the last that can be selected"),
@@ -182,7 +178,7 @@ _TABLE = (
         maps=(*_DIRECT, "migration_map", "state_map"),
         requires=("select_or_migrate", "migrating_sk", "get_socket_cookie"),
         migrates=True,
-        decides="the index in the payload; a closing listener's connections go to the heir that the host named",
+        decides="the index in the payload; a closing listener's connections go to the member that the host named",
     ),
     Variant(
         name="filter_index",
