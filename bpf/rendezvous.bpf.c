@@ -12,8 +12,6 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 {
 	__u32 client = hash_client(packet), best = 0, winner = NOBODY, at;
 
-	if (packet->fin)
-		return UNDECIDED;
 #pragma clang loop unroll(disable)
 	for (at = 0; at < MOST_NODES; at++) {
 		__u32 *node = table_entry(at), score;
