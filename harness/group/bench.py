@@ -186,8 +186,7 @@ class Bench:
 
     def send_and_capture(self, packet: Packet) -> list[ReplyKind]:
         """Send one packet's frames (of TCP the SYN alone); return the kinds of replies."""
-        sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
-        return [reply.kind for reply in self.wire.send(sent)]
+        return [reply.kind for reply in self.wire.send(frames.opening(packet))]
 
     def join_multicast(self, number: int, group: str, family: Family) -> None:
         """Let a UDP socket hear a multicast group on the wire."""
@@ -254,13 +253,8 @@ class Bench:
         self.wire.send(
             frame
             for packet in packets
-            if (answer := answers.get(packet.source_port)) is not None and answer.ack is not None
-            for frame in frames.ack(
-                packet,
-                sequence=answer.ack,
-                acknowledge=(answer.sequence + 1) & 0xFFFFFFFF,
-                payload=packet.ack_payload or b"",
-            )
+            if (answer := answers.get(packet.source_port)) is not None
+            for frame in frames.completing(packet, answer, packet.ack_payload or b"")
         )
 
     def _read(self) -> Iterator[tuple[int, int, bytes]]:

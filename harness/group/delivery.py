@@ -170,11 +170,9 @@ class Delivery:
     def complete(self, handshake: Handshake, payload: bytes = b"") -> list[Reply]:
         """TCP: send the ACK that completes a handshake; return the replies to it. ValueError without a SYN-ACK."""
         syn_ack = handshake.syn_ack
-        if syn_ack is None or syn_ack.ack is None:
+        if syn_ack is None:
             raise ValueError("there is no SYN-ACK to acknowledge")
-        acknowledge = (syn_ack.sequence + 1) & 0xFFFFFFFF
-        completing = frames.ack(handshake.packet, sequence=syn_ack.ack, acknowledge=acknowledge, payload=payload)
-        return self._wire.send(completing)
+        return self._wire.send(frames.completing(handshake.packet, syn_ack, payload))
 
     def settle(self) -> list[Reply]:
         """Return the replies to whatever was done since the last packet, once all of it has come."""
@@ -195,8 +193,7 @@ class Delivery:
             difference(expected, observed),
             f"  decided at line {self._group.program.deciding_line()} (linum_map)" if observed.results else "",
         ]
-        sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
-        for frame in sent:
+        for frame in frames.opening(packet):
             lines += ["", f"sent: {Ether(frame).summary()}", hexdump(frame, dump=True)]
         return "\n".join(line for line in lines)
 

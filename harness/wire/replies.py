@@ -20,8 +20,8 @@ from harness.model.uapi import (
     TCP_RST,
     TCP_SYN,
 )
+from harness.wire.headers import ETHERNET_HEADER
 
-_ETHERNET = 14
 _IPV4_UNREACHABLE_PORT = (ICMP_DEST_UNREACH, ICMP_PORT_UNREACH)
 _IPV6_UNREACHABLE_PORT = (ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH)
 _EXTENSION_HEADERS = {socket.IPPROTO_HOPOPTS, socket.IPPROTO_ROUTING, socket.IPPROTO_DSTOPTS, socket.IPPROTO_FRAGMENT}
@@ -39,7 +39,7 @@ def parse(frame: bytes) -> Reply | Echo | None:
     if frame[0] & 1:
         return None
     (eth_protocol,) = struct.unpack_from("!H", frame, 12)
-    packet = frame[_ETHERNET:]
+    packet = frame[ETHERNET_HEADER:]
     if eth_protocol == Family.IPV4.eth_protocol:
         header, protocol, destination = (packet[0] & 15) * 4, packet[9], packet[16:20]
     elif eth_protocol == Family.IPV6.eth_protocol:

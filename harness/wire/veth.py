@@ -19,6 +19,7 @@ from harness.model.layout import Family
 from harness.model.uapi import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
 from harness.wire import frames
 from harness.wire.batch import HELD, message_buffers, portions
+from harness.wire.headers import PEER_MAC, SERVER_MAC
 from harness.wire.namespace import Namespace, write_sysctl
 from harness.wire.replies import Echo, parse
 from harness.wire.sysctls import Settings
@@ -153,8 +154,8 @@ class Wire:
     def _connect(self) -> None:
         with IPRoute() as links:
             links.link(
-                "add", ifname=SERVER_LINK, kind="veth", address=frames.SERVER_MAC,
-                peer={"ifname": _PEER_LINK, "address": frames.PEER_MAC, "net_ns_fd": self.peer.fd},
+                "add", ifname=SERVER_LINK, kind="veth", address=SERVER_MAC,
+                peer={"ifname": _PEER_LINK, "address": PEER_MAC, "net_ns_fd": self.peer.fd},
             )  # fmt: skip
             index = _index(links, SERVER_LINK)
             for family, prefix in ((Family.IPV4, 24), (Family.IPV6, 64)):
@@ -165,7 +166,7 @@ class Wire:
                 # Nobody answers ARP or neighbour solicitations for the crafted sender.
                 links.neigh(
                     "add", family=family.address_family, ifindex=index, dst=family.peer,
-                    lladdr=frames.PEER_MAC, state="permanent",
+                    lladdr=PEER_MAC, state="permanent",
                 )  # fmt: skip
                 # Replies to whatever other address a packet claims to come from go the same way.
                 links.route("add", family=family.address_family, gateway=family.peer, oif=index)
