@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The member is the CPU that received the packet: a thread a CPU, no cache line crosses. */
+/* The member is the CPU that received the packet: with one thread per CPU no cache line moves. */
 #include "key.h"
 
 static __always_inline struct decision key_of(struct sk_reuseport_md *ctx, const struct packet *packet, __u32 *key)

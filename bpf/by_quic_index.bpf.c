@@ -7,7 +7,7 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	__u8 cid[QUIC_CID_LENGTH];
 	struct decision decision = read_cid(ctx, packet, cid);
 
-	if (decision.result != NR_RESULTS)
+	if (is_decided(decision))
 		return decision;
 	return select_at(ctx, &only, cid[0]);
 }

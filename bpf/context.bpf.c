@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Read every field of the context at every width and place that a program may, write all down, and pass. */
+/* Read every field of the context at every width and offset that a program may, record all, and pass. */
 #define DIRECT
 #include "select.h"
 
@@ -29,8 +29,7 @@ static __always_inline void note(__u32 place, __u64 value)
 
 static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
 {
-	if (packet->fin)
-		return UNDECIDED;
+	(void)packet;
 	READ_EVERY_WIDTH(0, len);
 	READ_EVERY_WIDTH(3, ip_protocol);
 	READ_EVERY_WIDTH(6, bind_inany);

@@ -9,7 +9,7 @@ int filter_member(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &place, sizeof(place))) {
 		result = PASS_ERR_SK_SELECT_REUSEPORT;
-		place = 0xffffffff; /* no group has it: the hash decides */
+		place = 0xffffffff; /* in no group: the kernel's hash decides */
 	}
 	count = bpf_map_lookup_elem(&result_map, &result);
 	if (count)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * For programs that differ by the key they take from a packet: the member is the one at KEY modulo the size of the
- * group. Such a program is one function, struct decision KEY_OF(ctx, packet, &key), left undecided if it found a key.
+ * group. Such a program is one function, struct decision KEY_OF(ctx, packet, &key). It returns UNDECIDED if it found a
+ * key, and otherwise its decision.
  */
 #ifndef REUSEPORT_KEY_H
 #define REUSEPORT_KEY_H
@@ -33,13 +34,11 @@ static __always_inline struct decision spread(__u32 key, __u32 *index)
 		struct decision decision;                                                                 \
 		__u32 key, index;                                                                         \
                                                                                                           \
-		if (packet->fin)                                                                          \
-			return UNDECIDED;                                                                 \
 		decision = KEY_OF(ctx, packet, &key);                                                     \
-		if (decision.result != NR_RESULTS)                                                        \
+		if (is_decided(decision))                                                                 \
 			return decision;                                                                  \
 		decision = spread(key, &index);                                                           \
-		if (decision.result != NR_RESULTS)                                                        \
+		if (is_decided(decision))                                                                 \
 			return decision;                                                                  \
 		return select_at(ctx, &only, index);                                                      \
 	}                                                                                                 \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Ask the helpers that read a packet the host's question, write their answer down, and pass. */
+/* Call a helper that reads the packet with the arguments that the host gave, record its answer, and pass. */
 #define DIRECT
 #include "select.h"
 
@@ -38,11 +38,10 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	struct answer *answer = bpf_map_lookup_elem(&answer_map, &only);
 	__u32 length;
 
-	if (packet->fin)
-		return UNDECIDED;
+	(void)packet;
 	if (!question || !answer)
 		return DECIDE(DROP_MISC);
-	/* 1 to MOST_BYTES: a mask is a bound that every verifier understands, a comparison is one that some lose */
+	/* 1 to MOST_BYTES: every verifier knows the bound of a mask; some lose that of a comparison */
 	length = ((question->length - 1) & (MOST_BYTES - 1)) + 1;
 	answer->linear = (__u32)((long)ctx->data_end - (long)ctx->data);
 	if (question->header == ABSOLUTE)

@@ -7,8 +7,6 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 {
 	__u32 *index;
 
-	if (packet->fin)
-		return UNDECIDED;
 	index = table_entry(hash_client(packet) % TABLE_SIZE);
 	if (!index)
 		return DECIDE(DROP_MISC);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* For programs that remember: one number that outlives the packet, seen and set by the host. */
+/* For programs that keep a number from packet to packet; the host can read and set it. */
 #ifndef REUSEPORT_MEMORY_H
 #define REUSEPORT_MEMORY_H
 

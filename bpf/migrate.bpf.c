@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Select by the payload's command; when a listener closes, give its requests and connections to the member that the
- * host named in state_map, to whom the hash points (BY_HASH), or to nobody (REFUSE).
+ * Select by the payload's command; when a listener closes, give its requests and connections to the member at the
+ * index in state_map, to the member that the hash points to (BY_HASH), or to none (REFUSE).
  */
 #define DIRECT
 #include "select.h"
@@ -32,10 +32,10 @@ struct {
 static __always_inline int migrate(struct sk_reuseport_md *ctx, struct bpf_sock *migrating)
 {
 	struct migration *seen = bpf_map_lookup_elem(&migration_map, &only);
-	__u64 *heir = bpf_map_lookup_elem(&state_map, &only);
+	__u64 *target = bpf_map_lookup_elem(&state_map, &only);
 	__u32 index;
 
-	if (!seen || !heir)
+	if (!seen || !target)
 		return SK_DROP;
 	seen->listener = bpf_get_socket_cookie(ctx->sk);
 	seen->state = migrating->state;
@@ -44,11 +44,11 @@ static __always_inline int migrate(struct sk_reuseport_md *ctx, struct bpf_sock 
 	seen->eth_protocol = ctx->eth_protocol;
 	seen->linear = (__u32)((long)ctx->data_end - (long)ctx->data);
 	__sync_fetch_and_add(&seen->count, 1);
-	if (*heir == BY_HASH)
+	if (*target == BY_HASH)
 		return SK_PASS;
-	if (*heir == REFUSE)
+	if (*target == REFUSE)
 		return SK_DROP;
-	index = *heir;
+	index = *target;
 	seen->error = bpf_sk_select_reuseport(ctx, &inner_map, &index, 0);
 	return seen->error ? SK_DROP : SK_PASS;
 }
@@ -58,10 +58,8 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	struct decision decision;
 	struct cmd cmd;
 
-	if (packet->fin)
-		return UNDECIDED;
 	decision = read_cmd(ctx, packet, &cmd);
-	if (decision.result != NR_RESULTS)
+	if (is_decided(decision))
 		return decision;
 	return select_at(ctx, &only, cmd.reuseport_index);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Find the destination connection ID of a QUIC packet (RFC 9000, section 17), which a server's own are 8 bytes long. */
+/* Find the destination connection ID of a QUIC packet (RFC 9000, section 17). A server chooses IDs of 8 bytes. */
 #ifndef REUSEPORT_QUIC_H
 #define REUSEPORT_QUIC_H
 
@@ -8,7 +8,7 @@
 #define QUIC_CID_LENGTH 8
 #define QUIC_LONG_HEADER 0x80
 #define QUIC_FIXED_BIT 0x40
-#define QUIC_CHOSEN_BY_SERVER 0x20 /* of the long header's types: Handshake and Retry; Initial and 0-RTT are without */
+#define QUIC_CHOSEN_BY_SERVER 0x20 /* type Handshake or Retry; not set in Initial and 0-RTT */
 
 struct quic_start {
 	__u8 flags;
@@ -16,7 +16,7 @@ struct quic_start {
 	__u8 cid_length;
 };
 
-/* Read the server's connection ID; what carries a client's choice, or is no QUIC, is decided here. */
+/* Read the connection ID that a server chose. Packets with one that a client chose, or without any, are decided here. */
 static __always_inline struct decision read_cid(struct sk_reuseport_md *ctx, const struct packet *packet, __u8 *cid)
 {
 	__u32 at = packet->payload + 1; /* the short header: flags, then the ID */

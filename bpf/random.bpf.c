@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The member is drawn at random, from a generator whose seed the host sets: the path can be walked again. */
+/* The member is drawn at random, by a generator whose seed the host sets, so that a run can be repeated. */
 #include "key.h"
 #include "memory.h"
 

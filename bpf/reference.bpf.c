@@ -8,16 +8,14 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	void *found;
 	struct cmd cmd;
 
-	if (packet->fin) /* carries no command */
-		return UNDECIDED;
 	decision = read_cmd(ctx, packet, &cmd);
-	if (decision.result != NR_RESULTS)
+	if (is_decided(decision))
 		return decision;
 	found = find_inner_map(&only);
 	if (!found)
 		return DECIDE(DROP_ERR_INNER_MAP);
 	decision = override_index(&cmd.reuseport_index);
-	if (decision.result != NR_RESULTS)
+	if (is_decided(decision))
 		return decision;
 	return select_from(ctx, found, &cmd.reuseport_index, cmd.pass_on_failure);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What programs of every kind of attachment share: the licence, the results, and the map that counts them. */
+/* What programs of every program type share: the licence, the results, and the map that counts them. */
 #ifndef REUSEPORT_RESULT_H
 #define REUSEPORT_RESULT_H
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The members take turns. Two CPUs at once may give one member two turns: instruction set v2 adds without telling. */
+/*
+ * The members take turns. Two CPUs at once may give one member two turns: an atomic addition returns the old value only
+ * from instruction set v3 on.
+ */
 #include "key.h"
 #include "memory.h"
 

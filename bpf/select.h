@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What every program under test shares: the maps (the same names, types and layouts as the kernel's own
- * test_select_reuseport, so that either side can be exchanged), the command in the payload, the six results, and the
- * way from a context to a verdict. A program says where its key comes from; this header does the rest. Two programs
- * never differ by a copy: what they share is in a header, what varies is the choice of key or map.
+ * What every program under test shares: the maps, the command in the payload, the six results, and the steps from a
+ * context to a verdict. The maps have the names, types and layouts of the kernel's own test_select_reuseport, so that
+ * its program can be tested in place of ours and ours in place of its. A program only chooses the key or the map: what
+ * two programs share is in a header, never copied.
  *
  * harness/model/abi.py is the Python side of this file.
  */
 #ifndef REUSEPORT_SELECT_H
 #define REUSEPORT_SELECT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -95,22 +96,32 @@ struct {
 	__type(value, __s32);
 } select_error_map SEC(".maps");
 
-/* NR_RESULTS stands for "not decided": left so to the end, the packet passes to the hash and nothing is counted. */
+/* What a program decides: one of enum result, or one of the two below. */
 struct decision {
 	__u32 result;
 	__u32 line;
 };
 
+#define NOT_YET NR_RESULTS              /* nothing is decided: the program goes on */
+#define PASS_UNCOUNTED (NR_RESULTS + 1) /* leave the packet to the hash, and record nothing of it */
+
 #define DECIDE(RESULT) ((struct decision){ .result = (RESULT), .line = __LINE__ })
-#define UNDECIDED DECIDE(NR_RESULTS)
+#define UNDECIDED DECIDE(NOT_YET)
+
+static __always_inline bool is_decided(struct decision decision)
+{
+	return decision.result != NOT_YET;
+}
 
 struct packet {
 	struct data_check seen;
 	__u32 payload; /* offset of the payload from the transport header, where ctx->data starts */
-	__u32 fin;     /* TCP: the end of a connection that no socket knows any more */
 };
 
-/* Fill @packet from the context and the headers; decide only what no program can use. */
+/*
+ * Fill @packet from the context and the headers. Decided here is only what no program can use: packets that cannot be
+ * read, and a FIN, which ends a connection that no socket knows any more and carries no command.
+ */
 static __always_inline struct decision read_packet(struct sk_reuseport_md *ctx, struct packet *packet)
 {
 	struct data_check *seen = &packet->seen;
@@ -151,8 +162,7 @@ static __always_inline struct decision read_packet(struct sk_reuseport_md *ctx, 
 		seen->skb_ports[0] = tcp->source;
 		seen->skb_ports[1] = tcp->dest;
 		packet->payload = tcp->doff << 2;
-		packet->fin = tcp->fin;
-		return UNDECIDED;
+		return tcp->fin ? DECIDE(PASS_UNCOUNTED) : UNDECIDED;
 	}
 	return DECIDE(DROP_MISC);
 }
@@ -219,12 +229,12 @@ static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, 
 		select_from(CTX, find_inner_map(OUTER_KEY), &index_, 0);    \
 	})
 
-/* Count the result, leave the record of what was seen, and turn the result into the verdict. */
+/* Count the result, record what was seen, and return the verdict. */
 static __always_inline int conclude(const struct packet *packet, struct decision decision)
 {
 	__u32 *count;
 
-	if (decision.result == NR_RESULTS)
+	if (decision.result == PASS_UNCOUNTED)
 		return SK_PASS;
 	count = bpf_map_lookup_elem(&result_map, &decision.result);
 	if (!count)
@@ -235,13 +245,16 @@ static __always_inline int conclude(const struct packet *packet, struct decision
 	return decision.result < PASS ? SK_DROP : SK_PASS;
 }
 
-/* Decide by one function, struct decision CHOOSE(ctx, packet), called once the packet was read. */
+/*
+ * Decide by one function, struct decision CHOOSE(ctx, packet). It is called once the packet was read, if that did not
+ * decide it, and has to decide.
+ */
 #define DECIDE_BY(CTX, CHOOSE)                                                    \
 	({                                                                        \
 		struct packet packet_ = {};                                       \
 		struct decision decision_ = read_packet(CTX, &packet_);           \
                                                                                   \
-		if (decision_.result == NR_RESULTS)                               \
+		if (!is_decided(decision_))                                       \
 			decision_ = CHOOSE(CTX, &packet_);                        \
 		conclude(&packet_, decision_);                                    \
 	})

@@ -7,10 +7,8 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 	struct decision decision, first, second;
 	struct cmd cmd;
 
-	if (packet->fin)
-		return UNDECIDED;
 	decision = read_cmd(ctx, packet, &cmd);
-	if (decision.result != NR_RESULTS)
+	if (is_decided(decision))
 		return decision;
 	first = select_at(ctx, &only, cmd.reuseport_index);
 	second = select_at(ctx, &only, cmd.pass_on_failure);

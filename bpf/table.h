@@ -3,6 +3,7 @@
 #ifndef REUSEPORT_TABLE_H
 #define REUSEPORT_TABLE_H
 
+#include <stddef.h>
 #include "result.h"
 
 #define TABLE_SIZE 8191 /* a prime, as Maglev needs */
@@ -12,7 +13,7 @@ struct table {
 	__u32 entries[TABLE_SIZE];
 };
 
-/* One value, so that the host loads it by one call. */
+/* One value: the host loads the whole table by one call. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -20,16 +21,16 @@ struct {
 	__type(value, struct table);
 } table_map SEC(".maps");
 
-/* Return a place in the table, 0 beyond its end. */
+/* Return the entry at an index, NULL beyond the table's end. */
 static __always_inline __u32 *table_entry(__u32 at)
 {
 	__u32 only = 0;
 	struct table *table = bpf_map_lookup_elem(&table_map, &only);
 
-	/* The compiler knows a remainder's bound and would drop the comparison, which the verifier needs to see. */
+	/* The compiler knows that a remainder is in bounds and would drop the comparison, which the verifier needs. */
 	asm volatile("" : "+r"(at));
 	if (!table || at >= TABLE_SIZE)
-		return 0;
+		return NULL;
 	return &table->entries[at];
 }
 

@@ -17,7 +17,7 @@ int select_nobody(struct sk_reuseport_md *ctx)
 	struct decision decision = read_packet(ctx, &packet);
 	__u32 port = bpf_ntohs(packet.seen.skb_ports[0]);
 
-	if (decision.result == NR_RESULTS && !packet.fin) {
+	if (!is_decided(decision)) {
 		bpf_map_update_elem(&hash_map, &port, &packet.seen.hash, BPF_ANY);
 		decision = VERDICT == SK_PASS ? DECIDE(PASS) : DECIDE(DROP_MISC);
 	}

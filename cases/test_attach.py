@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import each_family, each_protocol, promise, recorded, requires
-from harness.group.handshake import completing_ack
 from harness.kernel.features import present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
@@ -340,7 +339,7 @@ def migrates(bench: Bench, program: int) -> bool:
     (answer,) = bench.wire.send(frames.syn(packet))
     bench.open(Protocol.TCP)
     bench[closing_one].close()
-    replies = bench.send_frames(completing_ack(packet, answer))
+    replies = bench.send_frames(frames.completing(packet, answer))
     bench.close()
     bench.wire.send(())  # reads away the resets of what migrated
     return ReplyKind.RESET not in replies

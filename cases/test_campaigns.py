@@ -181,8 +181,7 @@ def test_binding_and_closing_under_traffic(
 ) -> None:
     """Sockets may bind and close while packets are looking for them."""
     packets = bench.packets(20, 0, protocol, family)
-    make_frames = frames.datagram if protocol is Protocol.UDP else frames.syn
-    sent = [frame for packet in packets for frame in make_frames(packet)]
+    sent = [frame for packet in packets for frame in frames.opening(packet)]
 
     def live(source: random.Random) -> None:
         with suppress(BlockingIOError):

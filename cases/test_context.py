@@ -30,7 +30,7 @@ ETHERNET = 14
 
 def first_frame(packet: Packet) -> bytes:
     """Return the frame that the program sees: the datagram's, or the SYN's."""
-    return (frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet))[0]
+    return frames.opening(packet)[0]
 
 
 def transport_of(packet: Packet) -> bytes:

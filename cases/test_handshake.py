@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from harness.cases import each_family, ledger, promise, recorded
-from harness.group.handshake import completing_ack
 from harness.model import uapi
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
@@ -128,7 +127,7 @@ def test_request_keeps_to_its_listener(bench: Bench, listeners: Listeners, famil
     (answer,) = bench.wire.send(frames.syn(packet))
     bench.clear_slot(listeners.program.inner, 1)
     bench.detach(listeners.second)
-    bench.wire.send(completing_ack(packet, answer))
+    bench.wire.send(frames.completing(packet, answer))
     assert set(bench.read()) == {listeners.second}
 
 
@@ -139,7 +138,7 @@ def test_request_of_a_closed_listener_is_reset(bench: Bench, listeners: Listener
     packet = bench.packet(1, Protocol.TCP, family)
     (answer,) = bench.wire.send(frames.syn(packet))
     bench[listeners.second].close()
-    assert ReplyKind.RESET in bench.send_frames(completing_ack(packet, answer))
+    assert ReplyKind.RESET in bench.send_frames(frames.completing(packet, answer))
     assert bench.read() == {}
 
 

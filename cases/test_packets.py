@@ -2,7 +2,7 @@
 """Unusual packets: which of them the program sees, what it sees of them, and which arrive.
 
 A packet is lost before the program runs, lost after it ran, or delivered as any other. Every delivery is compared with
-the model in full (harness/model/malformed.py).
+the model in full (harness/model/fate.py).
 """
 
 from __future__ import annotations

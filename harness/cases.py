@@ -17,7 +17,7 @@ from harness.model.outcome import Delivered, Dropped
 if TYPE_CHECKING:
     from harness.group.bench import Bench as Bench
     from harness.group.delivery import Delivery as Delivery
-    from harness.group.handshake import Handshake as Handshake
+    from harness.group.delivery import Handshake as Handshake
     from harness.group.protocols import AttachReference as AttachReference
     from harness.group.protocols import DeliverTo as DeliverTo
     from harness.group.protocols import LoadProgram as LoadProgram

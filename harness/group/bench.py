@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Unpack
 
-from harness.group.handshake import completing_ack
 from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.model.abi import pack_command
 from harness.model.layout import Family, Protocol
@@ -118,7 +117,7 @@ class Bench(NumberedSockets):
 
     def send_and_capture(self, packet: Packet) -> list[ReplyKind]:
         """Send one packet's frames (of TCP the SYN alone); return the kinds of replies."""
-        return self.send_frames(frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet))
+        return self.send_frames(frames.opening(packet))
 
     def send_frames(self, data: Iterable[bytes]) -> list[ReplyKind]:
         """Send frames as they are; return the kinds of replies."""
@@ -132,7 +131,7 @@ class Bench(NumberedSockets):
             frame
             for packet in packets
             if (answer := answers.get(packet.source_port)) is not None
-            for frame in completing_ack(packet, answer, packet.ack_payload or b"")
+            for frame in frames.completing(packet, answer, packet.ack_payload or b"")
         )
 
     @contextmanager

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Unpack
 
-from harness.group.handshake import Handshake, completing_ack
 from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
-from harness.model.outcome import Delivered, Outcome, Reply, Selection, difference, selection_of
+from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
 from harness.model.packets import SYN_SEQUENCE, Packet
 from harness.wire import frames
 from harness.wire.batch import NUMBER
@@ -27,6 +26,19 @@ if TYPE_CHECKING:
     from harness.wire.veth import Wire
 
 _FIRST_PORT, _LAST_PORT = 20000, 59999
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handshake:
+    """A connection of which the SYN was sent, and the replies to that."""
+
+    packet: Packet
+    replies: tuple[Reply, ...]
+
+    @property
+    def syn_ack(self) -> Reply | None:
+        """Return the SYN-ACK, None if there was none."""
+        return next((reply for reply in self.replies if reply.kind is ReplyKind.SYN_ACK), None)
 
 
 class Delivery:
@@ -159,7 +171,7 @@ class Delivery:
         """TCP: send the ACK that completes a handshake; return the replies to it. ValueError without a SYN-ACK."""
         if handshake.syn_ack is None:
             raise ValueError("there is no SYN-ACK to acknowledge")
-        return self._wire.send(completing_ack(handshake.packet, handshake.syn_ack, payload))
+        return self._wire.send(frames.completing(handshake.packet, handshake.syn_ack, payload))
 
     def read_replies(self) -> list[Reply]:
         """Return the replies to whatever was done since the last packet, once all of it has come."""
@@ -180,8 +192,7 @@ class Delivery:
             difference(expected, observed),
             f"  decided at line {self._group.program.deciding_line()} (linum_map)" if observed.results else "",
         ]
-        sent = frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet)
-        for frame in sent:
+        for frame in frames.opening(packet):
             lines += ["", f"sent: {Ether(frame).summary()}", hexdump(frame, dump=True)]
         return "\n".join(line for line in lines)
 

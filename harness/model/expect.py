@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.model.abi import NO_OVERRIDE, Context
 from harness.model.decision import Decision, HashUnknownError, View
+from harness.model.fate import Fate, fate
 from harness.model.layout import Bind, Protocol
-from harness.model.malformed import Fate, fate
 from harness.model.outcome import Outcome, Reply, ReplyKind
 from harness.model.packets import ACK_HEADER, SYN_SEQUENCE, Packet
 from harness.model.rules import RULES

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The one value that a packet's outcome is, whether expected or observed, and where two of them part. Pure."""
+"""A packet's outcome as one value, expected or observed, and the difference between two of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+_SHOWN = 12  # bytes of a datagram in a difference
+
+
 class ReplyKind(StrEnum):
-    """Name what a packet can provoke; pure ACKs are not listed, their time is TCP's own affair."""
+    """What a packet can provoke. Pure ACKs are left out: when TCP sends them is its own affair."""
 
     SYN_ACK = "SYN-ACK"
     RESET = "RST"
@@ -24,10 +27,10 @@ class ReplyKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """Hold one frame that went back on the wire.
+    """One frame that went back on the wire.
 
-    `address` and `port` are the peer's, whom it answers: for an ICMP error those of the quoted packet's source.
-    `ack` is TCP's acknowledgement number, None without TCP. `detail` describes an `OTHER`.
+    `address` and `port` are those of the peer that it answers: for an ICMP error the source of the quoted packet.
+    `ack` is TCP's acknowledgement number, None without one. `detail` describes an `OTHER`.
     """
 
     kind: ReplyKind
@@ -36,39 +39,40 @@ class Reply:
     ack: int | None = None
     detail: str = ""
     sequence: int = field(default=0, compare=False)
-    """The kernel's choice, which nothing can predict."""
+    """TCP: the sequence number, which the kernel draws at random."""
     options: bytes = field(default=b"", compare=False, repr=False)
-    """TCP: the header's options, some of which are the kernel's choice too."""
+    """TCP: the header's options."""
 
     def __str__(self) -> str:
         ack = "" if self.ack is None else f", ack {self.ack}"
-        return f"{self.kind} {self.detail}to {self.address}:{self.port}{ack}"
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.kind} {self.detail}to {address}:{self.port}{ack}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Hold all that can be seen after a packet was sent.
+    """All that can be seen after a packet was sent.
 
-    `received` maps each member that holds anything to the datagrams, or to the first bytes of each connection, that
-    it holds: a member that is not named was looked at and is empty. `results` has only the results whose count
-    moved. `context` is None if the program did not run.
+    `received` maps each member that holds something to its datagrams, or to the first bytes of each of its
+    connections: every other member was looked at and is empty. `results` has only the results whose count grew.
+    `context` is None if the program did not run, or records nothing.
     """
 
     received: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
     results: Mapping[Result, int] = field(default_factory=dict)
     context: Context | None = None
     select_errors: tuple[int, ...] = ()
-    """What bpf_sk_select_reuseport answered last (0 or -errno), empty if it was not called."""
+    """What bpf_sk_select_reuseport returned last (0 or -errno); empty if it was not called."""
     override: int = NO_OVERRIDE
-    """tmp_index_ovr_map afterwards."""
+    """The index in tmp_index_ovr_map afterwards."""
     state: int = 0
-    """state_map afterwards."""
+    """The number in state_map afterwards."""
     replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """Say that exactly one member holds the packet; `result` is what the program counted, None if none ran."""
+    """Exactly one member holds the packet; `result` is what the program counted, None if no program ran."""
 
     member: int
     result: Result | None = Result.PASS
@@ -80,7 +84,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Say that no member holds anything of the packet."""
+    """No member holds anything of the packet."""
 
     result: Result | None
     hash: int | None = field(default=None, compare=False, repr=False)
@@ -91,9 +95,9 @@ Selection = Delivered | Dropped
 
 
 def selection_of(outcome: Outcome, *, hash_: int | None = None) -> Selection:
-    """Return the outcome in the words of a rule.
+    """Return which member holds the packet, if any.
 
-    Raises ValueError if more than one member holds something, which no rule allows.
+    Raises ValueError if more than one member holds something, which no program can bring about.
     """
     result = list(outcome.results)[-1] if outcome.results else None
     if not outcome.received:
@@ -106,20 +110,16 @@ def selection_of(outcome: Outcome, *, hash_: int | None = None) -> Selection:
 
 @dataclass(frozen=True)
 class Part:
-    """Hold one part of two outcomes that are compared: its words on either side and what a difference means."""
+    """One part of two outcomes that are compared: its words on either side, and what a difference means."""
 
     expected: str
     observed: str
+    differs: bool
     meaning: str
-
-    @property
-    def differs(self) -> bool:
-        """Tell whether the two sides part here."""
-        return self.expected != self.observed
 
 
 def difference(expected: Outcome, observed: Outcome) -> str:
-    """Return the outcomes on two lines, a caret line under what differs, and a line for each difference.
+    """Return the outcomes on two lines, a line with carets under what differs, and a line for each difference.
 
     Empty if they are equal.
     """
@@ -141,30 +141,64 @@ def difference(expected: Outcome, observed: Outcome) -> str:
 
 
 def _parts(expected: Outcome, observed: Outcome) -> Iterator[Part]:
-    yield Part(_received(expected), _received(observed), _received_meaning(expected.received, observed.received))
-    yield Part(_results(expected), _results(observed), "result_map counted another result")
+    yield Part(
+        _received(expected, other=observed),
+        _received(observed, other=expected),
+        expected.received != observed.received,
+        _received_meaning(expected.received, observed.received),
+    )
+    yield Part(
+        _results(expected),
+        _results(observed),
+        expected.results != observed.results,
+        "result_map counted another result",
+    )
     yield Part(
         _context(expected, other=observed),
         _context(observed, other=expected),
+        expected.context != observed.context,
         "data_check_map holds another record",
     )
-    yield Part(_errors(expected), _errors(observed), "bpf_sk_select_reuseport() answered otherwise")
+    yield Part(
+        _errors(expected),
+        _errors(observed),
+        expected.select_errors != observed.select_errors,
+        "bpf_sk_select_reuseport() returned something else",
+    )
     if expected.override != observed.override:
-        yield Part(f"override {expected.override}", f"override {observed.override}", "tmp_index_ovr_map differs")
+        sides = f"override {expected.override}", f"override {observed.override}"
+        yield Part(*sides, True, "tmp_index_ovr_map holds another index")
     if expected.state != observed.state:
-        yield Part(f"state {expected.state:#x}", f"state {observed.state:#x}", "the program remembers otherwise")
-    yield Part(_replies(expected), _replies(observed), "something else went back on the wire")
+        yield Part(f"state {expected.state:#x}", f"state {observed.state:#x}", True, "state_map holds another number")
+    yield Part(
+        _replies(expected),
+        _replies(observed),
+        expected.replies != observed.replies,
+        "something else went back on the wire",
+    )
 
 
-def _received(outcome: Outcome) -> str:
+def _received(outcome: Outcome, *, other: Outcome) -> str:
     if not outcome.received:
         return "no member"
     return ", ".join(
         f"member {member}"
         + (f" ×{len(held)}" if len(held) > 1 else "")
-        + ("" if not any(held) else " " + "|".join(data[:12].hex(" ") for data in held))
+        + ("" if not any(held) else " " + "|".join(_bytes(held, other.received.get(member, ()))))
         for member, held in sorted(outcome.received.items())
     )
+
+
+def _bytes(held: tuple[bytes, ...], other: tuple[bytes, ...]) -> Iterator[str]:
+    """Yield the first bytes of each datagram, or those from the first difference on if that comes later."""
+    for place, data in enumerate(held):
+        compared = other[place] if place < len(other) else data
+        if data == compared or data[:_SHOWN] != compared[:_SHOWN]:
+            yield data[:_SHOWN].hex(" ")
+            continue
+        pairs = enumerate(zip(data, compared, strict=False))
+        at = next((at for at, (one, two) in pairs if one != two), min(len(data), len(compared)))
+        yield f"byte {at}: {data[at : at + _SHOWN].hex(' ') or 'none'} of {len(data)} bytes"
 
 
 def _received_meaning(expected: Mapping[int, tuple[bytes, ...]], observed: Mapping[int, tuple[bytes, ...]]) -> str:
@@ -182,12 +216,12 @@ def _names(received: Mapping[int, tuple[bytes, ...]]) -> str:
 
 
 def _results(outcome: Outcome) -> str:
-    return ", ".join(f"{result.name} +{count}" for result, count in outcome.results.items()) or "not counted"
+    return ", ".join(f"{result.name} +{count}" for result, count in sorted(outcome.results.items())) or "not counted"
 
 
 def _context(outcome: Outcome, *, other: Outcome) -> str:
     if outcome.context is None:
-        return "program not run"
+        return "no record"
     shown = [f"len {outcome.context.length}"]
     if other.context is not None:
         shown += [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What is sent to a group, as the model and the wire both see it. Pure: harness/wire/frames.py turns it into bytes."""
+"""What is sent to a group. Pure: the model predicts from it, and harness/wire/frames.py turns it into bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ ACK_HEADER = 20
 SYN_SEQUENCE = 1000
 """The sequence number of every crafted SYN."""
 
+_SHOWN = 16  # bytes of a payload in messages
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packet:
-    """Describe one datagram, or one TCP connection from its SYN to the ACK that completes the handshake.
+    """One datagram, or one TCP connection from its SYN to the ACK that completes the handshake.
 
     `payload` is the datagram's, or the SYN's. `fragments` are the offsets, in bytes from the transport header and
-    multiples of 8, where IP cuts the packet. `ack_payload` is what the completing ACK carries; None holds that ACK
-    back for good.
+    multiples of 8, where IP cuts the packet. `ack_payload` is what the completing ACK carries; with None that ACK is
+    never sent.
     """
 
     protocol: Protocol
@@ -40,35 +42,35 @@ class Packet:
     fragments: tuple[int, ...] = ()
     ack_payload: bytes | None = b""
     source_address: str | None = None
-    """Where it comes from, in canonical form; None for the family's usual peer."""
+    """Its source, in canonical form; None for the family's usual peer."""
     malformation: Malformation | None = None
-    """What is unusual about its frames, of the datagram or the SYN."""
+    """What is unusual about the frames of the datagram or the SYN."""
 
     @property
     def source(self) -> str:
-        """Return the address it comes from."""
+        """Return the source address."""
         return self.source_address or self.family.peer
 
     @property
     def destination(self) -> str:
-        """Return the address it goes to."""
+        """Return the destination address."""
         return self.family.server
 
     @property
     def full_length(self) -> int:
-        """Return the bytes that are sent from the transport header to the end, of the datagram or the SYN."""
+        """Return the length of the datagram or the SYN as it is sent, in bytes from the transport header on."""
         return TRANSPORT_HEADER[self.protocol] + len(self.payload)
 
     @property
     def transport_length(self) -> int:
-        """Return as many of them as count: a UDP header may state less than the whole."""
+        """Return the length that the kernel takes it to have: a UDP header may state less than was sent."""
         if self.malformation is not None and self.malformation.stated_length:
             return min(self.full_length, self.malformation.stated_length)
         return self.full_length
 
     @property
     def delivered_payload(self) -> bytes:
-        """Return what a receiver gets of the payload: as much as the UDP header states."""
+        """Return the part of the payload that a receiver gets: as much as the UDP header states."""
         return self.payload[: self.transport_length - TRANSPORT_HEADER[self.protocol]]
 
     def __str__(self) -> str:
@@ -77,17 +79,17 @@ class Packet:
         )
         words = [
             f"{self.protocol.upper()} {source}:{self.source_port} > {destination}:{self.destination_port}",
-            f"{len(self.payload)} bytes of payload" + (f": {self.payload[:16].hex(' ')}" if self.payload else ""),
+            f"{len(self.payload)} bytes of payload" + (f": {_shortened(self.payload)}" if self.payload else ""),
         ]
-        if self.malformation is not None:
-            words.append(f"odd: {self.malformation}")
+        if self.malformation is not None and str(self.malformation):
+            words.append(f"with {self.malformation}")
         if self.fragments:
-            words.append(f"in fragments cut at {', '.join(map(str, self.fragments))}")
+            words.append(f"in fragments cut at byte {', '.join(map(str, self.fragments))}")
         if self.protocol is Protocol.TCP:
             words.append(
                 "no ACK follows"
                 if self.ack_payload is None
-                else f"then an ACK with {self.ack_payload.hex(' ') or 'no data'}"
+                else f"then an ACK with {_shortened(self.ack_payload) or 'no data'}"
             )
         return ", ".join(words)
 
@@ -95,8 +97,12 @@ class Packet:
         """Return the packet once for each source port."""
         made = []
         for port in ports:
-            # Past __init__, which sets the fields of a frozen class one by one and takes ten times as long.
+            # Without __init__: it sets the fields of a frozen class one by one and takes ten times as long.
             packet = object.__new__(Packet)
             packet.__dict__.update(self.__dict__, source_port=port)
             made.append(packet)
         return tuple(made)
+
+
+def _shortened(data: bytes) -> str:
+    return data[:_SHOWN].hex(" ") + (" …" if len(data) > _SHOWN else "")

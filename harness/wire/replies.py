@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read what came back on the wire. Pure; by hand, since scapy takes ten milliseconds a frame under emulation."""
+"""Parse the frames that came back on the wire. Pure; not with scapy, which takes 10 ms a frame under emulation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from harness.model.uapi import (
     TCP_RST,
     TCP_SYN,
 )
+from harness.wire.headers import ETHERNET_HEADER
 
-_ETHERNET = 14
 _IPV4_UNREACHABLE_PORT = (ICMP_DEST_UNREACH, ICMP_PORT_UNREACH)
 _IPV6_UNREACHABLE_PORT = (ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH)
 _EXTENSION_HEADERS = {socket.IPPROTO_HOPOPTS, socket.IPPROTO_ROUTING, socket.IPPROTO_DSTOPTS, socket.IPPROTO_FRAGMENT}
@@ -29,17 +29,17 @@ _EXTENSION_HEADERS = {socket.IPPROTO_HOPOPTS, socket.IPPROTO_ROUTING, socket.IPP
 
 @dataclass(frozen=True)
 class Echo:
-    """Hold the sequence number of a ping that came back."""
+    """The answer to a ping, by its sequence number."""
 
     sequence: int
 
 
 def parse(frame: bytes) -> Reply | Echo | None:
-    """Return what a frame says, or None for what is no reply: multicast chatter of the stack and pure ACKs."""
+    """Return the reply in a frame; None for what is no reply: the stack's multicast packets and pure ACKs."""
     if frame[0] & 1:
         return None
     (eth_protocol,) = struct.unpack_from("!H", frame, 12)
-    packet = frame[_ETHERNET:]
+    packet = frame[ETHERNET_HEADER:]
     if eth_protocol == Family.IPV4.eth_protocol:
         header, protocol, destination = (packet[0] & 15) * 4, packet[9], packet[16:20]
     elif eth_protocol == Family.IPV6.eth_protocol:

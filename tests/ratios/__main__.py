@@ -29,6 +29,7 @@ from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, S
 from harness.model.packets import Packet
 from harness.model.variants import VARIANTS
 from harness.wire import frames
+from harness.wire.headers import PEER_MAC, SERVER_MAC
 from harness.wire.veth import Wire
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _pairs(wire: Wire, group: ReuseportGroup) -> Iterator[Pair]:
 
 def _built(packet: Packet) -> bytes:
     layers = (
-        Ether(src=frames.PEER_MAC, dst=frames.SERVER_MAC)
+        Ether(src=PEER_MAC, dst=SERVER_MAC)
         / IP(src=packet.source, dst=packet.destination)
         / UDP(sport=packet.source_port, dport=packet.destination_port)
         / Raw(packet.payload)

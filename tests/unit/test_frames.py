@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,8 @@ from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 
 from harness.model.layout import Family, Protocol
+from harness.model.malformed import Malformation
+from harness.model.outcome import Reply, ReplyKind
 from harness.model.packets import ACK_HEADER, TRANSPORT_HEADER, Packet
 from harness.wire import frames
 
@@ -76,10 +79,52 @@ def test_many_datagrams_are_what_each_would_be(
     assert frames.datagrams([replace(packet, payload=b"another") for packet in packets], carried) == alone
 
 
-def test_datagrams_in_fragments_are_refused() -> None:
-    packet = Packet(protocol=Protocol.UDP, family=Family.IPV4, source_port=1, fragments=(8,))
-    with pytest.raises(ValueError, match="too many"):
-        frames.datagrams([packet], [bytes(16)])
+@pytest.mark.parametrize(
+    ("changes", "length", "words"),
+    [
+        ({"fragments": (8,)}, 16, "one by one"),
+        ({"malformation": Malformation(hop_limit=1)}, 16, "one by one"),
+        ({}, 5, "even length, not 5"),
+    ],
+    ids=["fragmented", "malformed", "odd-length"],
+)
+def test_batch_refuses_what_it_cannot_make(changes: dict[str, Any], length: int, words: str) -> None:
+    packet = Packet(protocol=Protocol.UDP, family=Family.IPV4, source_port=1, **changes)
+    with pytest.raises(ValueError, match=words):
+        frames.datagrams([packet], [bytes(length)])
+
+
+@pytest.mark.parametrize(
+    ("family", "group", "mac"),
+    [
+        # RFC 1112, section 6.4: the low 23 bits of the address; RFC 2464, section 7: the low 32 bits
+        (Family.IPV4, "239.1.2.3", "01:00:5e:01:02:03"),
+        (Family.IPV4, "239.129.2.3", "01:00:5e:01:02:03"),
+        (Family.IPV6, "ff05::1:2:3", "33:33:00:02:00:03"),
+        (Family.IPV4, "192.0.2.255", "ff:ff:ff:ff:ff:ff"),
+    ],
+)
+def test_frame_for_a_group_has_the_groups_mac(family: Family, group: str, mac: str) -> None:
+    (frame,) = frames.datagram(Packet(protocol=Protocol.UDP, family=family, source_port=1, payload=b"x"))
+    sent = frames.to_group(frame, family, group)
+    assert Ether(sent).dst == mac
+    assert sent == rebuilt(sent)
+    assert Ether(sent)[IP if family is Family.IPV4 else IPv6].dst == group
+
+
+def test_handshake_is_completed_by_what_the_syn_ack_says() -> None:
+    packet = Packet(protocol=Protocol.TCP, family=Family.IPV4, source_port=40000)
+    syn_ack = Reply(kind=ReplyKind.SYN_ACK, address="192.0.2.9", port=40000, ack=1001, sequence=0xFFFFFFFF)
+    assert frames.completing(packet, syn_ack, b"x") == frames.ack(packet, sequence=1001, acknowledge=0, payload=b"x")
+    with pytest.raises(ValueError, match="acknowledges nothing"):
+        frames.completing(packet, replace(syn_ack, kind=ReplyKind.RESET, ack=None))
+
+
+def test_opening_is_the_datagram_or_the_syn() -> None:
+    udp = Packet(protocol=Protocol.UDP, family=Family.IPV4, source_port=1)
+    tcp = replace(udp, protocol=Protocol.TCP)
+    assert frames.opening(udp) == frames.datagram(udp)
+    assert frames.opening(tcp) == frames.syn(tcp)
 
 
 @given(family=families, source_port=ports, payload=payloads)

@@ -50,7 +50,7 @@ def test_wrong_member_is_named_and_underlined() -> None:
         ({"results": {Result.PASS: 2}}, "PASS +2"),
         ({"context": replace(CONTEXT, length=15)}, "len 15"),
         ({"context": replace(CONTEXT, bind_inany=False)}, "bind_inany False"),
-        ({"context": None}, "program not run"),
+        ({"context": None}, "no record"),
         ({"select_errors": (-2,)}, "select -2"),
         ({"override": 5}, "override 5"),
         ({"replies": (RESET,)}, "RST to 192.0.2.9:40000, ack 1001"),
@@ -60,6 +60,41 @@ def test_every_part_is_compared(changes: dict[str, object], words: str) -> None:
     text = difference(OUTCOME, replace(OUTCOME, **changes))  # type: ignore[arg-type]
     assert words in text
     assert "^" in text
+
+
+def test_difference_beyond_the_bytes_shown_is_shown() -> None:
+    """Payloads that part after their first bytes are two lines that look alike, unless they are cut elsewhere."""
+    mine, other = replace(OUTCOME, received={3: (bytes(20),)}), replace(OUTCOME, received={3: (bytes(19) + b"\x07",)})
+    text = difference(mine, other)
+    expected, observed, carets, meaning = text.splitlines()
+    assert expected != observed.replace("observed", "expected")
+    assert "07" in observed
+    assert "^" in carets
+    assert meaning == "  - member 3 holds other bytes or another number of packets"
+
+
+def test_lengths_that_differ_are_shown() -> None:
+    text = difference(replace(OUTCOME, received={3: (bytes(20),)}), replace(OUTCOME, received={3: (bytes(21),)}))
+    assert "20 bytes" in text.splitlines()[0]
+    assert "21 bytes" in text.splitlines()[1]
+
+
+def test_results_in_another_order_are_the_same_results() -> None:
+    twice = {Result.PASS_ERR_SK_SELECT_REUSEPORT: 1, Result.PASS: 1}
+    mine = replace(OUTCOME, results=twice)
+    other = replace(OUTCOME, results=dict(reversed(twice.items())), received={4: (b"12345678",)})
+    assert difference(mine, other).splitlines()[3:] == ["  - the packet reached member 4 instead of member 3"]
+
+
+def test_program_that_keeps_no_record_ran_all_the_same() -> None:
+    ran, idle = replace(OUTCOME, context=None), replace(OUTCOME, context=None, results={})
+    assert "no record" in difference(OUTCOME, ran)
+    assert "not run" not in difference(OUTCOME, ran)
+    assert "not counted" in difference(OUTCOME, idle)
+
+
+def test_ipv6_address_of_a_reply_is_told_from_its_port() -> None:
+    assert str(replace(RESET, address="2001:db8::9")) == "RST to [2001:db8::9]:40000, ack 1001"
 
 
 def test_member_that_should_hold_nothing_is_said() -> None:
