@@ -41,6 +41,7 @@ def transport_of(packet: Packet) -> bytes:
     return first_frame(packet)[ETHERNET + (20 if packet.family is Family.IPV4 else 40) :]
 
 
+@pytest.mark.promise("context.fields")
 @one_map
 @pytest.mark.programs("context")
 def test_every_field_at_every_width(group: ReuseportGroup, deliver: Delivery) -> None:
@@ -83,6 +84,7 @@ def noted(program: Program) -> dict[str, int]:
     return {name: struct.unpack("=Q", value)[0] for name, value in values.items() if value is not None}
 
 
+@pytest.mark.promise("context.linear")
 @udp
 @one_map
 @pytest.mark.programs("context")
@@ -127,6 +129,7 @@ def test_offset_zero_is_the_transport_header(group: ReuseportGroup, deliver: Del
     assert ask(group, deliver, packet, start, 11) == (0, b"the payload")
 
 
+@pytest.mark.promise("context.load-bytes")
 @one_map
 @loading
 def test_last_byte_can_be_read_and_nothing_beyond(group: ReuseportGroup, deliver: Delivery) -> None:
@@ -140,6 +143,7 @@ def test_last_byte_can_be_read_and_nothing_beyond(group: ReuseportGroup, deliver
         assert answer == (-errno.EFAULT, bytes(length)), f"{length} bytes at {offset}"
 
 
+@pytest.mark.promise("context.load-relative")
 @one_map
 @loading
 def test_network_header_is_reached_relatively(group: ReuseportGroup, deliver: Delivery) -> None:

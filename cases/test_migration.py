@@ -153,6 +153,7 @@ def make(make_group: MakeGroup, shape: Shape, heir: int) -> ReuseportGroup:
     return group
 
 
+@pytest.mark.promise("migration.heir")
 @needs_program
 @each_point
 def test_program_chooses_the_heir(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:
@@ -199,6 +200,7 @@ def test_program_that_selects_nobody_leaves_the_heir_to_the_hash(
     assert Counters.read().since(before) == Counters(1, 0)
 
 
+@pytest.mark.promise("migration.drop")
 @needs_program
 @each_point
 @pytest.mark.parametrize(("heir", "error"), [(REFUSE, 0), (EMPTY, -_ENOENT), (SIZE, -_ENOENT)])
@@ -217,6 +219,7 @@ def test_program_that_drops_resets_the_connection(
     assert (seen_by(group.program).count, seen_by(group.program).error) == (1, error)
 
 
+@pytest.mark.promise("migration.sysctl")
 @needs_program
 @needs_sysctl
 @each_point
@@ -325,6 +328,7 @@ def by_accept(listener: socket.socket) -> None:
     connection.close()
 
 
+@pytest.mark.promise("migration.wakes")
 @needs_program
 @pytest.mark.shapes(bind=Bind.ANY)
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_payload_longer_than_a_command_is_delivered_whole(deliver: Delivery, com
         assert deliver(longer) == Delivered(3)
 
 
+@pytest.mark.promise("select.empty-slot")
 def test_index_of_an_empty_slot_drops(group: ReuseportGroup, deliver: Delivery, command: Command) -> None:
     """A slot without a socket cannot be selected, though its former member is still in the group."""
     group.clear_slot(3)
@@ -74,6 +75,7 @@ def test_index_beyond_the_map_drops(deliver: Delivery, command: Command) -> None
         assert deliver(command(index)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 
 
+@pytest.mark.promise("select.index")
 def test_every_member_is_reached_by_its_index(deliver: Delivery, command: Command) -> None:
     """The packet goes to the member that the payload names, whoever sent it."""
     for index in range(GROUP_SIZE):
@@ -165,6 +167,7 @@ def test_syn_without_data_has_no_command(deliver: Delivery) -> None:
     assert deliver(deliver.packet(b"")) == Dropped(Result.DROP_ERR_SKB_DATA)
 
 
+@pytest.mark.promise("select.syn-alone")
 @tcp
 def test_listener_is_chosen_by_the_syn_alone(deliver: Delivery, command: Command) -> None:
     """The ACK that completes the handshake finds the request, not the program: its own command is mere data."""

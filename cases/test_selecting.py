@@ -31,6 +31,7 @@ NOBODY_THERE = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 _EBADFD = 77
 
 
+@pytest.mark.promise("select.twice")
 @every_kind
 @pytest.mark.programs("select_twice")
 def test_last_selection_that_succeeds_wins(group: ReuseportGroup, deliver: Delivery) -> None:
@@ -57,6 +58,7 @@ def test_two_failures_leave_the_choice_to_the_hash(group: ReuseportGroup, delive
     assert deliver(deliver.packet(bytes(7))) == Dropped(Result.DROP_ERR_SKB_DATA)
 
 
+@pytest.mark.promise("select.drop")
 @pytest.mark.shapes(bind=Bind.ANY)
 @pytest.mark.programs("select_then_drop")
 def test_verdict_overrules_the_selection(group: ReuseportGroup, deliver: Delivery) -> None:
@@ -68,6 +70,7 @@ def test_verdict_overrules_the_selection(group: ReuseportGroup, deliver: Deliver
     assert deliver(deliver.packet(b"short")) == Dropped(Result.DROP_ERR_SKB_DATA)
 
 
+@pytest.mark.promise("select.pass-unselected")
 @every_kind
 @pytest.mark.programs("always_pass")
 def test_passing_without_a_selection_leaves_the_choice_to_the_hash(deliver: Delivery) -> None:
@@ -78,6 +81,7 @@ def test_passing_without_a_selection_leaves_the_choice_to_the_hash(deliver: Deli
         assert verdict == Delivered(reciprocal_scale(verdict.hash, GROUP_SIZE))
 
 
+@pytest.mark.promise("select.other-verdict")
 @every_kind
 @pytest.mark.programs("always_drop", "verdict_two", "verdict_minus_one")
 def test_everything_but_sk_pass_drops(deliver: Delivery) -> None:
