@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 from sizes import LIMIT, OVER, complaints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,15 @@ def test_what_runs_before_an_environment_is_there_needs_the_standard_library_alo
     graph = grimp.build_graph("harness", "vm", include_external_packages=True, cache_dir=None)
     imported = graph.find_upstream_modules(module, as_package=True)
     assert {name.partition(".")[0] for name in imported} - {"harness", "vm"} <= sys.stdlib_module_names
+
+
+def test_pre_commit_runs_what_tox_runs() -> None:
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [
+        hook["entry"].replace(".tox/lint/bin/", "", 1).replace("PATH=.tox/lint/bin:$PATH; ", "") for hook in hooks
+    ] == tox["testenv:lint"]["commands"].strip().splitlines()
 
 
 def test_a_file_over_the_limit_is_named(copy: Path) -> None:
