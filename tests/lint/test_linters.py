@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from sizes import LIMIT, OVER, complaints
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("harness", "vm")
+PROGRAMS = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -31,9 +33,8 @@ def copy(tmp_path: Path) -> Path:
 
 def lint_imports(directory: Path) -> str:
     """Return what import-linter says of the packages below a directory, which it is not content with."""
-    program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
-        [program, "--no-cache", "--no-logo"],
+        [PROGRAMS / "lint-imports", "--no-cache", "--no-logo"],
         cwd=directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -93,6 +94,26 @@ def test_pre_commit_runs_what_tox_runs() -> None:
     assert [
         hook["entry"].replace(".tox/lint/bin/", "", 1).replace("PATH=.tox/lint/bin:$PATH; ", "") for hook in hooks
     ] == tox["testenv:lint"]["commands"].strip().splitlines()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed, so there is nothing to hook into")
+def test_hooks_are_installed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".pre-commit-config.yaml", tmp_path)
+    # As a hook of git itself this test has the project's repository in its environment.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, env=mine, check=True)
+    subprocess.run([PROGRAMS / "pre-commit", "install"], cwd=tmp_path, env=mine, check=True)
+    assert (tmp_path / ".git/hooks/pre-commit").exists()
+
+
+def test_a_release_collects_what_changed(copy: Path) -> None:
+    shutil.copy(ROOT / "CHANGELOG.md", copy)
+    shutil.copytree(ROOT / "changelog.d", copy / "changelog.d")
+    (copy / "changelog.d/+new.added.md").write_text("Something new.\n")
+    subprocess.run([PROGRAMS / "towncrier", "build", "--version", "0.2.0", "--yes"], cwd=copy, check=True)
+    news = (copy / "CHANGELOG.md").read_text()
+    assert news.index("## 0.2.0 (") < news.index("- Something new.") < news.index("## 0.1.0 (")
+    assert [file.name for file in (copy / "changelog.d").iterdir()] == ["README.md"]
 
 
 def test_a_file_over_the_limit_is_named(copy: Path) -> None:
