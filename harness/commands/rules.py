@@ -146,6 +146,7 @@ def page_of(sections: Mapping[str, Sequence[Promise]], seen: Seen) -> str:
         )
         + "\n"
         for section, rows in sections.items()
+        if rows
     ]
     return HEAD + "".join(tables)
 
