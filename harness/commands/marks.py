@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "cases"
@@ -23,7 +24,8 @@ class MarkedCase:
     says: str  # the first paragraph of its docstring, on one line
 
 
-def marked(mark: str, *, directory: Path = CASES) -> dict[str, list[MarkedCase]]:
+@cache
+def marked(mark: str, *, directory: Path = CASES) -> Mapping[str, Sequence[MarkedCase]]:
     """Return the cases in the order of the files, by each argument that their marks of that name have.
 
     Marks of single parameter sets count. Raises SyntaxError for a file that is no Python.

@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = tuple(
-    sorted(str(page.relative_to(ROOT)) for where in (".", "changelog.d", "docs") for page in ROOT.glob(f"{where}/*.md"))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "changelog.d/README.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
 )
+"""What is read to be followed; what changed in the past may name commands that are gone."""
 
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _BEGINS = re.compile(
