@@ -153,7 +153,7 @@ def make(make_group: MakeGroup, shape: Shape, heir: int) -> ReuseportGroup:
     return group
 
 
-@pytest.mark.promise("migration.program")
+@pytest.mark.promise("migration.target")
 @needs_program
 @each_point
 def test_program_chooses_the_heir(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:

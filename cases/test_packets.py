@@ -294,7 +294,7 @@ def test_datagram_of_many_fragments(deliver: Delivery) -> None:
         assert deliver(deliver.packet(large, fragments=tuple(range(1480, whole + 8, 1480)))) == Delivered(4)
 
 
-@promise("packet.syn-options")
+@promise("packet.syn-data")
 @tcp
 def test_syn_data_may_be_long(deliver: Delivery, command: Command) -> None:
     """A SYN carries as much as a segment does; the program reads it where it lies."""
