@@ -20,8 +20,8 @@ static __always_inline void note(__u32 place, __u64 value)
 /* volatile: the compiler must not widen, merge or move a read */
 #define READ(PLACE, TYPE, FIELD, AT) \
 	note(PLACE, *(volatile TYPE *)((char *)ctx + offsetof(struct sk_reuseport_md, FIELD) + (AT)))
-#define READ_EVERY_WIDTH(PLACE, FIELD)        \
-	do {                                  \
+#define READ_EVERY_WIDTH(PLACE, FIELD)            \
+	do {                                      \
 		READ(PLACE, __u32, FIELD, 0);     \
 		READ(PLACE + 1, __u16, FIELD, 0); \
 		READ(PLACE + 2, __u8, FIELD, 0);  \

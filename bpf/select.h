@@ -223,10 +223,10 @@ static __always_inline struct decision select_from(struct sk_reuseport_md *ctx, 
 #endif
 
 /* Select the socket at @INDEX of the inner map that the outer one, if there is one, holds at @OUTER_KEY, or drop. */
-#define select_at(CTX, OUTER_KEY, INDEX)                                    \
-	({                                                                  \
-		__u32 index_ = (INDEX);                                     \
-		select_from(CTX, find_inner_map(OUTER_KEY), &index_, 0);    \
+#define select_at(CTX, OUTER_KEY, INDEX)                                 \
+	({                                                               \
+		__u32 index_ = (INDEX);                                  \
+		select_from(CTX, find_inner_map(OUTER_KEY), &index_, 0); \
 	})
 
 /* Count the result, record what was seen, and return the verdict. */
@@ -249,22 +249,22 @@ static __always_inline int conclude(const struct packet *packet, struct decision
  * Decide by one function, struct decision CHOOSE(ctx, packet). It is called once the packet was read, if that did not
  * decide it, and has to decide.
  */
-#define DECIDE_BY(CTX, CHOOSE)                                                    \
-	({                                                                        \
-		struct packet packet_ = {};                                       \
-		struct decision decision_ = read_packet(CTX, &packet_);           \
-                                                                                  \
-		if (!is_decided(decision_))                                       \
-			decision_ = CHOOSE(CTX, &packet_);                        \
-		conclude(&packet_, decision_);                                    \
+#define DECIDE_BY(CTX, CHOOSE)                                          \
+	({                                                              \
+		struct packet packet_ = {};                             \
+		struct decision decision_ = read_packet(CTX, &packet_); \
+                                                                        \
+		if (!is_decided(decision_))                             \
+			decision_ = CHOOSE(CTX, &packet_);              \
+		conclude(&packet_, decision_);                          \
 	})
 
 /* A whole program from one such function. */
-#define SELECT_PROGRAM(CHOOSE)                                                    \
-	SEC("sk_reuseport")                                                       \
-	int select_member(struct sk_reuseport_md *ctx)                            \
-	{                                                                         \
-		return DECIDE_BY(ctx, CHOOSE);                                    \
+#define SELECT_PROGRAM(CHOOSE)                         \
+	SEC("sk_reuseport")                            \
+	int select_member(struct sk_reuseport_md *ctx) \
+	{                                              \
+		return DECIDE_BY(ctx, CHOOSE);         \
 	}
 
 #endif

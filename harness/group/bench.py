@@ -16,13 +16,12 @@ from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.model.abi import pack_command
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
-from harness.model.packets import Packet
+from harness.model.packets import Packet, PacketFields
 from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from harness.group.protocols import PacketFields
     from harness.model.outcome import Reply
     from harness.wire.veth import Wire
 

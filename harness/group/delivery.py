@@ -12,7 +12,7 @@ from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
 from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
-from harness.model.packets import SYN_SEQUENCE, Packet
+from harness.model.packets import SYN_SEQUENCE, Packet, PacketFields
 from harness.wire import frames
 from harness.wire.batch import NUMBER
 from harness.wire.scapy_layers import Ether, hexdump
@@ -20,7 +20,6 @@ from harness.wire.scapy_layers import Ether, hexdump
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.group.protocols import PacketFields
     from harness.group.reuseport_group import ReuseportGroup
     from harness.model.layout import Shape
     from harness.wire.veth import Wire

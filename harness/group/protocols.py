@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The signatures of the fixtures that are functions, and the fields of a packet that a case may set."""
+"""The signatures of the fixtures that are functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 from harness.model.layout import GROUP_SIZE, InnerMap
 
@@ -15,22 +15,10 @@ if TYPE_CHECKING:
     from harness.group.reuseport_group import ReuseportGroup
     from harness.loader.program import Program
     from harness.model.layout import Shape
-    from harness.model.malformed import Malformation
-    from harness.model.packets import Packet
+    from harness.model.packets import Packet, PacketFields
 
 RecordProperty = Callable[[str, object], None]
 """pytest's fixture `record_property`."""
-
-
-class PacketFields(TypedDict, total=False):
-    """Fields of a `Packet` that a case sets by name, besides the payload."""
-
-    source_port: int
-    destination_port: int
-    source_address: str | None
-    fragments: tuple[int, ...]
-    ack_payload: bytes | None
-    malformation: Malformation | None
 
 
 class MakeCommand(Protocol):

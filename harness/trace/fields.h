@@ -45,9 +45,9 @@
 #define GROUP_FLAGS (GROUP_ID + 4) /* two bits that follow the id: bind_inany, has_conns */
 
 /* The value of type TYPE at offset FIELD of what BASE points to; 0 if the memory cannot be read. */
-#define AT(TYPE, BASE, FIELD)                                                            \
-	({                                                                               \
-		TYPE value_ = 0;                                                         \
+#define AT(TYPE, BASE, FIELD)                                                             \
+	({                                                                                \
+		TYPE value_ = 0;                                                          \
 		bpf_probe_read_kernel(&value_, sizeof(value_), (void *)(BASE) + (FIELD)); \
-		value_;                                                                  \
+		value_;                                                                   \
 	})

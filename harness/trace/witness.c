@@ -46,11 +46,11 @@ struct event {
 		};
 		struct {
 			u64 cookie; /* of the socket that the event is about; 0: none was made yet, or no socket */
-			u64 value;  /* GROUP: hash; HELPER: key; DROP: location; others: a result as the kernel returned it */
+			u64 value; /* GROUP: hash; HELPER: key; DROP: location; others: a result as the kernel returned it */
 			u32 inode;
-			u32 id;     /* GROUP: the group's; HELPER: the map's */
+			u32 id; /* GROUP: the group's; HELPER: the map's */
 			u32 program;
-			u32 type;   /* GROUP: the program's; HELPER: the map's; MIGRATE: the migrating socket's state */
+			u32 type; /* GROUP: the program's; HELPER: the map's; MIGRATE: the migrating socket's state */
 			u16 members;
 			u16 closed;
 			u32 reason; /* DROP: enum skb_drop_reason; HELPER: the answer; GROUP: 1 any address, 2 connected members, 4 a program */

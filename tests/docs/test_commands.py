@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Do what docs/own-program.md and docs/rules.md say, on the running kernel; tests/vm does it in a VM.
+"""Do what CONTRIBUTING.md, docs/own-program.md and docs/rules.md say, on the running kernel; tests/vm does it in a VM.
 
 Root is needed; where it is missing, pytest ends with the line that says so.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
-from documented import as_on_this_kernel, commands  # noqa: E402
+from documented import as_on_this_kernel, commands, setting  # noqa: E402
 
 OWN = commands("docs/own-program.md")
 TREE_PROGRAM = "tools/testing/selftests/bpf/progs/test_select_reuseport_kern.c"
@@ -117,6 +118,27 @@ def test_a_program_that_does_not_compile_shows_the_compiler_s_error(desk: Path) 
     done = run(desk, next(one for one in OWN if "my.bpf.c" in one))
     assert done.returncode == 4
     assert "my.bpf.c:1:12: error: expected parameter declarator" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in commands("CONTRIBUTING.md") if one.startswith("tox") and " -- " in one]
+)
+def test_the_inner_loop_is_as_contributors_are_told(command: str) -> None:
+    given = shlex.split(command)[4:]
+    words = [sys.executable, "-m", "pytest", *given] if "-e unit" in command else as_on_this_kernel(command)
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(words, cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_the_fast_ways_are_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, *setting("testenv:bench", "commands").split()[1:]],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "times faster" in done.stdout
 
 
 def test_cases_that_name_promises_are_found() -> None:

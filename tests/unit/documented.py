@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read the commands that README.md and the pages under docs/ give their readers, and how tox runs the cases."""
+"""Read the commands that README.md, docs/ and the other pages give their readers, and how tox runs the cases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "changelog.d/README.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
+"""What is read to be followed; what changed in the past may name commands that are gone."""
 
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _BEGINS = re.compile(
-    r"(\./bootstrap|\S*/bisect|tox -e|git bisect (start|run)|\S*kunit\.py|python -m) \S|(sudo|dpkg-deb|ip|apt\S*) "
+    r"(\./bootstrap|\S*/bisect|tox -e|git bisect (start|run)|\S*kunit\.py|python -m|\.tox/\S+|towncrier) \S"
+    r"|(sudo|dpkg-deb|ip|apt\S*) "
 )
 
 
@@ -29,16 +37,17 @@ def commands(page: str) -> list[str]:
 
 
 def as_on_this_kernel(command: str) -> list[str]:
-    """Return the words that do on the running kernel, by this Python, what a `tox -e vm` command does in a VM."""
-    tox, environment, *given = shlex.split(command.removeprefix("./bootstrap ").removeprefix("tox "))
-    assert (tox, environment) == ("-e", "vm"), command
-    cases = _setting("testenv", "cases").replace("{tox_root}", str(ROOT)).split()
-    host = _setting("testenv:host", "commands").split()
+    """Return the words that do on the running kernel, by this Python, what a `tox -e vm` or `-e host` command does."""
+    option, environment, *given = shlex.split(command.removeprefix("./bootstrap ").removeprefix("tox "))
+    assert (option, environment) in {("-e", "vm"), ("-e", "host")}, command
+    cases = setting("testenv", "cases").replace("{tox_root}", str(ROOT)).split()
+    host = setting("testenv:host", "commands").split()
     assert (cases[0], host[0], host[-1]) == ("python", "{[testenv]cases}", "{posargs}")
     return [sys.executable, *cases[1:], *host[1:-1], *given[1:]]
 
 
-def _setting(section: str, name: str) -> str:
+def setting(section: str, name: str) -> str:
+    """Return a setting of tox.ini as it stands there."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
     return tox[section][name]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The pages under docs/ name what the code has, and nothing that it has not."""
+"""README.md, docs/ and the other pages name what the code has, and nothing that it has not."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from vm.results import CaseResult, KernelResult, RunResult, SplatResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
+OF_THE_READER = ("NAME", "FILE")
+"""What stands in paths for a name of the reader's."""
+
 OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
@@ -23,6 +27,8 @@ UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modul
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
 REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
 SESSION = "tests/unit/test_session.py::test"
+INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributors_are_told"
+LINT = "tests/lint/test_linters.py::test"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 
 RUN_BY = {
@@ -31,6 +37,18 @@ RUN_BY = {
     "./bootstrap tox": ".ci/run",
     "tox -e vm": ".ci/run",
     "tox -e host": ".ci/run",
+    "tox -e lint": ".ci/run",
+    "tox -e unit": ".ci/run",
+    "tox -e docs": ".ci/run",
+    "tox -e mutants": "tests/mutants/test_mutants.py",  # which is what the environment runs
+    "tox -e bench": "tests/docs/test_commands.py::test_the_fast_ways_are_measured",
+    "tox -e host -- -k 'every_member and udp-ipv4'": INNER_LOOP,
+    "tox -e vm -- -k 'every_member and udp-ipv4'": INNER_LOOP,
+    "tox -e unit -- tests/unit/test_model.py": INNER_LOOP,
+    ".tox/lint/bin/pre-commit install": f"{LINT}_hooks_are_installed",
+    ".tox/lint/bin/ruff format .": ".ci/run",  # with --check
+    ".tox/lint/bin/clang-format -i FILE": ".ci/run",  # with --dry-run
+    "towncrier build --version 0.2.0": f"{LINT}_a_release_collects_what_changed",
     "tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
     "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,
@@ -61,6 +79,8 @@ RUN_BY = {
     "tox -e vm -- --kernel-tree ~/linux": OWN_PROGRAM,
     "python -m harness programs": "tests/unit/test_programs.py::test_table_is_printed",
     "python -m harness ledger": "tests/unit/test_ledger_table.py::test_bug_that_a_kernel_has_is_shown",
+    "python -m harness rules": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
+    "python -m harness rules results/latest": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
     "python -m harness plot": "tests/unit/test_disruption.py::test_numbers_are_printed_and_drawn",
     "python -m pytest cases -m promise": "tests/docs/test_commands.py::test_cases_that_name_promises_are_found",
     "python -m harness watch PORT": "tests/docs/test_commands.py::test_watching_shows_the_port_or_says_what_is_missing",
@@ -96,8 +116,36 @@ def test_schema_names_every_outcome_of_a_case() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     here = ROOT / page
-    targets = re.findall(r"\]\(([^)#:]+)\)", here.read_text())
-    assert [target for target in targets if not (here.parent / target).exists()] == []
+    targets = re.findall(r"\]\(([^):]+)\)", here.read_text())
+    assert [target for target in targets if not is_there(here, target)] == []
+
+
+def is_there(page: Path, target: str) -> bool:
+    """Tell whether a page's link leads to a file, and to a heading of it if it names one."""
+    name, _, heading = target.partition("#")
+    file = page.parent / name if name else page
+    if not heading:
+        return file.exists()
+    titles = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
+    return heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_of_the_project_are_there(page: str) -> None:
+    named = re.findall(r"`((?:bpf|cases|docs|harness|tests|vm)/[^`\s:]*)[^`\s]*`", (ROOT / page).read_text())
+    assert [
+        path for path in named if not any(word in path for word in OF_THE_READER) and not (ROOT / path).exists()
+    ] == []
+
+
+def test_packages_are_described_in_the_order_of_their_layers() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    for package in ("harness", "vm"):
+        (layers,) = (contract["layers"] for contract in contracts if contract["id"] == package)
+        (table,) = (text for text in page.split("\n\n") if text.startswith(f"| {package}/ |"))
+        rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:]]
+        assert rows == [re.findall(r"\w+", layer) for layer in layers]
 
 
 @pytest.mark.parametrize("page", PAGES)

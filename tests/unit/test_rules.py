@@ -1,65 +1,44 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""docs/rules.md and the cases name the same promises; the ledger's bugs each have a case or a reason."""
+"""docs/rules.md is written from the cases as they are; the ledger's bugs each have a case or a reason."""
 
 from __future__ import annotations
 
-import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from harness.commands import rules
+from harness.commands.marks import marked
 from harness.kernel import ledger
 from harness.kernel.features import FEATURES
 from harness.kernel.ledger import State, bugs
 from harness.kernel.release import Release, of_uname
 
 ROOT = Path(__file__).resolve().parents[2]
-ROW = re.compile(r"^\| `(?P<id>[\w.'-]+)` \| (?P<promise>.+?) \| (?P<basis>.+?) \| (?P<seen>.*?) \| (?P<case>.+?) \|$")
 
 
-def marks(name: str) -> dict[str, set[str]]:
-    """Return the ids that marks of that name have in cases/, and the functions that have them."""
-    found: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "cases").glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            called = node.func
-            called_name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-            if called_name == name:
-                for argument in node.args:
-                    assert isinstance(argument, ast.Constant)
-                    found.setdefault(str(argument.value), set()).add(path.name)
-    return found
+def test_the_page_is_written_from_what_there_is_now() -> None:
+    basis = tomllib.loads(rules.BASIS.read_text())
+    page = rules.page_of(rules.promises(marked("promise"), basis), rules.read_seen(rules.SEEN))
+    assert rules.PAGE.read_text() == page, "run python -m harness rules"
 
 
-def rows() -> dict[str, re.Match[str]]:
-    table = [line for line in (ROOT / "docs" / "rules.md").read_text().splitlines() if line.startswith("| `")]
-    matches = [match for line in table if (match := ROW.match(line))]
-    assert len(matches) == len(table), "a row of docs/rules.md has another form"
-    assert len({match["id"] for match in matches}) == len(matches), "an id stands twice in docs/rules.md"
-    return {match["id"]: match for match in matches}
-
-
-def test_marked_promises_are_those_of_the_table() -> None:
-    marked = {name for name, row in rows().items() if row["case"] == "marked"}
-    assert set(marks("promise")) == marked
-
-
-def test_other_promises_name_a_case_or_a_reason() -> None:
-    for name, row in rows().items():
-        if row["case"] == "marked":
-            continue
-        if found := re.fullmatch(r"`(cases/test_\w+\.py)::(test_\w+)`", row["case"]):
-            path, function = found.groups()
-            assert f"def {function}(" in (ROOT / path).read_text(), f"{name} names no case that there is"
-        else:
-            assert row["case"].startswith("not checked: "), f"{name} has neither case nor reason"
+def test_bugs_that_the_table_names_are_in_the_ledger() -> None:
+    seen = rules.read_seen(rules.SEEN)
+    named = {
+        bug
+        for kernels in seen.values()
+        for what in kernels.values()
+        if what != rules.PASSED
+        for bug in what.split(", ")
+    }
+    assert named <= set(bugs())
 
 
 def test_every_bug_has_a_case_or_a_reason() -> None:
-    shown = set(marks("ledger"))
+    shown = set(marked("ledger"))
     assert shown <= set(bugs())
     for name, bug in bugs().items():
         assert (name in shown) or bug.unchecked, f"{name} has neither case nor reason"
