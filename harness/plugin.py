@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.interface.keys import OBJECTS, OBSERVED
 from harness.kernel.features import conceivable
 from harness.model.layout import GROUP_PORT, GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
 from harness.model.variants import VARIANTS
@@ -65,13 +66,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the compiled programs to a worker: inside a VM there is no clang to run."""
-    node.workerinput["objects"] = {name: str(path) for name, path in _objects(node.config).items()}
+    node.workerinput[OBJECTS] = {name: str(path) for name, path in _objects(node.config).items()}
 
 
 def _objects(config: pytest.Config) -> dict[str, Path]:
     """Return the compiled programs, by name; compile them at the first call, where no controller did."""
     if _OBJECTS not in config.stash:
-        given = getattr(config, "workerinput", {}).get("objects")
+        given = getattr(config, "workerinput", {}).get(OBJECTS)
         if given is None:
             # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
             from harness.loader.compiler import CompileError, compile_variants  # noqa: PLC0415
@@ -261,7 +262,7 @@ def delivery_to(
     yield deliver_to
     for delivery in made:
         delivery.finish()
-    record_property("observed", [words for delivery in made for words in delivery.observed])
+    record_property(OBSERVED, [words for delivery in made for words in delivery.observed])
 
 
 @pytest.fixture

@@ -8,14 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.interface.keys import STORY
 from vm.results import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-PROPERTY = "story"
-"""The property of a report that holds a story's text."""
 
 _LONGEST = 120
 _STEP = re.compile(r"  (\w+) +(.+)")
@@ -34,7 +32,7 @@ def keep(properties: Iterable[tuple[str, object]], case: str, *, kernel: str, di
 
     Raises OSError.
     """
-    text = next((str(value) for name, value in properties if name == PROPERTY), None)
+    text = next((str(value) for name, value in properties if name == STORY), None)
     if text is None:
         return None
     stories = directory / kernel / "stories"

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from _pytest.runner import runtestprotocol
 
+from harness.interface.keys import STORY
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from harness.trace.events import Event, Reading
     from harness.trace.story import Evidence
     from harness.trace.witness import Loader, Witness
-
-STORY = "story"
-"""The name of the property of a report that holds the story's text."""
 
 NO_WITNESS = "no_witness"
 """The name of the property that says in one line why there is no witness, and how to get one."""
