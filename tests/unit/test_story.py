@@ -25,7 +25,8 @@ from harness.trace.events import (
 )
 from harness.trace.probes import PROBES, Probe, locate
 from harness.trace.story import Evidence, Words, split, tell
-from harness.trace.tracer import Symbols, drop_reasons
+from harness.trace.tracer import FIELDS, Symbols, drop_reasons, one_text
+from harness.trace.witness import SOURCES
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
 _THIRD = Socket(cookie=33, inode=3)
@@ -224,27 +225,37 @@ ffffffffc0000100 t udp_rcv\t[other]
 """
 
 
-def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() -> None:
-    reset = Probe(tells="", symbols=("tcp_v4_send_reset",), clone=True)
-    strict = Probe(tells="", symbols=("tcp_v4_send_reset",))
-    renamed = Probe(tells="", symbols=("new_name", "udp_rcv"))
+def test_functions_are_found_by_name_and_copies_only_where_no_argument_is_read() -> None:
+    reset = Probe(shows="", symbols=("tcp_v4_send_reset",), clone=True)
+    strict = Probe(shows="", symbols=("tcp_v4_send_reset",))
+    renamed = Probe(shows="", symbols=("new_name", "udp_rcv"))
     assert locate(reset, _SYMBOLS) == "tcp_v4_send_reset.isra.0"
     assert locate(strict, _SYMBOLS) is None
     assert locate(renamed, _SYMBOLS) == "udp_rcv"
 
 
-def test_every_point_has_its_functions_in_the_tracer() -> None:
-    text = (Path(probes.__file__).parent / "witness.c").read_text()
-    for point in PROBES:
-        for name in filter(None, (point.enter, point.leave)):
-            assert f"int {name}(struct pt_regs *ctx)" in text, point
+def test_every_probe_has_its_functions_in_the_tracer() -> None:
+    text = one_text(SOURCES).decode()
+    for probe in PROBES:
+        for name in filter(None, (probe.enter, probe.leave)):
+            assert f"int {name}(struct pt_regs *ctx)" in text, probe
+
+
+def test_tracers_use_every_file_and_the_compiler_names_lines_by_their_own_file() -> None:
+    directory = Path(probes.__file__).parent
+    assert {FIELDS, "watch.c", *SOURCES} == {path.name for path in directory.glob("*.[ch]")}
+    lines = one_text([FIELDS, *SOURCES]).decode().splitlines()
+    for name in (FIELDS, *SOURCES):
+        text = (directory / name).read_text().splitlines()
+        start = lines.index(f'#line 1 "{directory / name}"') + 1
+        assert lines[start : start + len(text)] == text
 
 
 @pytest.mark.parametrize(
     ("address", "name"),
     [(0xFFFFFFFF81000100, "udp_rcv"), (0xFFFFFFFF810001FF, "udp_rcv"), (0xFFFFFFFF81000345, "udp_rcv.cold")],
 )
-def test_address_is_named_by_the_function_that_holds_it(address: int, name: str) -> None:
+def test_address_has_the_name_of_the_function_that_it_lies_in(address: int, name: str) -> None:
     assert Symbols(_SYMBOLS).at(address) == name
 
 
