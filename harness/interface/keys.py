@@ -16,7 +16,7 @@ DISRUPTION = "disruption"
 """Property of a report: what the case measured of consistent hashing. The fields of `Disruption` as a mapping."""
 
 STORY = "story"
-"""Property of a report at the controller: what the witness saw, as text."""
+"""Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""
 
 OBJECTS = "objects"
 """Key of `workerinput`: the compiled programs. Name to path; on another machine the files are sent along."""

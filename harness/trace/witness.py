@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from harness.loader.libbpf import BPF_F_MMAPABLE, arrays_can_be_mapped
 from harness.trace.events import EVENTS, LOG_SIZE, Reading, read_log
+from harness.trace.evidence import Evidence
 from harness.trace.probes import PROBES
-from harness.trace.story import Evidence
 from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class Witness:
             lost += over
         return Reading(records=tuple(records), lost=lost)
 
-    def evidence(self, readings: Iterable[Reading], names: Mapping[int, str]) -> Evidence:
-        """Return what readings show, given what a case calls its sockets, by cookie."""
+    def evidence(self, readings: Iterable[Reading], sockets: Mapping[int, str]) -> Evidence:
+        """Return what readings show; `sockets` is what a case calls its sockets, by cookie."""
         return Evidence.gather(
             readings,
-            names=names,
-            reasons=self._drop_reasons,
-            symbol=self._tracer.function_at,
+            sockets=sockets,
+            drop_reasons=self._drop_reasons,
+            function_at=self._tracer.function_at,
             missing=self._tracer.missing,
         )
 
