@@ -20,7 +20,7 @@ from harness.wire import frames
 if TYPE_CHECKING:
     from harness.cases import DeliverTo, Delivery, MakeCommand, MakeGroup, ReuseportGroup, Wire
     from harness.model.layout import Shape
-    from harness.plugins.witness import Watch
+    from harness.plugins.witness import Trace
     from harness.trace.events import Event
 
 
@@ -51,13 +51,13 @@ def end_of(events: tuple[Event, ...], protocol: Protocol) -> Event:
 
 @promise("witness.selection")
 def test_kernel_map_and_socket_agree_on_a_selection(
-    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, watch: Watch
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
     """The socket that bpf_sk_select_reuseport() chose is the one that the group returned and the one that received."""
     for index in (0, 13, GROUP_SIZE - 1):
         selection = deliver(command(index))
         assert selection == Delivered(index)
-        events = watch.new_events()
+        events = trace.new_events()
         helper = only(events, Kind.HELPER)
         assert (helper.value, helper.reason, member_of(helper, group)) == (index, 0, index)
         assert member_of(only(events, Kind.PROGRAM), group) == index
@@ -68,10 +68,10 @@ def test_kernel_map_and_socket_agree_on_a_selection(
 
 
 @promise("witness.drop")
-def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeCommand, watch: Watch) -> None:
+def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeCommand, trace: Trace) -> None:
     """The helper's error, the program's verdict and the group's answer say drop; the packet is freed as dropped."""
     assert deliver(command(NO_SLOT)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
-    events = watch.new_events()
+    events = trace.new_events()
     helper = only(events, Kind.HELPER)
     assert (helper.value, helper.reason, helper.socket) == (NO_SLOT, -2, None)
     assert only(events, Kind.PROGRAM).error == only(events, Kind.SELECTED).error == 111  # ERR_PTR(-ECONNREFUSED)
@@ -81,12 +81,12 @@ def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeC
 
 @promise("witness.fall-back")
 def test_kernel_map_and_socket_agree_on_the_fall_back(
-    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, watch: Watch
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
     """The program passes nothing, and the group's answer is the member on which the hash falls that it was given."""
     for _ in range(4):
         selection = deliver(command(NO_SLOT, pass_on_failure=True))
-        events = watch.new_events()
+        events = trace.new_events()
         seen = only(events, Kind.GROUP)
         member = place_by_hash(seen.value, seen.members)
         assert selection == Delivered(member, Result.PASS_ERR_SK_SELECT_REUSEPORT)
@@ -98,18 +98,18 @@ def test_kernel_map_and_socket_agree_on_the_fall_back(
 
 @promise("witness.no-program")
 def test_kernel_runs_no_program_where_none_is_attached(
-    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, watch: Watch
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
     """Without a program the group answers by the hash alone, and says that it has none."""
     packet = command(5)
     hash_ = deliver(packet).hash
     deliver.reset_connections()
     group.detach()
-    watch.new_events()
+    trace.new_events()
     assert hash_ is not None
     member = place_by_hash(hash_, GROUP_SIZE)
     assert deliver(packet, hash_=hash_) == Delivered(member, None)
-    events = watch.new_events()
+    events = trace.new_events()
     assert not {Kind.PROGRAM, Kind.HELPER} & {event.kind for event in events}
     assert (only(events, Kind.GROUP).program, only(events, Kind.GROUP).type) == (0, 0)
     assert member_of(only(events, Kind.SELECTED), group) == member
@@ -122,7 +122,7 @@ def test_kernel_and_socket_agree_on_a_full_queue(
     delivery_to: DeliverTo,
     shape: Shape,
     wire: Wire,
-    watch: Watch,
+    trace: Trace,
 ) -> None:
     """A member that is selected and reads nothing holds what its queue took; the rest is freed as dropped."""
     group = make_group(shape, size=2)
@@ -131,7 +131,7 @@ def test_kernel_and_socket_agree_on_a_full_queue(
     for _ in range(SENT):
         wire.send(frames.datagram(deliver.command(1)))
     held = len(group.collect()[1])
-    kinds = Counter(event.kind for event in watch.new_events())
+    kinds = Counter(event.kind for event in trace.new_events())
     assert 0 < held < SENT
     assert (kinds[Kind.SELECTED], kinds[Kind.QUEUED], kinds[Kind.DROP]) == (SENT, held, SENT - held)
 
@@ -144,7 +144,7 @@ def test_kernel_and_socket_agree_on_a_migration(
     delivery_to: DeliverTo,
     shape: Shape,
     wire: Wire,
-    watch: Watch,
+    trace: Trace,
 ) -> None:
     """The listener that the group names for a closing one's connection accepts it, with its data."""
     group = make_group(shape, size=4)
@@ -153,10 +153,10 @@ def test_kernel_and_socket_agree_on_a_migration(
     handshake = deliver.send_syn(deliver.command(0))
     assert deliver.send_ack(handshake, b"early") == []
     closing, left = group.cookie(0), {group.cookie(member): member for member in (1, 2, 3)}
-    watch.new_events()
+    trace.new_events()
     group.leave(0)
     (accepted,) = group.collect().items()
-    events = watch.new_events()
+    events = trace.new_events()
     away, to = only(events, Kind.MIGRATE), only(events, Kind.MIGRATED)
     assert away.socket is not None
     assert to.socket is not None

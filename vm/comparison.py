@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.interface.results_file import FILE
 from vm import results
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def find(word: str, *, root: Path) -> KernelResult:
     path = _path_of(run, root)
     if path is None:
         if any(directory.is_dir() for directory in (Path(run), root / run)):
-            raise NoSuchRunError(f"{run} has no {results.FILE}: it is no run, or one that was killed or goes on")
-        names = sorted((entry.name for entry in root.glob("*") if (entry / results.FILE).is_file()), reverse=True)
+            raise NoSuchRunError(f"{run} has no {FILE}: it is no run, or one that was killed or goes on")
+        names = sorted((entry.name for entry in root.glob("*") if (entry / FILE).is_file()), reverse=True)
         raise NoSuchRunError(f"there is no run {run}; {root} has {', '.join(names[:10]) or 'none'}")
     try:
         found = results.read(path)
@@ -77,7 +78,7 @@ def changes(before: KernelResult, after: KernelResult) -> Iterator[Change]:
 
 def _path_of(word: str, root: Path) -> Path | None:
     for path in (Path(word), root / word):
-        if path.is_file() or (path / results.FILE).is_file():
+        if path.is_file() or (path / FILE).is_file():
             return path
     return None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 import vm.worker
+from harness.interface.keys import OBJECTS
 from vm import bytecode, console, luggage, publishing, stories
 from vm.fingerprint import HOME, fingerprint
 from vm.fleet import Fleet
@@ -152,7 +153,7 @@ class Controller:
         nothing_left = self._scheduling.collected(name) and not self._scheduling.left(name)
         connection = self._fleet.connection(name) if node.gateway.spec.via else None
         if connection is not None:
-            node.workerinput[luggage.OBJECTS] = luggage.pack(node.workerinput.get(luggage.OBJECTS, {}))
+            node.workerinput[OBJECTS] = luggage.pack(node.workerinput.get(OBJECTS, {}))
         order = Order(
             kernel=name,
             words=self._plan.words,

@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from vm import results
+from harness.interface.sentences import Code, SocketName, heading, sentence, topic
+from vm import results, stories
 from vm.outcomes import Outcome
 from vm.picture import draw
-from vm.stories import contents, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from harness.interface.steps import Step
+    from harness.interface.story import Story
     from vm.results import CaseResult, RunResult
 
 HTML = "report.html"
 
 PICTURES = 8
-"""Packets of a case that are drawn; the text has them all."""
+"""Packets of a case that are drawn; the steps of all are listed."""
 
 _QUIET = {Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED}
 
@@ -44,18 +47,44 @@ def page(run: RunResult, directory: Path) -> str:
     environment.filters |= {
         "slug": lambda outcome: str(outcome).replace(" ", "-"),
         "counts": _counts,
-        "telling": lambda cases: [case for case in cases if _tells(case)],
-        "untelling": lambda cases: [case for case in cases if not _tells(case)],
-        "contents": lambda story: contents(directory / story),
-        "ways": parse,
+        "with_report": lambda cases: [case for case in cases if _has_report(case)],
+        "without_report": lambda cases: [case for case in cases if not _has_report(case)],
+        "text": lambda path: stories.read_text(directory / path),
+        "story": lambda path: _story(directory / path),
+        "heading": heading,
+        "topic": topic,
+        "sentence": sentence_html,
         "draw": draw,
     }
     return environment.get_template("report.html.j2").render(run=run, pictures=PICTURES)
+
+
+def sentence_html(step: Step) -> Markup:
+    """Return the sentence for a step, with the names of sockets and of the kernel's functions set apart."""
+    return Markup("").join(map(_part, sentence(step)))
+
+
+def _part(part: str) -> Markup:
+    match part:
+        case SocketName():
+            return Markup("<b>{}</b>").format(str(part))
+        case Code():
+            return Markup("<code>{}</code>").format(str(part))
+        case _:
+            return escape(part)
+
+
+def _story(path: Path) -> Story | None:
+    """Return the story, None where its data are gone or of another version: the page then has the text alone."""
+    try:
+        return stories.read(path)
+    except ValueError:
+        return None
 
 
 def _counts(cases: Iterable[CaseResult]) -> list[tuple[Outcome, int]]:
     return Counter(case.outcome for case in cases).most_common()
 
 
-def _tells(case: CaseResult) -> bool:
+def _has_report(case: CaseResult) -> bool:
     return case.outcome not in _QUIET or bool(case.story)

@@ -13,9 +13,6 @@ from vm.store import explained
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OBJECTS = "objects"
-"""What a worker's input calls the files that it needs of the host: name to path."""
-
 
 def pack(files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
     """Return for each name the file's own name and content, as execnet can send them. Raises OSError."""

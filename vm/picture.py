@@ -1,103 +1,142 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Draw the way of one packet as a small sequence picture: an SVG to stand inside a page. Pure."""
+"""Draw the path of one packet as a small sequence picture: an SVG to stand inside a page. Pure."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from markupsafe import Markup
+
+from harness.interface.sentences import heading, topic
+from harness.interface.steps import (
+    ACTORS,
+    CookieAccepted,
+    CookieSent,
+    Dropped,
+    GroupFound,
+    HashComputed,
+    HelperCalled,
+    IcmpSent,
+    Migrated,
+    MigrationStarted,
+    ProgramReturned,
+    Queued,
+    RequestKept,
+    ResetSent,
+    SocketLookup,
+    SocketSelected,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vm.stories import Way
+    from harness.interface.steps import Actor, SelectedBy, Step
+    from harness.interface.story import Path
 
-LANES = ("wire", "lookup", "group", "program", "socket")
-
-_COLUMN, _ROW, _TOP, _MARGIN = 150, 22, 34, 60
-_WIDTH = 2 * _MARGIN + _COLUMN * (len(LANES) - 1)
-
-_LANE_OF = {
-    "lookup": "lookup",
-    "group": "group",
-    "hash": "group",
-    "helper": "program",
-    "program": "program",
-    "selected": "group",
-    "queued": "socket",
-    "request": "socket",
-    "migrate": "group",
-    "migrated": "socket",
-    "dropped": "wire",
-    "answered": "wire",
-}
-_SHORT = (
-    (r".*select_reuseport\(.*key (\d+)\) = (-?\d+).*", r"key \1: \2"),
-    (r"SK_PASS with (.*)", r"SK_PASS"),
-    (r"SK_PASS, .*", "SK_PASS, none selected"),
-    (r"not SK_PASS.*", "drop"),
-    (r"id (\d+): (\d+ members?).*", r"\2"),
-    (r"(0x\w+), which falls on place (\d+).*", r"hash: place \2"),
-    (r"on the (\w+) queue of (.*)", r"\2"),
-    (r"kept for (.*), answered.*", r"\1"),
-    (r"(.*), by the (program|hash).*", r"\1 by the \2"),
-    (r"none: .*", "none"),
-    (r".*\((\w+)\)$", r"\1"),
-    (r"(\w+) in \w+", r"\1"),
-    (r"with (.*)", r"\1"),
-    (r"to (.*)", r"\1"),
-)
+_COLUMN, _ROW, _TOP, _MARGIN = 210, 22, 34, 60
+_WIDTH = 2 * _MARGIN + _COLUMN * (len(ACTORS) - 1)
+_LONGEST = 36
+"""Characters that fit between two lanes."""
 
 
-def draw(way: Way) -> Markup:
-    """Return the picture: a lane for each party, an arrow for each step, its short words above it."""
-    height = _TOP + _ROW * (len(way.steps) + 1)
+def draw(path: Path) -> Markup:
+    """Return the picture: a lane for each actor, an arrow or a dot for each step, and a label above it."""
+    height = _TOP + _ROW * (len(path.steps) + 1)
     parts = [
         Markup(
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" width="{}" height="{}" role="img">'
             "<title>{}</title>"
-        ).format(_WIDTH, height, _WIDTH, height, way.title),
+        ).format(_WIDTH, height, _WIDTH, height, heading(path.start)),
         *_lanes(height),
-        *_arrows(way),
+        *_arrows(path),
         Markup("</svg>"),
     ]
     return Markup("").join(parts)
 
 
-def short(text: str) -> str:
-    """Return a sentence's gist, short enough for an arrow."""
-    for pattern, gist in _SHORT:
-        if re.fullmatch(pattern, text):
-            return re.sub(pattern, gist, text)
-    return text if len(text) <= 24 else f"{text[:23]}…"
+def label(step: Step) -> str:
+    """Return what stands above a step's arrow: its details, as far as they fit."""
+    text = _details(step)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _details(step: Step) -> str:  # noqa: PLR0912  # a table
+    match step:
+        case SocketLookup():
+            return step.function
+        case GroupFound():
+            return f"{step.members} member{'s' * (step.members != 1)}"
+        case HashComputed():
+            return f"hash: position {step.position}"
+        case HelperCalled():
+            return f"key {step.key}: {step.result if step.socket is None else step.socket}"
+        case ProgramReturned():
+            return step.verdict if step.verdict == "SK_DROP" or step.socket else "SK_PASS, none selected"
+        case SocketSelected():
+            return _selected(step.socket, step.by)
+        case Queued():
+            return step.socket
+        case RequestKept():
+            return f"SYN-ACK by {step.socket}"
+        case CookieSent():
+            return "SYN cookie"
+        case CookieAccepted():
+            return f"SYN cookie for {step.socket}"
+        case MigrationStarted():
+            return f"{step.socket} closes"
+        case Migrated():
+            return step.socket or "none: given up"
+        case Dropped():
+            return step.reason or step.function
+        case IcmpSent():
+            return "ICMP port unreachable" if step.port_unreachable else f"ICMP {step.type}/{step.code}"
+        case ResetSent():
+            return "RST"
+        case _:
+            assert_never(step)
+
+
+def _selected(socket: str | None, by: SelectedBy) -> str:
+    match by:
+        case "program":
+            return f"{socket} by the program"
+        case "hash" | "hash after program":
+            return f"{socket} by the hash"
+        case "classic program or hash":
+            return f"{socket}"
+        case "drop":
+            return "none: drop"
+        case "lookup":
+            return "none: lookup goes on"
+        case _:
+            assert_never(by)
 
 
 def _lanes(height: int) -> Iterator[Markup]:
-    for lane in LANES:
-        x = _place(lane)
+    for actor in ACTORS:
+        x = _place(actor)
         yield Markup('<text class="lane" x="{}" y="14">{}</text><path class="life" d="M{} 20V{}"/>').format(
-            x, lane, x, height
+            x, actor, x, height
         )
 
 
-def _arrows(way: Way) -> Iterator[Markup]:
-    at = "wire"
-    for number, (topic, text) in enumerate(way.steps, start=1):
-        lane = _LANE_OF.get(topic, at)
-        y, start, end = _TOP + number * _ROW, _place(at), _place(lane)
+def _arrows(path: Path) -> Iterator[Markup]:
+    at: Actor = "wire"
+    for number, step in enumerate(path.steps, start=1):
+        y, start, end = _TOP + number * _ROW, _place(at), _place(step.actor)
+        kind = topic(step)
         if start == end:
-            yield Markup('<circle class="{}" cx="{}" cy="{}" r="3"/>').format(topic, start, y - 4)
-            yield Markup('<text class="{} own" x="{}" y="{}">{}</text>').format(topic, start + 7, y, short(text))
+            yield Markup('<circle class="{}" cx="{}" cy="{}" r="3"/>').format(kind, start, y - 4)
+            side, x = ("left", start - 7) if step.actor == ACTORS[-1] else ("right", start + 7)
+            yield Markup('<text class="{} {}" x="{}" y="{}">{}</text>').format(kind, side, x, y, label(step))
         else:
             tip = end - 5 if end > start else end + 5
             yield Markup('<path class="{}" d="M{} {}H{}"/><path class="{} tip" d="M{} {}l{} -4v8z"/>').format(
-                topic, start, y, tip, topic, end, y, -7 if end > start else 7
+                kind, start, y, tip, kind, end, y, -7 if end > start else 7
             )
-            label = Markup('<text class="{}" x="{}" y="{}">{}</text>')
-            yield label.format(topic, (start + end) / 2, y - 4, short(text))
-        at = lane
+            yield Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, (start + end) / 2, y - 4, label(step))
+        at = step.actor
 
 
-def _place(lane: str) -> int:
-    return _MARGIN + _COLUMN * LANES.index(lane)
+def _place(actor: Actor) -> int:
+    return _MARGIN + _COLUMN * ACTORS.index(actor)

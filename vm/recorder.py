@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from harness.interface.keys import MISSING_FEATURE, OBSERVED
 from vm.outcomes import Outcome
 from vm.results import CaseResult, KernelResult
 
@@ -31,11 +32,11 @@ class Recorder:
         case = self._case(kernel, report.nodeid)
         case.seconds = round(case.seconds + (report.duration or 0), 4)
         properties = dict(report.user_properties)
-        case.observed = properties.get("observed", case.observed)
+        case.observed = properties.get(OBSERVED, case.observed)
         outcome = taken_as or _outcome_of(report)
-        if outcome in (Outcome.FAILED, Outcome.FEATURE_MISSING) and "missing_feature" in properties:
+        if outcome in (Outcome.FAILED, Outcome.FEATURE_MISSING) and MISSING_FEATURE in properties:
             outcome = Outcome.FEATURE_MISSING
-            case.missing_feature = str(properties["missing_feature"])
+            case.missing_feature = str(properties[MISSING_FEATURE])
         # The first failure of a case is the one that counts; a phase that passes takes nothing back.
         if outcome is not Outcome.PASSED and case.outcome in _BLAMELESS:
             case.outcome = outcome

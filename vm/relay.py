@@ -28,12 +28,13 @@ import execnet
 from execnet.gateway_base import Popen2IO, get_execmodel
 from execnet.gateway_bootstrap import bootstrap
 
+from harness.interface.keys import OBJECTS
 from vm import machine, messages
 from vm.acceleration import boot_id
 from vm.errors import KernelError, RemoteError
 from vm.fingerprint import HOME, fingerprint
 from vm.kernels import load_catalogue, missing_options, obtain, select
-from vm.luggage import OBJECTS, unpack
+from vm.luggage import unpack
 from vm.places import translate
 from vm.slots import capacity
 from vm.status import Booted, End, Ending, Order, Progress, Say, SlotWanted

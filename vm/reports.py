@@ -68,7 +68,7 @@ def _junit_case(kernel: KernelResult, case: CaseResult, directory: Path | None) 
     classname = ".".join([kernel.name, *PurePath(path).with_suffix("").parts])
     entry = TestCase(_xml(name or path), classname=_xml(classname), time=case.seconds)
     if directory is not None and case.story:
-        entry.system_out = _xml(stories.contents(directory / case.story))
+        entry.system_out = _xml(stories.read_text(directory / case.story))
     reason, detail = _xml(case.reason), _xml(case.detail)
     match case.outcome:
         case Outcome.PASSED:

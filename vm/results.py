@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
 from vm.outcomes import Outcome, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-SCHEMA = 1
-FILE = "results.json"
-LATEST = "latest"
-ROOT = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[1] / DIRECTORY
 
 
 @dataclass(kw_only=True)
@@ -33,7 +31,7 @@ class CaseResult:
     observed: Any = None  # what the case observed, as it says itself; compared between kernels
     missing_feature: str | None = None
     detail: str = ""  # the whole report of a failure
-    story: str | None = None  # what the witness saw of it: a file, relative to this one
+    story: str | None = None  # what the witness saw of it, as text: a file, relative to this one
 
 
 @dataclass(kw_only=True)
@@ -104,14 +102,11 @@ def read(path: Path) -> RunResult:
 
     Raises OSError, and ValueError for a file that is no such results.
     """
-    file = path / FILE if path.is_dir() else path
+    data = load(path)
     try:
-        data = json.loads(file.read_text())
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"{file} has schema {data['schema']}, this program reads {SCHEMA}")
         return RunResult(**{**data, "kernels": [_read_kernel(kernel) for kernel in data["kernels"]]})
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} holds no results: {error}") from error
+        raise ValueError(f"{path} holds no results: {error}") from error
 
 
 def _read_kernel(data: dict[str, Any]) -> KernelResult:

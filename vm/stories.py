@@ -1,70 +1,72 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Keep what the witness told of each case: results/<run>/<kernel>/stories/<case>.txt, and read it back."""
+"""Keep what the witness saw of each case, as text and as data, and read it back.
+
+The files are results/<run>/<kernel>/stories/<case>.txt and, beside it, <case>.json.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.interface.json_form import story_from_json, story_to_json
+from harness.interface.keys import STORY
+from harness.interface.story import Story
 from vm.results import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-PROPERTY = "story"
-"""The property of a report that holds a story's text."""
-
 _LONGEST = 120
-_STEP = re.compile(r"  (\w+) +(.+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """Hold the way of one packet: a title, and steps of a topic and a sentence each."""
-
-    title: str
-    steps: tuple[tuple[str, str], ...]
 
 
 def keep(properties: Iterable[tuple[str, object]], case: str, *, kernel: str, directory: Path) -> str | None:
-    """Write the story among a report's properties under `directory`; return its path from there, None if there is none.
+    """Write the story among a report's properties under `directory`.
 
-    Raises OSError.
+    Return the path of its text from there, None if there is no story. Raises OSError.
     """
-    text = next((str(value) for name, value in properties if name == PROPERTY), None)
-    if text is None:
+    story = next((value for name, value in properties if name == STORY and isinstance(value, Story)), None)
+    if story is None:
         return None
     stories = directory / kernel / "stories"
     stories.mkdir(parents=True, exist_ok=True)
-    return str(write_text(stories / file_name(case), text + "\n").relative_to(directory))
+    text = stories / f"{file_name(case)}.txt"
+    write_text(_data_of(text), json.dumps(story_to_json(story), indent=1) + "\n")
+    return str(write_text(text, f"{story}\n").relative_to(directory))
 
 
 def file_name(case: str) -> str:
-    """Return the name of a case's file: its id in characters that every file system takes."""
+    """Return the name of a case's files, without suffix: its id in characters that every file system takes."""
     name = re.sub(r"[^\w.+-]+", "_", case.removeprefix("cases/")).strip("_")
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}-{hashlib.sha256(case.encode()).hexdigest()[:8]}"
-    return f"{name}.txt"
+    return name
 
 
-def parse(text: str) -> list[Way]:
-    """Return the paths of a story's text; its remarks and notes are in none of them."""
-    found: list[tuple[str, list[tuple[str, str]]]] = []
-    for line in text.splitlines():
-        step = _STEP.fullmatch(line)
-        if step is None:
-            found.append((line, []))
-        elif found:
-            found[-1][1].append((step[1], step[2]))
-    return [Way(title=title, steps=tuple(steps)) for title, steps in found if steps]
-
-
-def contents(path: Path) -> str:
-    """Return the text of a story's file, or that it is gone."""
+def read_text(path: Path) -> str:
+    """Return the text of the story whose text is at `path`, or that it is gone."""
     try:
         return path.read_text()
     except FileNotFoundError:
         return f"{path.name} is not there any more"
+
+
+def read(path: Path) -> Story | None:
+    """Return the story whose text is at `path`, from the data beside it; None if they are gone.
+
+    Raises ValueError for data that are no story, or of another format.
+    """
+    file = _data_of(path)
+    try:
+        return story_from_json(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _data_of(text: Path) -> Path:
+    return text.with_name(text.name.removesuffix(".txt") + ".json")

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from harness.interface.results_file import DIRECTORY, LATEST, load_kernels
 from harness.kernel.ledger import Bug, State, bugs
 from harness.kernel.release import Release, of_uname, running
 
@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one row a bug, one column a kernel; return 2 where a run cannot be read."""
-    latest = ROOT / "results" / "latest"
+    latest = ROOT / DIRECTORY / LATEST
     paths = arguments.runs or ([latest] if latest.exists() else [])
     try:
         kernels = [kernel for path in paths for kernel in _kernels(path)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         print(f"cannot read the results: {error}", file=sys.stderr)
         return 2
     columns = [(f"{name} ({release})", release, cases) for name, release, cases in kernels]
@@ -121,13 +121,16 @@ def _function(case: str) -> str:
 
 
 def _kernels(path: Path) -> list[tuple[str, Release, dict[str, str]]]:
-    data: dict[str, Any] = json.loads((path / "results.json" if path.is_dir() else path).read_text())
-    return [
-        (
-            kernel["name"],
-            of_uname(kernel["release"], kernel["version"]),
-            {case["id"]: case["outcome"] for case in kernel["cases"]},
-        )
-        for kernel in data["kernels"]
-        if kernel["release"]
-    ]
+    """Return name, release and outcomes by case of each kernel of a run that booted. Raises OSError and ValueError."""
+    try:
+        return [
+            (
+                kernel["name"],
+                of_uname(kernel["release"], kernel["version"]),
+                {case["id"]: case["outcome"] for case in kernel["cases"]},
+            )
+            for kernel in load_kernels(path)
+            if kernel["release"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no results: {error!r}") from error

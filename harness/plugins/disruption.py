@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.interface.keys import DISRUPTION
+from harness.interface.results_file import DIRECTORY
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "plot"
 HELP = "draw what the last run measured of consistent hashing (results/disruption.json) as results/disruption.png"
 
-RESULTS = Path("results")
+RESULTS = Path(DIRECTORY)
 NO_MATPLOTLIB = "matplotlib is not installed: pip install 'matplotlib>=3.6'"
 DATA, PICTURE = "disruption.json", "disruption.png"
 _FOUND = pytest.StashKey[list["Disruption"]]()
@@ -63,7 +66,7 @@ class _Collector:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a case measured, wherever it ran."""
         if report.when == "teardown":
-            self._found += [Disruption(**value) for name, value in report.user_properties if name == "disruption"]  # type: ignore[arg-type]
+            self._found += [Disruption(**value) for name, value in report.user_properties if name == DISRUPTION]  # type: ignore[arg-type]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

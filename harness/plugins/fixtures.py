@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.interface.keys import OBSERVED
 from harness.model.layout import GROUP_PORT, GROUP_SIZE, InnerMap
 from harness.model.variants import VARIANTS
 from harness.plugins.objects import compiled
@@ -174,7 +175,7 @@ def delivery_to(
     yield make
     for delivery in made:
         delivery.reset_connections()
-    record_property("observed", [words for delivery in made for words in delivery.observed])
+    record_property(OBSERVED, [words for delivery in made for words in delivery.observed])
 
 
 @pytest.fixture

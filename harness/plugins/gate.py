@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.interface.keys import LEDGER, MISSING_FEATURE
 from harness.kernel.features import FEATURES, expected, present
 from harness.kernel.ledger import State, bugs
 from harness.kernel.release import running
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _expect_bug(item: pytest.Item, name: str) -> None:
     bug, state = bugs()[name], bugs()[name].state(running())
-    item.user_properties.append(("ledger", f"{name} {state}"))
+    item.user_properties.append((LEDGER, f"{name} {state}"))
     if bug.campaign or bug.unchecked or state not in {State.AFFECTED, State.UNKNOWN}:
         return
     strict = state is State.AFFECTED
@@ -65,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             continue
         feature = FEATURES[name]
         if expected(name):
-            item.user_properties.append(("missing_feature", name))
+            item.user_properties.append((MISSING_FEATURE, name))
             pytest.fail(
                 f"missing feature {name}: Linux {running()} ought to have it since {feature.introduced} "
                 f"({feature.why}), but its probe fails",

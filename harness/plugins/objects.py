@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.interface.keys import OBJECTS
+
 _OBJECTS = pytest.StashKey[dict[str, Path]]()
 
 
@@ -17,7 +19,7 @@ def compiled(config: pytest.Config) -> dict[str, Path]:
     Raises UsageError if a program does not compile.
     """
     if _OBJECTS not in config.stash:
-        given = getattr(config, "workerinput", {}).get("objects")
+        given = getattr(config, "workerinput", {}).get(OBJECTS)
         if given is None:
             # Imported here: compiling is the controller's work, and a worker under emulation counts milliseconds.
             from harness.loader.compiler import CompileError, compile_variants  # noqa: PLC0415
@@ -36,7 +38,7 @@ def compiled(config: pytest.Config) -> dict[str, Path]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the compiled programs to a worker: inside a VM there is no clang to run."""
-    node.workerinput["objects"] = {name: str(path) for name, path in compiled(node.config).items()}
+    node.workerinput[OBJECTS] = {name: str(path) for name, path in compiled(node.config).items()}
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Let the witness see cases: all of them, or those that failed a second time, or none; its story joins the report."""
+"""Trace cases in the kernel, all of them, or a failed one in a second run, or none; the story joins the report."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+from harness.interface.keys import STORY
 
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+
+    from harness.interface.story import Story
     from harness.trace.events import Event, Reading
-    from harness.trace.story import Evidence
+    from harness.trace.evidence import Evidence
     from harness.trace.witness import Loader, Witness
 
-STORY = "story"
-"""The name of the property of a report that holds the story's text."""
-
 NO_WITNESS = "no_witness"
-"""The name of the property that says in one line why there is no witness, and how to get one."""
+"""Property of a report: why there is no witness, and how to get one. One line."""
 
 _EVIDENCE = "witnessed"
-"""The name of the property in which a report brings the story's material from where the case ran."""
+"""Property of a report on its way from where the case ran: what its story is made from. See `_story_of`."""
+
+_SECOND_RUN, _UNAVAILABLE = "second_run", "unavailable"
+"""Keys in it, beside those of `Evidence.pack`: of a case that ran again, and of one that could not be traced."""
 
 _WIRE = "wire"
 """The fixture behind all that cases send."""
@@ -36,41 +39,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--witness",
         choices=("failed", "all", "none"),
         default="failed",
-        help="which cases bcc traces through the kernel: a failed case is run once more under trace and keeps its "
-        "first outcome (default), all cases as they run, or none",
+        help="which cases bcc traces in the kernel: a case that failed, which is run once more for it and keeps its "
+        "first outcome (default); all cases as they run; or none",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what traces, where cases run; and what tells of it, where reports are read."""
+    """Register what traces, where cases run, and what makes the stories, where reports are read."""
     if not hasattr(config, "workerinput"):
         # A worker passes its reports on as they are: a guest has no time for stories.
-        config.pluginmanager.register(Telling())
+        config.pluginmanager.register(StoryMaker())
     if hasattr(config, "workerinput") or not getattr(config.option, "tx", None):
         config.pluginmanager.register(Tracing(config.option.witness), _PLUGIN)
 
 
-class Telling:
-    """Tell stories where reports come in."""
+class StoryMaker:
+    """The plugin of the process that reads the reports."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Tell the story before anyone looks at the report."""
-        tell_story(report)
+        """Make the story before anyone looks at the report."""
+        add_story(report)
         return (yield)
 
 
-def tell_story(report: pytest.TestReport) -> None:
-    """Replace the material of a story among a report's properties by the story, and show it as a section."""
-    from harness.trace.story import Evidence  # noqa: PLC0415
-
+def add_story(report: pytest.TestReport) -> None:
+    """Replace the evidence among a report's properties by its story, and show the text as a section."""
     for place, (name, value) in enumerate(report.user_properties):
         if name == _EVIDENCE and isinstance(value, dict):
-            head = f"{value['head']}\n" if "head" in value else ""
-            text = head + str(Evidence.unpack(value).story())
-            report.user_properties[place] = (STORY, text)
+            story = _story_of(value)
+            report.user_properties[place] = (STORY, story)
             if report.when == "call":
-                report.sections.append(("witness", text))
+                report.sections.append(("witness", str(story)))
+
+
+def _story_of(packed: Mapping[str, Any]) -> Story:
+    from harness.interface.story import SecondRun, Story  # noqa: PLC0415  # not in a guest
+    from harness.trace.evidence import Evidence  # noqa: PLC0415
+    from harness.trace.story import story_of  # noqa: PLC0415
+
+    if _UNAVAILABLE in packed:
+        return Story(unavailable=packed[_UNAVAILABLE])
+    second_run = SecondRun(**packed[_SECOND_RUN]) if _SECOND_RUN in packed else None
+    return story_of(Evidence.unpack(packed), second_run=second_run)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -82,13 +93,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class Tracing:
-    """Hold the one witness of this process, made when it is first wanted, and trace cases with it."""
+    """The plugin of a process that runs cases; it has one witness, made when it is first wanted."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self._loader: Loader | None = None
-        self._again = False
-        self._told = False
+        self._second_run = False
+        self._reason_given = False
 
     def start(self) -> Loader:
         """Begin to load the tracer, if that was not begun before."""
@@ -111,7 +122,7 @@ class Tracing:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         if failed := next((report for report in reports if report.when == "call" and report.failed), None):
-            self._trace_again(item, nextitem, failed, reports[-1])
+            self._run_again(item, nextitem, failed, reports[-1])
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -119,32 +130,33 @@ class Tracing:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Trace a case while it runs, its fixtures' work left out."""
-        if not (self._again or (self.mode == "all" and _sends_packets(item))):
+        """Trace a case while it runs, without the work of its fixtures."""
+        if not (self._second_run or (self.mode == "all" and _sends_packets(item))):
             return (yield)
-        watch = self._watch(item)
-        if watch is None:
+        trace = self._trace(item)
+        if trace is None:
             return (yield)
         try:
             return (yield)
         finally:
-            item.user_properties.append((_EVIDENCE, watch.finish().pack()))
+            item.user_properties.append((_EVIDENCE, trace.finish().pack()))
 
-    def _watch(self, item: pytest.Item) -> Watch | None:
-        given = item.funcargs.get("watch") if isinstance(item, pytest.Function) else None
-        if isinstance(given, Watch):
+    def _trace(self, item: pytest.Item) -> Trace | None:
+        """Begin to trace a case, or return the trace that its fixture has begun; None without a witness."""
+        given = item.funcargs.get("trace") if isinstance(item, pytest.Function) else None
+        if isinstance(given, Trace):
             return given
         from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
 
         try:
-            return Watch(self.start().wait())
+            return Trace(self.start().wait())
         except NoWitnessError as error:
-            if not self._told:
+            if not self._reason_given:
                 item.user_properties.append((NO_WITNESS, str(error)))
-                self._told = True
+                self._reason_given = True
             return None
 
-    def _trace_again(
+    def _run_again(
         self, item: pytest.Item, nextitem: pytest.Item | None, failed: pytest.TestReport, last: pytest.TestReport
     ) -> None:
         from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
@@ -152,30 +164,28 @@ class Tracing:
         try:
             self.start().wait()
         except NoWitnessError as error:
-            text = f"there is no witness: {error}"
-            failed.sections.append(("witness", text))
             failed.user_properties.append((NO_WITNESS, str(error)))
             for report in _both(failed, last):
-                report.user_properties.append((STORY, text))
+                report.user_properties.append((_EVIDENCE, {_UNAVAILABLE: str(error)}))
             return
         first_properties = list(item.user_properties)
         item.user_properties.clear()
-        self._again = True
+        self._second_run = True
         try:
             item._initrequest()  # type: ignore[attr-defined]  # what a fixture gave the first run is spent
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
         finally:
-            self._again = False
-            told = [value for name, value in item.user_properties if name == _EVIDENCE]
+            self._second_run = False
+            found = [value for name, value in item.user_properties if name == _EVIDENCE]
             item.user_properties[:] = first_properties
-        for value in told:
+        for value in found:
             assert isinstance(value, dict), "Evidence.pack() made it"
             for report in _both(failed, last):
-                report.user_properties.append((_EVIDENCE, {**value, "head": _comparison(reports)}))
+                report.user_properties.append((_EVIDENCE, {**value, _SECOND_RUN: _outcome_of(reports)}))
 
 
-class Watch:
-    """See what one case's packets do, from the moment it is made."""
+class Trace:
+    """The events of one case's packets, from the moment it is made."""
 
     def __init__(self, witness: Witness) -> None:
         from harness.trace.tracer import netns_inode  # noqa: PLC0415
@@ -192,50 +202,46 @@ class Watch:
         return in_order(self._readings[-1].records)
 
     def finish(self) -> Evidence:
-        """Stop and return all that was seen."""
+        """Stop and return all that was recorded."""
         from harness.group.socket_names import known  # noqa: PLC0415
 
         self._witness.listen(0)
-        # Nothing comes after it: the next watch begins with what is new.
+        # Nothing is recorded after it: the next trace begins with what is new.
         self._readings.append(self._witness.read())
         return self._witness.evidence(self._readings, known())
 
 
 def _sends_packets(item: pytest.Item) -> bool:
-    """Tell whether there is anything to see of an item: what has no wire sends nothing through the kernel."""
+    """Tell whether an item can be traced: what has no wire sends nothing through the kernel."""
     return isinstance(item, pytest.Function) and _WIRE in item.fixturenames
 
 
 def _both(failed: pytest.TestReport, last: pytest.TestReport) -> Iterable[pytest.TestReport]:
-    """Return the reports that take what is told of a case: the one that failed, and the last, which junit.xml reads."""
+    """Return the reports that get the story: the one that failed, and the last one, which junit.xml is made from."""
     return {id(report): report for report in (failed, last)}.values()
 
 
-def _comparison(reports: Sequence[pytest.TestReport]) -> str:
+def _outcome_of(reports: Sequence[pytest.TestReport]) -> dict[str, str | None]:
+    """Return what became of a second run, as the arguments of `SecondRun`."""
     failed = next((report for report in reports if report.failed), None)
     if failed is None:
-        return "run again under trace, the case passed: its failure is not of every time"
-    if failed.when != "call":
-        return f"run again under trace, the case failed in its {failed.when}: {_last_line(failed)}"
-    return f"run again under trace, the case failed again: {_last_line(failed)}"
-
-
-def _last_line(report: pytest.TestReport) -> str:
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message).splitlines()[0] if crash else "see the report"
+        return {"failed_in": None, "message": ""}
+    crash = getattr(failed.longrepr, "reprcrash", None)
+    message = str(crash.message).splitlines()[0] if crash else "see the report"
+    return {"failed_in": failed.when, "message": message}
 
 
 @pytest.fixture
-def watch(pytestconfig: pytest.Config) -> Iterator[Watch]:
-    """Return what the witness sees of the case; skip, saying how to get one, where there is none."""
+def trace(pytestconfig: pytest.Config) -> Iterator[Trace]:
+    """Return what the witness records of the case; without a witness, skip the case and say how to get one."""
     from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
 
     tracing = pytestconfig.pluginmanager.get_plugin(_PLUGIN)
-    assert isinstance(tracing, Tracing), "cases run where it is registered"
+    assert isinstance(tracing, Tracing), "the plugin is registered where cases run"
     if tracing.mode == "none":
         pytest.skip("--witness none")
     try:
-        made = Watch(tracing.start().wait())
+        made = Trace(tracing.start().wait())
     except NoWitnessError as error:
         pytest.skip(f"no witness: {error}")
     yield made

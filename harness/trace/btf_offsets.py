@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Name the members of the kernel's structures that the tracer reads, and find out where they are."""
+"""The fields of the kernel's structures that the tracers read, and their offsets from its type information (BTF)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ FIELDS = {
     "MAP_TYPE": ("bpf_map", "map_type"),
     "MAP_KEY_SIZE": ("bpf_map", "key_size"),
 }
-"""Macro of harness/trace/fields.h: structure, member."""
+"""Macro of harness/trace/fields.h: structure, field."""
 
 OPTIONAL = frozenset({"GROUP_CLOSED"})
-"""Members that only newer kernels have (5.14)."""
+"""Fields that only newer kernels have (5.14)."""
 
 
 def defines() -> tuple[str, ...]:
-    """Return the offsets as `MACRO=OFFSET`, by the kernel's type information.
+    """Return the offsets in bytes as `MACRO=OFFSET`, by the kernel's type information.
 
-    Empty if it carries none, or lacks a member: fields.h then asks the headers, which takes ten times longer to
-    compile, and which kernels from 7.0 on do not allow an older bcc.
+    Empty if it has none, or lacks a field: fields.h then takes the offsets from the headers. That takes ten times
+    longer to compile, and an older bcc cannot compile the headers of kernels from 7.0 on.
     """
     if not VMLINUX.exists():
         return ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The Python side of `struct event` in harness/trace/witness.c. Pure."""
+"""The Python side of `struct event` and `struct log` in harness/trace/witness_log.h. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
 EVENTS = 2048
-"""Events that the log of one CPU holds before it writes over the oldest; a power of two."""
+"""Events that the log of one CPU holds before the oldest are overwritten; a power of two."""
 
 _HEAD = struct.Struct("=QQHBBI")
 _ARRIVAL = struct.Struct("=16s16s2s2sI")
@@ -28,7 +28,7 @@ _LAST_ERRNO = 4095
 
 
 class Kind(IntEnum):
-    """Name what an event tells; the values are those of `enum kind`."""
+    """What an event tells; the values are those of `enum kind`."""
 
     ARRIVED = 1
     LOOKUP = 2
@@ -50,7 +50,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Socket:
-    """Identify a socket by its cookie (0 until somebody asked for it) and its inode (0 once it is closed)."""
+    """A socket by its cookie (0 until somebody asked for it) and its inode (0 once it is closed)."""
 
     cookie: int = 0
     inode: int = 0
@@ -58,7 +58,7 @@ class Socket:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """Hold what a packet was when its protocol received it; `length` counts from the transport header."""
+    """A packet as its protocol received it; `length` counts from the transport header, in bytes."""
 
     protocol: int
     source: str
@@ -71,10 +71,10 @@ class Arrival:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Hold one thing that happened; fields that its kind does not use are 0 or None.
+    """One thing that happened; fields that its kind does not use are 0 or None.
 
     `value` is the hash of a GROUP, the key of a HELPER, the address where a DROP happened, and what the function
-    returned for PROGRAM, SELECTED and MIGRATED. `reason` is a HELPER's answer (0 or -errno), a DROP's reason, a
+    returned for PROGRAM, SELECTED and MIGRATED. `reason` is a HELPER's result (0 or -errno), a DROP's reason, a
     GROUP's flags (1 bound to any address, 2 has connected members, 4 has a program).
     """
 
@@ -99,13 +99,13 @@ class Event:
 
     @property
     def error(self) -> int:
-        """Return the errno that `value` is as an error pointer, 0 if it is none."""
+        """Return the errno that `value` holds as an error pointer, 0 if it is no error pointer."""
         negative = (1 << 64) - self.value
         return negative if 0 < negative <= _LAST_ERRNO else 0
 
 
 def decode(record: bytes) -> Event:
-    """Return the event in `SIZE` bytes; ValueError for a kind that is none."""
+    """Return the event in a record of `SIZE` bytes. Raises ValueError for an unknown kind."""
     time, skb, kind, detail, flags, length = _HEAD.unpack_from(record)
     if kind == Kind.ARRIVED:
         source, destination, source_port, destination_port, protocol = _ARRIVAL.unpack_from(record, _HEAD.size)
@@ -132,19 +132,19 @@ def decode(record: bytes) -> Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Hold the records since the last reading, as the kernel wrote them, and how many were written over."""
+    """The records since the last reading, as the kernel wrote them, and how many were overwritten before."""
 
     records: tuple[bytes, ...] = ()
     lost: int = 0
 
 
 def cookie_in(record: bytes) -> int:
-    """Return the cookie that a record names, 0 if none; a fiftieth of the price of `decode`."""
+    """Return the cookie that a record names, 0 if none; fifty times faster than `decode`."""
     return 0 if record[_KIND_AT] == Kind.ARRIVED else int.from_bytes(record[_HEAD.size : _HEAD.size + 8], sys.byteorder)
 
 
 def drop_in(record: bytes) -> tuple[int, int] | None:
-    """Return (address, reason) of a record that tells of a drop, None for another."""
+    """Return (address, reason) of a record of a drop, None for another kind."""
     if record[_KIND_AT] != Kind.DROP:
         return None
     _, address, _, _, _, _, _, _, reason = _SOCKET.unpack_from(record, _HEAD.size)
@@ -152,9 +152,9 @@ def drop_in(record: bytes) -> tuple[int, int] | None:
 
 
 def read_log(log: bytes | mmap, at: int, since: int) -> tuple[list[bytes], int, int]:
-    """Return the records of one CPU's log after its `since`-th, how many were lost, and how many it now counts.
+    """Return the records of one CPU's log after its `since`-th, how many were overwritten, and how many it now counts.
 
-    `at` is where the log begins in the memory given.
+    `at` is where the log begins in the memory given, in bytes.
     """
     (count,) = struct.unpack_from("=Q", log, at)
     first = max(since, count - EVENTS)
@@ -163,5 +163,5 @@ def read_log(log: bytes | mmap, at: int, since: int) -> tuple[list[bytes], int, 
 
 
 def in_order(records: Iterable[bytes]) -> tuple[Event, ...]:
-    """Return the events of all CPUs by their time."""
+    """Return the events of all CPUs, sorted by time."""
     return tuple(sorted(map(decode, records), key=lambda event: event.time))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Where the kernel keeps what the tracers read. harness/trace/btf_offsets.py gives the offsets where the kernel carries its type
- * information, so that no header of the networking stack needs to be compiled; without it the headers are asked.
+ * The offsets of the kernel's fields that the tracers read. Where the kernel carries its type information,
+ * harness/trace/btf_offsets.py defines them, and no header of the networking stack has to be compiled. Without it they
+ * come from the headers.
  */
 #include <uapi/linux/ptrace.h>
 

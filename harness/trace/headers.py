@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Find the kernel headers that bcc compiles against, and what of them the tracer has to know beforehand."""
+"""Find the kernel headers that bcc compiles against, and the macros that tell a tracer what they have."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _ASKED = (
     ("HAS_CLOSED", _REUSEPORT, "num_closed_socks"),
     ("HAS_REASON", _DROPS, "skb_drop_reason"),
 )
-"""What backports make a matter of the headers' text, not of the version: define, file, word."""
+"""Macro, file, word: the macro is defined if the word is in the file. The version says nothing: there are backports."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headers:
-    """Hold where bcc will find the headers; `source` is None where it unpacks the kernel's own (IKHEADERS)."""
+    """The place of the headers and the macros for them; `source` is None where the kernel has its own (IKHEADERS)."""
 
     source: Path | None
     defines: tuple[str, ...]
 
 
 def find(release: str | None = None) -> Headers | None:
-    """Return the headers of a release (the running one), looked for where bcc looks; None if there are none.
+    """Return the headers of a release (default: the running one), None if they are in none of bcc's places.
 
-    These are $BCC_KERNEL_SOURCE, /lib/modules/RELEASE/{source,build} and the kernel's own (src/cc/bcc_common,
+    The places are $BCC_KERNEL_SOURCE, /lib/modules/RELEASE/{source,build} and the kernel itself (bcc's
     `ClangLoader::parse`).
     """
     release = release or os.uname().release

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""List the sockets of this network namespace that may be members of a group, and who holds them."""
+"""List the sockets of this network namespace that may be members of a group, and the processes that hold them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LISTEN = "0A"
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Hold one socket that is bound to the port: a UDP socket or a TCP listener."""
+    """One socket that is bound to the port: a UDP socket or a TCP listener."""
 
     inode: int
     protocol: str
@@ -44,10 +44,11 @@ def bound_to(port: int, root: Path = Path("/proc/thread-self/net")) -> list[Boun
 
 
 def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
-    """Return who has each socket, "nginx[77]": who waits on it by epoll(7), or else the last that was forked with it.
+    """Return the process that uses each socket, as "nginx[77]", by inode.
 
-    A server that opens its sockets before it forks leaves every worker holding all of them. One that has a thread for
-    each socket is a single process: where somebody has several, they are told apart as "unbound[77] fd 4".
+    That is the one that waits on it by epoll(7), or else the last that was forked with it: a server that opens its
+    sockets before it forks leaves every worker holding all of them. A server with a thread for each socket is a single
+    process: where a process has several sockets, they are told apart as "unbound[77] fd 4".
     """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     holding: dict[int, tuple[str, int]] = {}
@@ -55,24 +56,26 @@ def owners(inodes: Iterable[int], proc: Path = Path("/proc")) -> dict[int, str]:
     for process in sorted((path for path in proc.iterdir() if path.name.isdigit()), key=_started):
         try:
             links = list((process / "fd").iterdir())
-            who = f"{(process / 'comm').read_text().strip()}[{process.name}]"
+            owner = f"{(process / 'comm').read_text().strip()}[{process.name}]"
         except OSError:  # it has ended, or is another user's
             continue
         for link in links:
             with suppress(OSError):  # closed meanwhile
                 target = str(link.readlink())
                 if (inode := wanted.get(target)) is not None:
-                    holding[inode] = (who, int(link.name))
+                    holding[inode] = (owner, int(link.name))
                 elif target == "anon_inode:[eventpoll]":
                     waited_on = _waited_on(process / "fdinfo" / link.name)
-                    waiting |= {inode: (who, descriptor) for inode, descriptor in waited_on.items()}
-    having = {inode: waiting.get(inode, holder) for inode, holder in holding.items()}
-    count = Counter(who for who, _ in having.values())
-    return {inode: f"{who} fd {descriptor}" if count[who] > 1 else who for inode, (who, descriptor) in having.items()}
+                    waiting |= {inode: (owner, descriptor) for inode, descriptor in waited_on.items()}
+    using = {inode: waiting.get(inode, holder) for inode, holder in holding.items()}
+    count = Counter(owner for owner, _ in using.values())
+    return {
+        inode: f"{owner} fd {descriptor}" if count[owner] > 1 else owner for inode, (owner, descriptor) in using.items()
+    }
 
 
 def _started(process: Path) -> tuple[int, int]:
-    """Return what sorts processes by when they were started (proc(5): field 22 of stat); their numbers wrap around."""
+    """Return a key that sorts processes by their start (proc(5): field 22 of stat); their numbers wrap around."""
     try:
         started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
     except OSError:  # it has ended
@@ -87,6 +90,6 @@ def _waited_on(epoll: Path) -> dict[int, int]:
 
 
 def _address(text: str) -> str:
-    """Return the address behind /proc's words of four bytes in host order."""
+    """Return the address that /proc writes as words of four bytes in host order."""
     words = (int(text[start : start + 8], 16).to_bytes(4, "little") for start in range(0, len(text), 8))
     return str(ipaddress.ip_address(b"".join(words)))

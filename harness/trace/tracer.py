@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Compile a tracer by bcc against the running kernel's headers and attach it at the points of the selection path."""
+"""Compile a tracer with bcc against the running kernel's headers and attach it to the selection path."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from harness.trace.probes import Probe
 
 _HERE = Path(__file__).parent
-_FIELDS = _HERE / "fields.h"
+FIELDS = "fields.h"
+"""The file with the offsets of the kernel's fields, which every tracer reads."""
+
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
 class NoWitnessError(Exception):
-    """Say in one line why there is no witness, and how to get one."""
+    """The reason why this kernel cannot be traced, and the remedy, in one line."""
 
 
 def why_unavailable() -> str | None:
-    """Return what keeps the witness away, in one line that names the remedy; None if nothing that is seen at once."""
+    """Return why tracing is unavailable and how to fix it, in one line; None if a quick look finds nothing wrong."""
     release = os.uname().release
     if os.geteuid() != 0:
         return "the witness needs root"
@@ -50,12 +52,13 @@ def why_unavailable() -> str | None:
 
 
 class Tracer:
-    """Own a program of this directory in the kernel, attached at the points that the kernel has.
+    """A BPF program of this directory in the kernel, attached to those of the probes that the kernel has.
 
-    `defines` are macros for it, NAME or NAME=VALUE. Raises NoWitnessError.
+    `sources` are its files, compiled as one text in this order behind fields.h. `defines` are macros for it, NAME or
+    NAME=VALUE. Raises NoWitnessError.
     """
 
-    def __init__(self, source: str, points: Iterable[Probe], *, defines: Iterable[str] = ()) -> None:
+    def __init__(self, sources: Iterable[str], probes: Iterable[Probe], *, defines: Iterable[str] = ()) -> None:
         if reason := why_unavailable():
             raise NoWitnessError(reason)
         found = headers.find()
@@ -63,43 +66,42 @@ class Tracer:
         bcc = _import_bcc()
         macros = [f"-D{name}" for name in (*defines, *found.defines, *field_defines())]
         try:
-            text = _FIELDS.read_bytes() + (_HERE / source).read_bytes()
             # -w: newer kernels' headers warn in the clang that an older bcc brings along, to no one's use.
-            self._bpf = bcc.BPF(text=text, cflags=["-w", *macros])
+            self._bpf = bcc.BPF(text=one_text([FIELDS, *sources]), cflags=["-w", *macros])
         except Exception as error:  # bcc raises nothing narrower
             raise NoWitnessError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
-        text = Path("/proc/kallsyms").read_bytes()
-        self._symbols = Symbols(text)
-        self.missing = tuple(self._attach(points, text))
-        """What the points that this kernel does not have would have told."""
+        symbols = Path("/proc/kallsyms").read_bytes()
+        self._symbols = Symbols(symbols)
+        self.missing = tuple(self._attach(probes, symbols))
+        """What the probes that this kernel does not have would have shown."""
 
     def map(self, name: str, *, key_size: int, value_size: int, mapped: int = 0) -> Map:
         """Return a map of the program; `mapped` as for `Map`."""
         fd = self._bpf[name.encode()].map_fd
         return Map(fd, name=name, key_size=key_size, value_size=value_size, mapped=mapped)
 
-    def symbol(self, address: int) -> str:
-        """Return the function of the kernel that an address lies in."""
+    def function_at(self, address: int) -> str:
+        """Return the name of the kernel's function that an address lies in."""
         return self._symbols.at(address)
 
     def close(self) -> None:
         """Detach from the kernel."""
         self._bpf.cleanup()
 
-    def _attach(self, points: Iterable[Probe], symbols: bytes) -> list[str]:
+    def _attach(self, probes: Iterable[Probe], symbols: bytes) -> list[str]:
         missing = []
-        for point in points:
-            name = locate(point, symbols)
+        for probe in probes:
+            name = locate(probe, symbols)
             try:
                 if name is None:
-                    raise LookupError(point.symbols)
-                if point.enter:
-                    self._bpf.attach_kprobe(event=name.encode(), fn_name=point.enter.encode())
-                if point.leave:
-                    self._bpf.attach_kretprobe(event=name.encode(), fn_name=point.leave.encode())
+                    raise LookupError(probe.symbols)
+                if probe.enter:
+                    self._bpf.attach_kprobe(event=name.encode(), fn_name=probe.enter.encode())
+                if probe.leave:
+                    self._bpf.attach_kretprobe(event=name.encode(), fn_name=probe.leave.encode())
             except Exception:  # bcc raises nothing narrower: a function may be there and not take a probe
-                if running().series >= point.since:
-                    missing.append(f"{point.tells} ({' or '.join(point.symbols)})")
+                if running().series >= probe.since:
+                    missing.append(f"{probe.shows} ({' or '.join(probe.symbols)})")
         try:
             self._bpf.attach_raw_tracepoint(tp=DROP_TRACEPOINT.encode(), fn_name=b"on_drop")
         except Exception:
@@ -107,17 +109,26 @@ class Tracer:
         return missing
 
 
+def one_text(names: Iterable[str]) -> bytes:
+    """Return files of this directory one after the other, as bcc compiles them.
+
+    Marks between them (C11 6.10.4) have the compiler's messages name each line by its own file and number.
+    """
+    parts = (b'#line 1 "%b"\n%b' % (str(_HERE / name).encode(), (_HERE / name).read_bytes()) for name in names)
+    return b"\n".join(parts)
+
+
 def netns_inode() -> int:
-    """Return the inode of the calling thread's network namespace, which names it in the kernel."""
+    """Return the inode of the calling thread's network namespace, by which the kernel names it."""
     return os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116  # twice as fast, and asked once a case
 
 
 class Symbols:
-    """Name the kernel's functions, by the text of /proc/kallsyms."""
+    """The kernel's functions by their addresses, from the text of /proc/kallsyms."""
 
     def __init__(self, text: bytes) -> None:
         self._lines = _Lines(text)
-        self._named: dict[int, str] = {}  # a few places drop most packets
+        self._named: dict[int, str] = {}  # few addresses drop most packets
 
     def at(self, address: int) -> str:
         """Return the function that an address lies in."""
@@ -128,10 +139,10 @@ class Symbols:
 
 
 class _Lines:
-    """See a text of lines sorted by address as a sequence, without cutting it: every byte is an index."""
+    """The lines of a text as a sequence for bisect, without splitting it: index N is the line that byte N lies in."""
 
     def __init__(self, text: bytes) -> None:
-        # Modules follow the kernel proper and start anew with lower addresses.
+        # The modules' symbols follow the kernel's own; their addresses do not continue the order.
         end = text.find(b"\t[")
         self._text = text if end < 0 else text[: text.rfind(b"\n", 0, end) + 1]
 
@@ -165,7 +176,7 @@ def drop_reasons(text: str) -> dict[int, str]:
 
 def _import_bcc() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it uses is deprecated here and there; nothing for a case to fail on
+        warnings.simplefilter("ignore")  # it uses what newer Pythons deprecate; no case should fail for that
         import bcc  # noqa: PLC0415  # seconds, and only where a witness is wanted
 
     return bcc

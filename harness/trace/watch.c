@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Counts for `python -m harness watch`: what a reuseport group does, added up in the kernel, so that traffic pays for a
- * few map lookups a packet and nothing is sent to user space for it. harness/trace/fields.h stands before this text.
+ * The counters of `python -m harness watch`: what a reuseport group does, added up in the kernel. A packet costs a few
+ * map lookups, and nothing is sent to user space for it. harness/trace/fields.h is compiled before this file.
  */
 
-struct place {
+struct member {
 	u64 cookie;
 	u32 inode;
 	u32 unused;
@@ -17,12 +17,12 @@ struct traffic {
 	u64 chosen;      /* by the group, for a datagram or a SYN */
 };
 
-enum verdict {
+enum selection {
 	BY_PROGRAM,
-	BY_HASH,  /* the program passed and selected nothing */
+	BY_HASH,    /* the program passed and selected nothing */
 	DROPPED,
-	UNASKED,  /* no SK_REUSEPORT program is attached */
-	VERDICTS,
+	NO_PROGRAM, /* no SK_REUSEPORT program is attached */
+	SELECTIONS,
 };
 
 struct watched {
@@ -30,24 +30,25 @@ struct watched {
 	u32 netns;
 };
 
-struct selection {
-	u32 active;
-	u32 asked;
+/* What a CPU remembers between two probes. */
+struct state {
+	u32 selecting;
+	u32 program_ran;
 	u32 accepted;
 	u32 unused;
-	u64 listener; /* whose handshake is being completed */
+	u64 listener; /* of the handshake that is being completed */
 };
 
 struct queueing {
-	u64 member; /* whose receive queue a packet is to be put on, 0 if none */
+	u64 member; /* the one on whose receive queue a packet is being put, 0 if none */
 	u64 bytes;
 };
 
-BPF_HASH(traffic, struct place, struct traffic, 4096);
-BPF_HASH(drops, u64, u64, 512); /* by reason or, where the kernel gives none, by place */
-BPF_ARRAY(verdicts, u64, VERDICTS);
+BPF_HASH(traffic, struct member, struct traffic, 4096);
+BPF_HASH(drops, u64, u64, 512); /* by reason or, where the kernel gives none, by the address that dropped */
+BPF_ARRAY(selections, u64, SELECTIONS);
 BPF_ARRAY(watched, struct watched, 1);
-BPF_PERCPU_ARRAY(selection, struct selection, 1);
+BPF_PERCPU_ARRAY(state, struct state, 1);
 BPF_PERCPU_ARRAY(queueing, struct queueing, 1);
 
 static __always_inline int of_group(u64 sk)
@@ -62,65 +63,65 @@ static __always_inline int of_group(u64 sk)
 static __always_inline struct traffic *traffic_of(u64 sk)
 {
 	struct traffic none = {};
-	struct place place = {};
+	struct member member = {};
 	u64 file = AT(u64, sk, SOCK_SOCKET);
 
-	place.cookie = AT(u64, sk, SOCK_COOKIE);
+	member.cookie = AT(u64, sk, SOCK_COOKIE);
 	if (file)
-		place.inode = AT(u64, file, SOCKET_INODE);
-	if (place.inode) /* a cookie may be made at any time; the inode is there from the start */
-		place.cookie = 0;
-	return traffic.lookup_or_try_init(&place, &none);
+		member.inode = AT(u64, file, SOCKET_INODE);
+	if (member.inode) /* a socket has its inode from the start and may get its cookie at any time */
+		member.cookie = 0;
+	return traffic.lookup_or_try_init(&member, &none);
 }
 
-static __always_inline void add(u32 which)
+static __always_inline void count(u32 which)
 {
-	u64 *count = verdicts.lookup(&which);
+	u64 *sum = selections.lookup(&which);
 
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	if (sum)
+		__sync_fetch_and_add(sum, 1);
 }
 
 int on_select(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 
 	if (!s)
 		return 0;
-	s->active = of_group(PT_REGS_PARM1(ctx));
-	s->asked = 0;
+	s->selecting = of_group(PT_REGS_PARM1(ctx));
+	s->program_ran = 0;
 	return 0;
 }
 
 int on_program_end(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 	u64 returned = PT_REGS_RC(ctx);
 
-	if (!s || !s->active)
+	if (!s || !s->selecting)
 		return 0;
-	s->asked = 1;
+	s->program_ran = 1;
 	if (returned >= (u64)-4095)
-		add(DROPPED);
+		count(DROPPED);
 	else
-		add(returned ? BY_PROGRAM : BY_HASH);
+		count(returned ? BY_PROGRAM : BY_HASH);
 	return 0;
 }
 
 int on_selected(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 	u64 returned = PT_REGS_RC(ctx);
 	struct traffic *t;
 
-	if (!s || !s->active)
+	if (!s || !s->selecting)
 		return 0;
-	s->active = 0;
-	if (!s->asked)
-		add(UNASKED);
+	s->selecting = 0;
+	if (!s->program_ran)
+		count(NO_PROGRAM);
 	if (!returned || returned >= (u64)-4095)
 		return 0;
 	t = traffic_of(returned);
@@ -129,7 +130,7 @@ int on_selected(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Once it is queued, the packet may be read and freed at any time. */
+/* The length is read before the packet is queued: after that it may be read and freed at any time. */
 int on_queue(struct pt_regs *ctx)
 {
 	u64 sk = PT_REGS_PARM1(ctx);
@@ -143,7 +144,7 @@ int on_queue(struct pt_regs *ctx)
 	return 0;
 }
 
-/* A full queue refuses it. */
+/* A full queue refuses the packet. */
 int on_queued(struct pt_regs *ctx)
 {
 	int zero = 0;
@@ -175,18 +176,18 @@ static __always_inline int accept_on(u64 sk)
 int on_accept_queue(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 
 	if (s)
 		s->accepted = 1;
 	return accept_on(PT_REGS_PARM1(ctx));
 }
 
-/* The function of the accept queue may have been inlined here: harness/trace/witness.c. */
+/* The function of the accept queue may have been inlined here: harness/trace/witness_queues.c. */
 int on_complete(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 
 	if (!s)
 		return 0;
@@ -198,7 +199,7 @@ int on_complete(struct pt_regs *ctx)
 int on_completed(struct pt_regs *ctx)
 {
 	int zero = 0;
-	struct selection *s = selection.lookup(&zero);
+	struct state *s = state.lookup(&zero);
 
 	if (!s || !s->listener)
 		return 0;
@@ -208,10 +209,10 @@ int on_completed(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Drops of packets to the port, wherever the stack gives them up after it knows their port. */
+/* A packet to the port is dropped, at any point from which its port is known. */
 int on_drop(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 skb = ctx->args[0], head = AT(u64, skb, SKB_HEAD), none = 0, *count;
+	u64 skb = ctx->args[0], head = AT(u64, skb, SKB_HEAD), none = 0, *sum;
 	u16 transport = AT(u16, skb, SKB_TRANSPORT), network = AT(u16, skb, SKB_NETWORK);
 	int zero = 0;
 	struct watched *wanted = watched.lookup(&zero);
@@ -227,8 +228,8 @@ int on_drop(struct bpf_raw_tracepoint_args *ctx)
 #ifdef HAS_REASON
 	cause = (u32)ctx->args[2];
 #endif
-	count = drops.lookup_or_try_init(&cause, &none);
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	sum = drops.lookup_or_try_init(&cause, &none);
+	if (sum)
+		__sync_fetch_and_add(sum, 1);
 	return 0;
 }

@@ -15,7 +15,6 @@ WHERE = ("bpf", "harness", "vm")
 KINDS = (".c", ".h", ".py", ".sh")
 
 OVER = (
-    "harness/trace/witness.c",
     "vm/archive.py",
     "vm/controller.py",
     "vm/kernels.py",

@@ -69,7 +69,9 @@ Host *
 def clone(home: Path, source: str, *, set_up: bool = True) -> Path:
     """Put a small project with `source` for its cases below `home`; return its directory."""
     project = home / PROJECT
-    shutil.copytree(ROOT / "vm", project / "vm", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("vm", "harness/interface"):
+        shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "harness/__init__.py", project / "harness")
     (project / "pyproject.toml").write_text(CONFIGURATION)
     (project / "test_topic.py").write_text(source)
     (project / "conftest.py").write_text((HERE / "objects_conftest.py").read_text())

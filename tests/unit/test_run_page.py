@@ -3,28 +3,50 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import pytest
 
+from harness.interface.json_form import story_to_json
+from harness.interface.steps import Dropped, HelperCalled, PacketArrived, Queued, SocketLookup
+from harness.interface.story import Path as StoryPath
+from harness.interface.story import SecondRun, Story
 from vm import html, reports, results, stories
 from vm.outcomes import Outcome, Verdict
-from vm.picture import LANES, draw, short
 from vm.results import CaseResult, KernelResult, RunResult
-from vm.stories import Way
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STORY = """run again under trace, the case failed again: it is
-UDP 192.0.2.9:20000 > 192.0.2.1:7000, len 16
-  lookup    UDP over IPv4 looks for a socket (__udp4_lib_lookup)
-  helper    bpf_sk_select_reuseport(sockarray 17, key 4) = 0: member 4
-  queued    on the receive queue of member 4
-UDP 192.0.2.9:20001 > 192.0.2.1:7000, len 16
-  dropped   NO_SOCKET in <__udp4_lib_rcv>
-note: something"""
+
+def packet(port: int) -> PacketArrived:
+    return PacketArrived(
+        protocol="UDP",
+        tcp_flags="",
+        source="192.0.2.9",
+        source_port=port,
+        destination="192.0.2.1",
+        destination_port=7000,
+        length=16,
+    )
+
+
+_STORY = Story(
+    second_run=SecondRun(failed_in="call", message="1 < 2"),
+    paths=(
+        StoryPath(
+            start=packet(20000),
+            steps=(
+                SocketLookup(protocol="UDP", family="IPv4", function="__udp4_lib_lookup"),
+                HelperCalled(map_type="sockarray", map_id=17, key=4, result=0, socket="member 4"),
+                Queued(queue="receive", socket="member 4", fast_open=False),
+            ),
+        ),
+        StoryPath(start=packet(20001), steps=(Dropped(function="<__udp4_lib_rcv>", reason="NO_SOCKET"),)),
+    ),
+    missing=("something",),
+)
 
 _CASE = "cases/test_reference.py::test_every_member[udp-ipv4-any-sockarray]"
 
@@ -42,16 +64,20 @@ def run_of(*cases: CaseResult) -> RunResult:
     )
 
 
-def test_story_is_kept_under_its_kernel_and_found_again(tmp_path: Path) -> None:
+def test_story_is_kept_under_its_kernel_as_text_and_as_data(tmp_path: Path) -> None:
     path = stories.keep([("observed", []), ("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
     assert path == "6.1/stories/test_reference.py_test_every_member_udp-ipv4-any-sockarray.txt"
-    ways = stories.parse((tmp_path / path).read_text())
-    assert [(way.title[:24], len(way.steps)) for way in ways] == [
-        ("UDP 192.0.2.9:20000 > 19", 3),
-        ("UDP 192.0.2.9:20001 > 19", 1),
-    ]
-    assert ways[0].steps[-1] == ("queued", "on the receive queue of member 4")
+    assert stories.read_text(tmp_path / path) == f"{_STORY}\n"
+    assert stories.read(tmp_path / path) == _STORY
+    assert sorted(file.suffix for file in (tmp_path / "6.1/stories").iterdir()) == [".json", ".txt"]
     assert stories.keep([("observed", [])], _CASE, kernel="6.1", directory=tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 99}'])
+def test_data_of_a_story_that_cannot_be_read_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "case.json").write_text(text)
+    with pytest.raises(ValueError, match=r"case\.json"):
+        stories.read(tmp_path / "case.txt")
 
 
 def test_names_of_stories_are_short_enough_and_stay_apart() -> None:
@@ -69,6 +95,10 @@ def test_page_shows_failures_stories_and_pictures(tmp_path: Path) -> None:
     html.write(results.read(tmp_path), tmp_path)
     page = (tmp_path / html.HTML).read_text()
     assert page.count("<svg") == 2
+    assert page.count("on the receive queue of <b>member 4</b>") == 1
+    assert "<code>&lt;__udp4_lib_rcv&gt;</code>" in page
+    assert "the case failed again: 1 &lt; 2" in page
+    assert "note: this kernel does not let the witness see something" in page
     assert "&lt;diff&gt;" in page
     assert "<diff>" not in page
     assert f'href="{story}"' in page
@@ -80,35 +110,27 @@ def test_page_does_without_a_story_that_was_deleted(tmp_path: Path) -> None:
     assert "gone.txt is not there any more" in html.page(run_of(case), tmp_path)
 
 
+@pytest.mark.parametrize("data", [None, "", json.dumps({**story_to_json(_STORY), "format": 99})])
+def test_page_has_the_text_alone_where_the_data_are_of_no_use(tmp_path: Path, data: str | None) -> None:
+    story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
+    assert story is not None
+    file = (tmp_path / story).with_suffix(".json")
+    file.unlink() if data is None else file.write_text(data)
+    case = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story)
+    page = html.page(run_of(case), tmp_path)
+    assert "on the receive queue of member 4" in page
+    assert "<svg" not in page
+
+
+def test_page_says_why_there_is_no_witness(tmp_path: Path) -> None:
+    told = Story(unavailable="bcc is not installed: run ./bootstrap")
+    story = stories.keep([("story", told)], _CASE, kernel="6.1", directory=tmp_path)
+    case = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story)
+    assert "there is no witness: bcc is not installed: run ./bootstrap" in html.page(run_of(case), tmp_path)
+
+
 def test_junit_carries_the_story(tmp_path: Path) -> None:
     story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
     run = run_of(CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story))
     assert "on the receive queue of member 4" in reports.junit(run, tmp_path)
     assert "receive queue" not in reports.junit(run)
-
-
-def test_picture_is_well_formed_and_has_an_arrow_for_each_change_of_lane() -> None:
-    first, second = stories.parse(_STORY)
-    drawn = ElementTree.fromstring(str(draw(first)))
-    space = "{http://www.w3.org/2000/svg}"
-    texts = [text.text for text in drawn.iter(f"{space}text")]
-    assert texts == [*LANES, "__udp4_lib_lookup", "key 4: 0", "member 4"]
-    assert sum("tip" in path.get("class", "") for path in drawn.iter(f"{space}path")) == 3
-    assert ElementTree.fromstring(str(draw(second))).find(f"{space}circle") is not None
-
-
-@pytest.mark.parametrize(
-    ("sentence", "gist"),
-    [
-        ("SK_PASS, and no socket selected", "SK_PASS, none selected"),
-        ("member 3, by the hash: the program left the choice to it", "member 3 by the hash"),
-        ("0x80000000, which falls on place 16 of 32", "hash: place 16"),
-        ("a sentence that nobody foresaw and no arrow holds", "a sentence that nobody …"),
-    ],
-)
-def test_arrows_have_the_gist_of_a_sentence(sentence: str, gist: str) -> None:
-    assert short(sentence) == gist
-
-
-def test_empty_way_draws_nothing_but_lanes() -> None:
-    assert str(draw(Way(title="nothing <here>", steps=()))).count("<path") == len(LANES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The witness's pure half: bytes to events, events to sentences, names to functions of a kernel."""
+"""The witness's pure half: bytes to events, events to steps, names to functions of a kernel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from harness.interface.steps import (
+    CookieAccepted,
+    CookieSent,
+    Dropped,
+    GroupFound,
+    HashComputed,
+    HelperCalled,
+    IcmpSent,
+    ListenerClosed,
+    Migrated,
+    MigrationStarted,
+    NoPacket,
+    PacketArrived,
+    ProgramReturned,
+    Queued,
+    RequestKept,
+    ResetSent,
+    SocketLookup,
+    SocketSelected,
+    Step,
+)
 from harness.trace import probes
 from harness.trace.events import (
     EVENTS,
@@ -23,16 +44,19 @@ from harness.trace.events import (
     in_order,
     read_log,
 )
+from harness.trace.evidence import Evidence, Names
 from harness.trace.probes import PROBES, Probe, locate
-from harness.trace.story import Evidence, Words, split, tell
-from harness.trace.tracer import Symbols, drop_reasons
+from harness.trace.story import paths_of, split, story_of
+from harness.trace.tracer import FIELDS, Symbols, drop_reasons, one_text
+from harness.trace.witness import SOURCES
 
 _MINUS_ECONNREFUSED = (1 << 64) - 111
+_POINTER = 0xFFFF888000000000
 _THIRD = Socket(cookie=33, inode=3)
-_WORDS = Words(
-    cookies={33: "member 3", 34: "member 4"},
-    reasons={3: "NO_SOCKET"},
-    places={0xFFFFFFFF81000000: "udp_rcv", 1: "udp_rcv"},
+_NAMES = Names(
+    sockets={33: "member 3", 34: "member 4"},
+    drop_reasons={3: "NO_SOCKET"},
+    functions={0xFFFFFFFF81000000: "udp_rcv", 1: "udp_rcv"},
 )
 
 
@@ -54,104 +78,141 @@ def group(**changes: int) -> Event:
     return Event(kind=Kind.GROUP, skb=1, **fields)  # type: ignore[arg-type]
 
 
-def story_of(*events: Event, lost: int = 0, missing: tuple[str, ...] = ()) -> list[str]:
-    return str(tell(events, _WORDS, lost=lost, missing=missing)).splitlines()
-
-
 def chosen(kind: Kind, socket: Socket = _THIRD) -> Event:
-    return Event(kind=kind, skb=1, value=0xFFFF888000000000, socket=socket)
+    return Event(kind=kind, skb=1, value=_POINTER, socket=socket)
 
 
-def test_selection_by_program_is_told_in_order_and_names_the_member() -> None:
-    helper = Event(kind=Kind.HELPER, skb=1, id=17, type=20, value=3, socket=_THIRD)
+def steps_of(*events: Event) -> list[Step]:
+    """Return the steps of the one path that events tell of, behind a packet's arrival."""
+    (path,) = paths_of([arrived(), *events], _NAMES)
+    return list(path.steps)
+
+
+def test_arrival_begins_the_path_of_its_packet() -> None:
+    (udp, tcp) = paths_of([arrived(), arrived(protocol=6, flags=0x12)], _NAMES)
+    assert udp.start == PacketArrived(
+        protocol="UDP",
+        tcp_flags="",
+        source="192.0.2.9",
+        source_port=20000,
+        destination="192.0.2.1",
+        destination_port=7000,
+        length=16,
+    )
+    assert isinstance(tcp.start, PacketArrived)
+    assert (tcp.start.protocol, tcp.start.tcp_flags) == ("TCP", "SYN ACK")
+
+
+def test_selection_by_program_names_the_member_in_each_step() -> None:
     lookup = Event(kind=Kind.LOOKUP, skb=1, detail=1)
+    helper = Event(kind=Kind.HELPER, skb=1, id=17, type=20, value=3, socket=_THIRD)
     ends = [chosen(kind) for kind in (Kind.PROGRAM, Kind.SELECTED, Kind.QUEUED)]
-    assert story_of(arrived(), lookup, group(), helper, *ends) == [
-        "UDP 192.0.2.9:20000 > 192.0.2.1:7000, len 16",
-        "  lookup    UDP over IPv4 looks for a socket (__udp4_lib_lookup)",
-        "  group     id 7: 32 members bound to any address; program 41 (SK_REUSEPORT) decides",
-        "  hash      0x80000000, which falls on place 16 of 32",
-        "  helper    bpf_sk_select_reuseport(sockarray 17, key 3) = 0: member 3",
-        "  program   SK_PASS with member 3",
-        "  selected  member 3, by the program",
-        "  queued    on the receive queue of member 3",
+    assert steps_of(lookup, group(), helper, *ends) == [
+        SocketLookup(protocol="UDP", family="IPv4", function="__udp4_lib_lookup"),
+        GroupFound(
+            id=7,
+            members=32,
+            closed=0,
+            any_address=True,
+            connected=False,
+            program_type="SK_REUSEPORT",
+            program_id=41,
+        ),
+        HashComputed(value=0x80000000, position=16, members=32),
+        HelperCalled(map_type="sockarray", map_id=17, key=3, result=0, socket="member 3"),
+        ProgramReturned(verdict="SK_PASS", socket="member 3"),
+        SocketSelected(socket="member 3", by="program"),
+        Queued(queue="receive", socket="member 3", fast_open=False),
     ]
 
 
-def test_drop_tells_the_helpers_answer_the_verdict_and_the_reason() -> None:
+def test_drop_by_the_program_has_the_helpers_error_and_the_drop_reason() -> None:
     helper = Event(kind=Kind.HELPER, skb=1, id=17, type=20, value=40, reason=-2)
     program = Event(kind=Kind.PROGRAM, skb=1, value=_MINUS_ECONNREFUSED)
     selected = Event(kind=Kind.SELECTED, skb=1, value=_MINUS_ECONNREFUSED)
-    icmp = Event(kind=Kind.ICMP, skb=1, detail=3, flags=3)
     drop = Event(kind=Kind.DROP, skb=1, value=0xFFFFFFFF81000000, reason=3)
-    assert story_of(arrived(), helper, program, selected, icmp, drop)[1:] == [
-        "  helper    bpf_sk_select_reuseport(sockarray 17, key 40) = -2 (ENOENT: No such file or directory)",
-        "  program   not SK_PASS: drop",
-        "  selected  none: the packet is to be dropped",
-        "  answered  with ICMP port unreachable",
-        "  dropped   NO_SOCKET in udp_rcv",
+    assert steps_of(helper, program, selected, drop) == [
+        HelperCalled(map_type="sockarray", map_id=17, key=40, result=-2, socket=None),
+        ProgramReturned(verdict="SK_DROP", socket=None),
+        SocketSelected(socket=None, by="drop"),
+        Dropped(function="udp_rcv", reason="NO_SOCKET"),
     ]
 
 
-def test_fall_back_is_told_apart_from_a_choice() -> None:
+def test_selection_by_hash_says_whether_a_program_ran() -> None:
     passed = Event(kind=Kind.PROGRAM, skb=1)
-    assert story_of(arrived(), group(), passed, chosen(Kind.SELECTED))[-2:] == [
-        "  program   SK_PASS, and no socket selected",
-        "  selected  member 3, by the hash: the program left the choice to it",
+    assert steps_of(group(), passed, chosen(Kind.SELECTED))[-2:] == [
+        ProgramReturned(verdict="SK_PASS", socket=None),
+        SocketSelected(socket="member 3", by="hash after program"),
     ]
     without = group(program=0, type=0, reason=0)
-    assert story_of(arrived(), without, chosen(Kind.SELECTED))[1::2] == [
-        "  group     id 7: 32 members bound to one address; no program is attached",
-        "  selected  member 3, by the hash",
-    ]
+    assert steps_of(without, chosen(Kind.SELECTED))[-1] == SocketSelected(socket="member 3", by="hash")
     classic = group(program=0, type=0, reason=4)
-    assert story_of(arrived(), classic, chosen(Kind.SELECTED))[-1] == (
-        "  selected  member 3, by the place that the program returned or, where that is none, by the hash"
+    assert steps_of(classic, chosen(Kind.SELECTED))[-1] == SocketSelected(
+        socket="member 3", by="classic program or hash"
     )
+    assert steps_of(without, Event(kind=Kind.SELECTED, skb=1))[-1] == SocketSelected(socket=None, by="lookup")
 
 
-def test_tcp_is_told_from_syn_to_accept_queue() -> None:
+def test_group_has_its_flags_and_its_program() -> None:
+    without, classic = (steps_of(group(program=0, type=0, reason=reason, closed=2, members=1))[0] for reason in (2, 4))
+    assert without == GroupFound(
+        id=7, members=1, closed=2, any_address=False, connected=True, program_type=None, program_id=0
+    )
+    assert isinstance(classic, GroupFound)
+    assert (classic.program_type, classic.connected) == ("classic BPF", False)
+
+
+def test_handshake_leads_from_request_to_accept_queue() -> None:
     syn, ack = arrived(protocol=6, flags=0x02), arrived(protocol=6, flags=0x10)
-    told = story_of(syn, chosen(Kind.REQUEST), ack, chosen(Kind.ACCEPT))
-    assert told == [
-        "TCP SYN 192.0.2.9:20000 > 192.0.2.1:7000, len 16",
-        "  request   kept for member 3, answered with a SYN-ACK",
-        "TCP ACK 192.0.2.9:20000 > 192.0.2.1:7000, len 16",
-        "  queued    on the accept queue of member 3",
+    first, second = paths_of([syn, chosen(Kind.REQUEST), ack, chosen(Kind.ACCEPT)], _NAMES)
+    assert first.steps == (RequestKept(socket="member 3"),)
+    assert second.steps == (Queued(queue="accept", socket="member 3", fast_open=False),)
+    (fast,) = paths_of([syn, chosen(Kind.ACCEPT)], _NAMES)
+    assert fast.steps == (Queued(queue="accept", socket="member 3", fast_open=True),)
+
+
+def test_answers_and_cookies_are_steps() -> None:
+    port, other = (Event(kind=Kind.ICMP, skb=1, detail=3, flags=code) for code in (3, 13))
+    sent, reset = (Event(kind=kind, skb=1) for kind in (Kind.COOKIE_SENT, Kind.RESET))
+    assert steps_of(port, other, sent, chosen(Kind.COOKIE_TAKEN), reset) == [
+        IcmpSent(type=3, code=3, port_unreachable=True),
+        IcmpSent(type=3, code=13, port_unreachable=False),
+        CookieSent(),
+        CookieAccepted(socket="member 3"),
+        ResetSent(),
     ]
-    assert story_of(syn, chosen(Kind.ACCEPT))[-1] == "  queued    on the accept queue of member 3, by fast open"
 
 
 def test_migration_outside_of_any_packet_has_a_path_of_its_own() -> None:
-    fourth = Socket(cookie=34)
     away = Event(kind=Kind.MIGRATE, socket=_THIRD, type=12)
-    to = Event(kind=Kind.MIGRATED, value=0xFFFF888000000000, socket=fourth)
+    to = Event(kind=Kind.MIGRATED, value=_POINTER, socket=Socket(cookie=34))
     nowhere = Event(kind=Kind.MIGRATED)
-    assert story_of(arrived(), away, to, away, nowhere)[1:] == [
-        "a listener closes",
-        "  migrate   a connection in NEW_SYN_RECV looks for another listener than member 3",
-        "  migrated  to member 4",
-        "a listener closes",
-        "  migrate   a connection in NEW_SYN_RECV looks for another listener than member 3",
-        "  migrated  to none: it is given up",
-    ]
+    _, first, second = paths_of([arrived(), away, to, away, nowhere], _NAMES)
+    assert first.start == second.start == ListenerClosed()
+    assert first.steps == (MigrationStarted(state="NEW_SYN_RECV", socket="member 3"), Migrated(socket="member 4"))
+    assert second.steps[-1] == Migrated(socket=None)
 
 
 def test_unknown_sockets_are_named_by_number() -> None:
-    assert story_of(arrived(), chosen(Kind.QUEUED, Socket(cookie=5)))[-1].endswith("the socket with cookie 5")
-    assert story_of(arrived(), chosen(Kind.QUEUED, Socket(inode=6)))[-1].endswith("the socket with inode 6")
+    for socket, name in (
+        (Socket(cookie=5), "the socket with cookie 5"),
+        (Socket(inode=6), "the socket with inode 6"),
+    ):
+        assert steps_of(chosen(Kind.QUEUED, socket)) == [Queued(queue="receive", socket=name, fast_open=False)]
 
 
-def test_what_is_missing_is_said() -> None:
-    assert story_of(missing=("the accept queue",), lost=4) == [
-        "nothing arrived for UDP or TCP",
-        "note: this kernel does not let the witness see the accept queue",
-        "note: 4 earlier events were written over before they were read",
-    ]
-    drop = Event(kind=Kind.DROP, skb=1, value=1, reason=0)
-    assert story_of(arrived(), drop)[-1] == "  dropped   in udp_rcv; this kernel gives no reason"
-    unknown = Event(kind=Kind.DROP, skb=1, value=1, reason=900)
-    assert story_of(arrived(), unknown)[-1] == "  dropped   reason 900 in udp_rcv"
+@pytest.mark.parametrize(("number", "reason"), [(0, None), (2, None), (3, "NO_SOCKET"), (900, "reason 900")])
+def test_drop_has_the_kernels_reason_where_there_is_one(number: int, reason: str | None) -> None:
+    drop = Event(kind=Kind.DROP, skb=1, value=1, reason=number)
+    assert steps_of(drop) == [Dropped(function="udp_rcv", reason=reason)]
+
+
+def test_every_kind_of_event_becomes_a_step_or_a_start() -> None:
+    for kind in Kind:
+        event = Event(kind=kind, skb=1, detail=1, socket=_THIRD, value=_POINTER)
+        (path,) = paths_of([event], _NAMES)
+        assert path.steps or kind is Kind.ARRIVED
 
 
 def test_each_packet_begins_a_path() -> None:
@@ -192,26 +253,27 @@ def test_log_is_read_from_where_it_was_left_and_overruns_are_counted(count: int,
     assert (lost, now) == (first - since, count)
 
 
-def test_evidence_travels_with_the_words_it_needs_and_no_others() -> None:
+def test_evidence_travels_with_the_names_it_needs_and_no_others() -> None:
     drop = struct.pack("=QQHBBI", 2, 9, Kind.DROP, 0, 0, 0) + struct.pack("=QQIIIIHHI", 0, 77, 0, 0, 0, 0, 0, 0, 3)
     reading = Reading(records=(drop, record(Kind.QUEUED, 1)), lost=2)
     evidence = Evidence.gather(
         [reading],
-        names={33: "member 3", 34: "member 4"},
-        reasons={3: "NO_SOCKET", 4: "OTHER"},
-        symbol=lambda address: f"at_{address}",
+        sockets={33: "member 3", 34: "member 4"},
+        drop_reasons={3: "NO_SOCKET", 4: "OTHER"},
+        function_at=lambda address: f"at_{address}",
         missing=("the accept queue",),
     )
-    assert (dict(evidence.words.cookies), dict(evidence.words.reasons)) == ({33: "member 3"}, {3: "NO_SOCKET"})
+    assert evidence.names == Names(sockets={33: "member 3"}, drop_reasons={3: "NO_SOCKET"}, functions={77: "at_77"})
     arrived_evidence = Evidence.unpack(json.loads(json.dumps(evidence.pack())))
     assert arrived_evidence == evidence
-    assert str(arrived_evidence.story()).splitlines() == [
-        "outside of any packet",
-        "  queued    on the receive queue of member 3",
-        "  dropped   NO_SOCKET in at_77",
-        "note: this kernel does not let the witness see the accept queue",
-        "note: 2 earlier events were written over before they were read",
-    ]
+    story = story_of(arrived_evidence)
+    assert (story.missing, story.lost) == (("the accept queue",), 2)
+    (path,) = story.paths
+    assert path.start == NoPacket()
+    assert path.steps == (
+        Queued(queue="receive", socket="member 3", fast_open=False),
+        Dropped(function="at_77", reason="NO_SOCKET"),
+    )
 
 
 _SYMBOLS = b"""0000000000000000 A fixed_percpu_data
@@ -224,27 +286,37 @@ ffffffffc0000100 t udp_rcv\t[other]
 """
 
 
-def test_points_are_located_by_name_and_copies_only_where_no_argument_is_read() -> None:
-    reset = Probe(tells="", symbols=("tcp_v4_send_reset",), clone=True)
-    strict = Probe(tells="", symbols=("tcp_v4_send_reset",))
-    renamed = Probe(tells="", symbols=("new_name", "udp_rcv"))
+def test_functions_are_found_by_name_and_copies_only_where_no_argument_is_read() -> None:
+    reset = Probe(shows="", symbols=("tcp_v4_send_reset",), clone=True)
+    strict = Probe(shows="", symbols=("tcp_v4_send_reset",))
+    renamed = Probe(shows="", symbols=("new_name", "udp_rcv"))
     assert locate(reset, _SYMBOLS) == "tcp_v4_send_reset.isra.0"
     assert locate(strict, _SYMBOLS) is None
     assert locate(renamed, _SYMBOLS) == "udp_rcv"
 
 
-def test_every_point_has_its_functions_in_the_tracer() -> None:
-    text = (Path(probes.__file__).parent / "witness.c").read_text()
-    for point in PROBES:
-        for name in filter(None, (point.enter, point.leave)):
-            assert f"int {name}(struct pt_regs *ctx)" in text, point
+def test_every_probe_has_its_functions_in_the_tracer() -> None:
+    text = one_text(SOURCES).decode()
+    for probe in PROBES:
+        for name in filter(None, (probe.enter, probe.leave)):
+            assert f"int {name}(struct pt_regs *ctx)" in text, probe
+
+
+def test_tracers_use_every_file_and_the_compiler_names_lines_by_their_own_file() -> None:
+    directory = Path(probes.__file__).parent
+    assert {FIELDS, "watch.c", *SOURCES} == {path.name for path in directory.glob("*.[ch]")}
+    lines = one_text([FIELDS, *SOURCES]).decode().splitlines()
+    for name in (FIELDS, *SOURCES):
+        text = (directory / name).read_text().splitlines()
+        start = lines.index(f'#line 1 "{directory / name}"') + 1
+        assert lines[start : start + len(text)] == text
 
 
 @pytest.mark.parametrize(
     ("address", "name"),
     [(0xFFFFFFFF81000100, "udp_rcv"), (0xFFFFFFFF810001FF, "udp_rcv"), (0xFFFFFFFF81000345, "udp_rcv.cold")],
 )
-def test_address_is_named_by_the_function_that_holds_it(address: int, name: str) -> None:
+def test_address_has_the_name_of_the_function_that_it_lies_in(address: int, name: str) -> None:
     assert Symbols(_SYMBOLS).at(address) == name
 
 

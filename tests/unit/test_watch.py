@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.watch import Counts, Traffic, line
+from harness.commands.watch import line
+from harness.trace.group_counters import Counts, Traffic
 from harness.trace.proc_sockets import Bound, bound_to, owners
 
 _HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -46,7 +47,7 @@ def test_sockets_of_this_process_are_found_with_their_owner() -> None:
         assert owners([inode])[inode].endswith(f"[{os.getpid()}]")
 
 
-def test_of_several_holders_the_one_that_waits_is_the_owner() -> None:
+def test_of_several_processes_that_hold_a_socket_the_one_that_waits_is_its_owner() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made, select.epoll() as epoll:
         inode = os.fstat(made.fileno()).st_ino
         held = [sys.executable, "-c", "input()"]
@@ -58,7 +59,7 @@ def test_of_several_holders_the_one_that_waits_is_the_owner() -> None:
 
 
 @pytest.mark.parametrize("waited_on", [False, True])
-def test_sockets_of_one_owner_are_told_apart(waited_on: bool) -> None:
+def test_sockets_of_one_process_are_told_apart(waited_on: bool) -> None:
     """A server with a thread for each socket: unbound, knotd."""
     comm = Path("/proc/self/comm").read_text().strip()
     with ExitStack() as opened:
@@ -71,12 +72,12 @@ def test_sockets_of_one_owner_are_told_apart(waited_on: bool) -> None:
         assert list(found.values()) == [f"{comm}[{os.getpid()}] fd {one.fileno()}" for one in made]
 
 
-def test_line_tells_what_an_interval_added() -> None:
-    before = Counts(seconds=1.0, members={0: Traffic(5, 50, 0, 5)}, verdicts=(5, 0, 0, 0), drops={"NO_SOCKET": 1})
+def test_line_shows_what_an_interval_added() -> None:
+    before = Counts(seconds=1.0, members={0: Traffic(5, 50, 0, 5)}, selections=(5, 0, 0, 0), drops={"NO_SOCKET": 1})
     after = Counts(
         seconds=2.0,
         members={0: Traffic(8, 80, 0, 8), 1: Traffic(connections=2)},
-        verdicts=(8, 0, 1, 0),
+        selections=(8, 0, 1, 0),
         drops={"NO_SOCKET": 2, "SOCKET_RCVBUFF": 3},
     )
     bound = [Bound(inode=inode, protocol=protocol, address="::") for inode, protocol in ((0, "udp"), (1, "tcp"))]

@@ -28,7 +28,7 @@ def test_flaky(wire, record_property):
 def test_next(wire): pass
 """
 
-# Stands where the kernel's tracer would, so that the way of a story is tested where nothing can be traced.
+# Replaces the tracer in the kernel, so that a story's way into the report is tested where nothing can be traced.
 _WIRE = """
 import pytest
 
@@ -40,14 +40,15 @@ _STAND_IN = (
     _WIRE
     + """
 from harness.trace import witness
-from harness.trace.story import Evidence
+from harness.trace.evidence import Evidence
 from harness.trace.events import Reading
 
 class StandIn:
     def listen(self, netns): pass
     def read(self): return Reading()
-    def evidence(self, readings, names):
-        return Evidence.gather(readings, names=names, reasons={}, symbol=hex, missing=("the weather",))
+    def evidence(self, readings, sockets):
+        missing = ("the weather",)
+        return Evidence.gather(readings, sockets=sockets, drop_reasons={}, function_at=hex, missing=missing)
 
 class Loader:
     def wait(self): return StandIn()
@@ -80,7 +81,7 @@ def test_failed_case_runs_once_more_and_its_first_outcome_stays(project: pytest.
     result.stdout.fnmatch_lines(
         [
             "*- witness -*",
-            "run again under trace, the case passed: its failure is not of every time",
+            "run again under trace, the case passed: the failure is intermittent",
             "nothing arrived for UDP or TCP",
             "note: this kernel does not let the witness see the weather",
         ]
@@ -89,7 +90,7 @@ def test_failed_case_runs_once_more_and_its_first_outcome_stays(project: pytest.
     assert junit.count('name="story"') == junit.count('name="observed"') == 1
 
 
-def test_failure_that_repeats_is_said_to(project: pytest.Pytester) -> None:
+def test_failure_that_repeats_is_reported_as_such(project: pytest.Pytester) -> None:
     project.makeconftest(_STAND_IN)
     project.makepyfile(_ONE_FAILS)
     result = project.runpytest_subprocess()
@@ -107,7 +108,7 @@ def test_all_cases_are_traced_as_they_run(project: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("run again*")
 
 
-def test_workers_leave_the_telling_to_the_controller(project: pytest.Pytester) -> None:
+def test_stories_of_workers_are_made_by_the_controller(project: pytest.Pytester) -> None:
     project.makeconftest(_STAND_IN)
     project.makepyfile(_ONE_FAILS)
     result = project.runpytest_subprocess("-n1")
@@ -134,7 +135,7 @@ def test_failed_case_without_a_witness_says_so_where_its_story_would_be(project:
     assert f'<property name="story" value="{told}"' in (project.path / "junit.xml").read_text()
 
 
-def test_nobody_misses_a_witness_that_was_not_wanted(project: pytest.Pytester) -> None:
+def test_nothing_is_said_of_a_witness_that_was_not_wanted(project: pytest.Pytester) -> None:
     project.makeconftest(_NONE)
     project.makepyfile("def test_good(wire): pass")
     project.runpytest_subprocess().stdout.no_fnmatch_line("no witness*")

@@ -106,6 +106,6 @@ def test_counts_are_what_the_servers_had() -> None:
     assert counted("udp", output) == answered + queued
     refused = FLOOD - queued.total()
     assert refused > 0
-    assert sum(map(int, re.findall(r"; by hash, no program asked (\d+)", output))) == 2 * REQUESTS + FLOOD
+    assert sum(map(int, re.findall(r"; by hash, no SK_REUSEPORT program (\d+)", output))) == 2 * REQUESTS + FLOOD
     cause = "SOCKET_RCVBUFF" if running().series >= (5, 17) else r"in \w*udp_queue_rcv\w+"
     assert sum(map(int, re.findall(rf"; dropped: .*{cause} (\d+)", output))) == refused

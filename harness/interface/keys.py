@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The names of what reports carry to the controller, and of what the controller hands to workers."""
+
+from __future__ import annotations
+
+OBSERVED = "observed"
+"""Property of a report: what the case saw, in words that are the same on every boot. Any JSON value."""
+
+MISSING_FEATURE = "missing_feature"
+"""Property of a report: the feature that the case requires and a kernel of this release lacks. Its name."""
+
+LEDGER = "ledger"
+"""Property of a report: a bug of the ledger that the case shows, and whether the kernel has it. "NAME STATE"."""
+
+DISRUPTION = "disruption"
+"""Property of a report: what the case measured of consistent hashing. The fields of `Disruption` as a mapping."""
+
+STORY = "story"
+"""Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""
+
+OBJECTS = "objects"
+"""Key of `workerinput`: the compiled programs. Name to path; on another machine the files are sent along."""
