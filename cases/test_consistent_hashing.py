@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from harness.cases import in_sockarray, programs, promise, shapes
+from harness.interface.keys import DISRUPTION
 from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
@@ -124,7 +125,7 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(chosen(packets, those))
     share = moved(before, after)
-    record_property("disruption", measured(program, share, before))
+    record_property(DISRUPTION, measured(program, share, before))
     assert share["own"] == 1
     assert share["others"] <= bound
     assert None not in after
@@ -156,7 +157,7 @@ def test_fall_back_of_the_kernel_moves_half(
     after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(asked, hashes)
     share = moved(before, after)
-    record_property("disruption", measured("fall-back to hash", share, before))
+    record_property(DISRUPTION, measured("fall-back to hash", share, before))
     assert share["own"] == 1
     assert 0.45 < share["others"] < 0.55
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import each_family, place_by_hash, promise
+from harness.interface.keys import OBSERVED
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_member_is_the_scaled_hash(
         if last != leaving:
             order[place] = last
     check()
-    record_property("observed", f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
+    record_property(OBSERVED, f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
 
 
 @promise("fallback.without-program")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import promise
+from harness.interface.keys import MISSING_FEATURE, OBSERVED
 from harness.kernel.features import FEATURES, expected, present
 from harness.kernel.release import running
 
@@ -26,7 +27,7 @@ def test_feature_is_there_since_its_introduction(name: str, record_property: Rec
     found = present(name)
     if expected(name):
         if not found:
-            record_property("missing_feature", name)
+            record_property(MISSING_FEATURE, name)
         assert found, f"Linux {running()} ought to have {name} since {FEATURES[name].introduced}"
     else:
-        record_property("observed", f"{name} {'backported' if found else 'absent'}")
+        record_property(OBSERVED, f"{name} {'backported' if found else 'absent'}")

@@ -11,6 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from harness.cases import each_family, each_protocol, promise
+from harness.interface.keys import OBSERVED
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
@@ -75,7 +76,7 @@ def test_every_packet_has_one_receiver_or_one_answer(
     """Each packet is held by one member or refused in the protocol's own way, never neither and never both."""
     open_group(bench, own_program, protocol, family)
     dropped = send_and_check(bench, bench.packets(PACKETS, 1, protocol, family)).count(None)
-    record_property("observed", f"{PACKETS - dropped} delivered, {dropped} refused")
+    record_property(OBSERVED, f"{PACKETS - dropped} delivered, {dropped} refused")
 
 
 @promise("own.lengths")
