@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Consistent hashing by the highest score (HRW). The table lists the members, one that weighs more several times:
- * index in the low half, number of the repetition in the high one, NOBODY at the end.
+ * Consistent hashing by the highest score (HRW). The table lists the nodes: a member of weight N has N of them. A node is
+ * the member's index in the low half and the number of the repetition in the high half. NOBODY ends the list.
  */
 #include "hash.h"
+#include "rendezvous.h"
 #include "table.h"
-
-#define MOST_NODES 128
 
 static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struct packet *packet)
 {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Races that once broke a kernel, tried for a while: two things at once, with a seed, while the kernel is watched.
+"""Races that once broke a kernel, provoked for a while: two things at once, from a seed, no complaint of the kernel.
 
 A campaign that passes says "no splat in N s" and no more. `--campaign-seconds` sets how long each one tries.
 """
@@ -13,49 +13,43 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import each_family, each_protocol, ledger, promise
 from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
 from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.group.bench import Bench
-    from harness.wire.veth import Wire
-
-    Campaign = Callable[..., None]
+    from harness.cases import Bench, RecordProperty, Wire
 
 pytestmark = pytest.mark.campaign
-promise = pytest.mark.promise
-ledger = pytest.mark.ledger
-families = pytest.mark.parametrize("family", Family)
+Action = Callable[[random.Random], object]
+Campaign = Callable[[Action, Action], None]
 
 INITIAL_SIZE = 128
 MOST_OPEN = 256
 
 
 @pytest.fixture
-def campaign(
-    request: pytest.FixtureRequest, wire: Wire, record_property: Callable[[str, object], None]
-) -> Callable[..., None]:
-    """Return the function that does two things at once for the budget and looks whether the kernel complained."""
+def campaign(request: pytest.FixtureRequest, wire: Wire, record_property: RecordProperty) -> Campaign:
+    """Return the function that does two things at once for the budget and checks that the kernel did not complain."""
     cpus = wire.cpus
     budget = float(request.config.getoption("--campaign-seconds"))
 
-    def run(one: Callable[[random.Random], None], other: Callable[[random.Random], None]) -> None:
-        seed = f"{request.node.name}"
+    def run(one: Action, other: Action) -> None:
+        seed = request.node.name
         tainted = Path("/proc/sys/kernel/tainted").read_text()
         rounds, failure = [0, 0], []
         over = threading.Event()
 
-        def repeat(place: int, action: Callable[[random.Random], None]) -> None:
+        def repeat(place: int, action: Action) -> None:
             source = random.Random(f"{seed} {place}")
             os.sched_setaffinity(0, cpus)  # of this thread: the wire's has one CPU to itself
             try:
@@ -85,22 +79,32 @@ def campaign(
     return run
 
 
+def join(protocol: Protocol, family: Family, address: str, port: int) -> socket.socket:
+    """Return a new member of the group on an address and a port."""
+    made = socket.socket(family.address_family, protocol.socket_type)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((address, port))
+        if protocol is Protocol.TCP:
+            made.listen(8)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 @promise("campaign.has-conns")
 @ledger("K6")
-@families
+@each_family
 def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, family: Family) -> None:
-    """A member that connects while another's bind() makes the group grow is not forgotten: its peer finds it."""
-    members = [bench.open(Protocol.UDP, family, family.server) for _ in range(INITIAL_SIZE)]
-    connected = members[0]
+    """A member that connects while another's bind() makes the group grow still receives from its peer."""
+    connected = bench.group(INITIAL_SIZE, Protocol.UDP, family, family.server)[0]
 
     def connect(source: random.Random) -> None:
         bench[connected].connect((family.peer, source.randrange(500, 510)))
 
     def grow(source: random.Random) -> None:
-        made = socket.socket(family.address_family, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.bind((family.server, bench.port))
-        made.close()
+        join(Protocol.UDP, family, family.server, bench.port).close()
 
     campaign(connect, grow)
     bench[connected].connect((family.peer, 555))
@@ -109,28 +113,25 @@ def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, fami
 
 @promise("campaign.binding-under-traffic")
 @ledger("K7")
-@families
+@each_family
 def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, family: Family) -> None:
-    """Members come and go while datagrams are decided and all that stay are connected."""
+    """Members may join and leave while datagrams are decided and all other members are connected."""
     for number in bench.group(4, Protocol.UDP, family):
         bench[number].connect((family.peer, 500 + number))
     sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
 
     def bind(source: random.Random) -> None:
-        made = socket.socket(family.address_family, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.bind((family.any, bench.port))
-        made.close()
+        join(Protocol.UDP, family, family.any, bench.port).close()
 
     campaign(lambda _: bench.wire.send(sent), bind)
 
 
 @promise("campaign.array-and-sockets")
 @ledger("K8")
-@families
-@pytest.mark.parametrize("protocol", Protocol)
+@each_family
+@each_protocol
 def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, family: Family, protocol: Protocol) -> None:
-    """A populated sockarray is freed while its sockets close."""
+    """A sockarray may be freed while the sockets in it close."""
     made: list[socket.socket] = []
 
     def fill(source: random.Random) -> None:
@@ -139,11 +140,7 @@ def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, fami
             return
         with closing(create_map("sockarray", max_entries=8)) as array:
             for index in range(8):
-                member = socket.socket(family.address_family, protocol.socket_type)
-                member.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                member.bind((family.any, bench.port))
-                if protocol is Protocol.TCP:
-                    member.listen(1)
+                member = join(protocol, family, family.any, bench.port)
                 array.update(struct.pack("=I", index), struct.pack("=Q", member.fileno()))
                 made.append(member)
 
@@ -162,9 +159,9 @@ def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, fami
 
 @promise("campaign.classic-replaced")
 @ledger("K13")
-@families
+@each_family
 def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campaign, family: Family) -> None:
-    """A classic program is replaced for ever while datagrams run it."""
+    """A classic program may be replaced again and again while datagrams run it."""
     (first, *_) = bench.group(3, Protocol.UDP, family)
     code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 1))
     option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
@@ -177,25 +174,17 @@ def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campa
 
 @promise("campaign.life-and-death")
 @ledger("K18")
-@families
-@pytest.mark.parametrize("protocol", Protocol)
+@each_family
+@each_protocol
 def test_binding_and_closing_under_traffic(
     bench: Bench, campaign: Campaign, family: Family, protocol: Protocol
 ) -> None:
-    """Sockets are hashed and unhashed while packets look for them."""
+    """Sockets may bind and close while packets are looking for them."""
     packets = bench.packets(20, 0, protocol, family)
-    sent = [
-        frame
-        for packet in packets
-        for frame in (frames.datagram(packet) if protocol is Protocol.UDP else frames.syn(packet))
-    ]
+    sent = [frame for packet in packets for frame in frames.opening(packet)]
 
     def live(source: random.Random) -> None:
-        made = socket.socket(family.address_family, protocol.socket_type)
-        with closing(made), suppress(BlockingIOError):
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            made.bind((family.any, bench.port))
-            if protocol is Protocol.TCP:
-                made.listen(8)
+        with suppress(BlockingIOError):
+            join(protocol, family, family.any, bench.port).close()
 
     campaign(lambda _: bench.wire.send(sent), live)

@@ -12,26 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import in_sockarray, ipv4, on_wildcard, place_by_hash, promise, udp
 from harness.model.abi import Result
-from harness.model.expect import reciprocal_scale
-from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.loader.program import Program
-    from harness.model.packets import Packet
-    from harness.wire.veth import Wire
+    from harness.cases import Delivery, LoadProgram, MakeGroup, Packet, ReuseportGroup, Wire
+    from harness.model.layout import Shape
 
-    MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]
-    Load = Callable[..., Program]
 
-pytestmark = pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
-udp = pytest.mark.shapes(protocol=Protocol.UDP)
+pytestmark = [on_wildcard, in_sockarray]
 SIZE = 16
 FILTERS = ("filter_index", "classic_payload")
 each_filter = pytest.mark.parametrize("program", FILTERS)
@@ -47,22 +40,23 @@ def counted(program: str, result: Result = Result.PASS) -> Result | None:
     return result if program == "filter_index" else None
 
 
-def hash_of(group: ReuseportGroup, deliver: Delivery, load_for_test: Load, packet: Packet) -> int:
-    """Return the hash of a packet's four-tuple, from a program that is attached for a moment and reports it."""
+def send_for_hash(group: ReuseportGroup, deliver: Delivery, load_for_test: LoadProgram, packet: Packet) -> int:
+    """Send a packet under a program that reports the hash, which is returned; attach the former program again."""
     before = group.program
     group.replace_program(load_for_test("always_pass", size=SIZE))
     hash_ = deliver(packet).hash
-    deliver.finish()
+    deliver.reset_connections()
     group.replace_program(before)
-    assert hash_ is not None
+    assert hash_ is not None, "the program reports the hash of every packet"
     return hash_
 
 
+@promise("filter.place")
 @each_filter
 def test_place_in_the_payload_names_the_member(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
 ) -> None:
-    """Offset 0 is the payload's first byte, for datagrams as for a SYN with its options."""
+    """A filter returns a place in the group; at offset 0 it reads the payload's first byte (`run_bpf_filter`)."""
     group = make_group(shape, program=program, size=SIZE)
     deliver = delivery_to(group)
     for place in range(SIZE):
@@ -70,11 +64,12 @@ def test_place_in_the_payload_names_the_member(
         assert deliver(packet) == Delivered(place, counted(program))
 
 
+@promise("filter.order")
 @each_filter
 def test_place_follows_the_order_of_the_group(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
 ) -> None:
-    """A member that leaves gives its place to the last one (socket(7)): places are no names."""
+    """A filter's places follow the group's order: when a member leaves, the last one takes its place (socket(7))."""
     group = make_group(shape, program=program, size=SIZE)
     deliver = delivery_to(group)
     group.leave(2)
@@ -84,24 +79,25 @@ def test_place_follows_the_order_of_the_group(
     assert deliver(deliver.packet(naming(program, SIZE - 1))) == Delivered(2, counted(program))
 
 
+@promise("filter.beyond")
 @each_filter
 def test_place_that_is_not_there_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape, program: str
 ) -> None:
-    """No such program can drop: a place beyond the last member falls back to the hash."""
+    """A filter that returns a place beyond the last member leaves the choice to the hash: none can drop."""
     group = make_group(shape, program=program, size=SIZE)
     deliver = delivery_to(group)
     for place in (SIZE, 255):
         packet = deliver.packet(naming(program, place))
-        hash_ = hash_of(group, deliver, load_for_test, packet)
-        expected = Delivered(reciprocal_scale(hash_, SIZE), counted(program))
-        assert deliver(packet, hash_=hash_) == expected
+        hash_ = send_for_hash(group, deliver, load_for_test, packet)
+        assert deliver(packet, hash_=hash_) == Delivered(place_by_hash(hash_, SIZE), counted(program))
 
 
+@promise("filter.classic-load-fails")
 def test_classic_load_beyond_the_packet_means_the_first_member(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
 ) -> None:
-    """A load that fails ends classic BPF with 0, and 0 is a place: empty packets all go to the first member."""
+    """A load beyond the packet ends a classic filter with 0, which is a place: the first member's."""
     group = make_group(shape, program="classic_payload", size=SIZE)
     deliver = delivery_to(group)
     assert [deliver(deliver.packet(b"")) for _ in range(4)] == [Delivered(0, None)] * 4
@@ -109,24 +105,26 @@ def test_classic_load_beyond_the_packet_means_the_first_member(
     assert deliver(deliver.packet(b"")) == Delivered(SIZE - 1, None)
 
 
+@promise("filter.ebpf-load-fails")
 def test_filter_that_cannot_read_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape
 ) -> None:
-    """An eBPF filter sees that its load failed and may answer with a place that nobody has."""
+    """An eBPF filter sees that its load failed, and may leave the choice to the hash by a place that no member has."""
     group = make_group(shape, program="filter_index", size=SIZE)
     deliver = delivery_to(group)
     packet = deliver.packet(b"abc")
-    hash_ = hash_of(group, deliver, load_for_test, packet)
-    expected = Delivered(reciprocal_scale(hash_, SIZE), Result.PASS_ERR_SK_SELECT_REUSEPORT)
+    hash_ = send_for_hash(group, deliver, load_for_test, packet)
+    expected = Delivered(place_by_hash(hash_, SIZE), Result.PASS_ERR_SK_SELECT_REUSEPORT)
     assert deliver(packet, hash_=hash_) == expected
 
 
+@promise("filter.fragments")
 @udp
 @each_filter
 def test_payload_behind_the_linear_part_is_read(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
 ) -> None:
-    """A datagram in fragments is reassembled before the program reads it."""
+    """A filter reads a datagram in fragments as a whole, behind the first fragment too."""
     group = make_group(shape, program=program, size=SIZE)
     deliver = delivery_to(group)
     for place in (0, 9, SIZE - 1):
@@ -134,19 +132,21 @@ def test_payload_behind_the_linear_part_is_read(
         assert deliver(packet) == Delivered(place, counted(program))
 
 
-@pytest.mark.shapes(family=Family.IPV4)
+@promise("filter.network-header")
+@ipv4
 def test_headers_are_reached_through_the_network_header(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
 ) -> None:
-    """SKF_NET_OFF counts from the IP header: the source port lies 20 bytes behind it, before the payload."""
+    """A classic filter reaches the headers by SKF_NET_OFF, which counts from the IP header."""
     group = make_group(shape, program="classic_source_port", size=SIZE)
     deliver = delivery_to(group)
     for port in range(30_000, 30_000 + SIZE + 2):
         assert deliver(deliver.packet(b"\xff\xff", source_port=port)) == Delivered(port % SIZE, None)
 
 
+@promise("filter.cpu")
 def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliveryTo, wire: Wire, shape: Shape) -> None:
-    """SKF_AD_CPU is the CPU that received the packet: with a socket a CPU, each has its own."""
+    """A classic filter that returns SKF_AD_CPU gives each CPU's packets to the member in that place."""
     group = make_group(shape, program="classic_cpu", size=max(wire.cpus) + 1)
     deliver = delivery_to(group)
     for cpu in wire.cpus:
@@ -154,15 +154,16 @@ def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliveryTo, wire: 
             assert deliver(deliver.packet(b"\xff")) == Delivered(cpu, None)
 
 
+@promise("filter.offset")
 def test_one_packet_two_offsets(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape
 ) -> None:
-    """What a filter reads at 0 is the payload; what an SK_REUSEPORT program reads at 0 is the source port."""
+    """At offset 0 a filter reads the payload, an SK_REUSEPORT program the transport header."""
     group = make_group(shape, program="classic_payload", size=SIZE)
     deliver = delivery_to(group)
     packet = deliver.packet(bytes([11]) + b"payload")
     assert deliver(packet) == Delivered(11, None)
-    deliver.finish()
+    deliver.reset_connections()
     reading = load_for_test("load_bytes", size=SIZE)
     group.replace_program(reading)
     reading.maps["question_map"].update(struct.pack("=I", 0), struct.pack("=III", 0, 2, 0xFFFFFFFF))
@@ -172,11 +173,12 @@ def test_one_packet_two_offsets(
     assert answer[8:10] == packet.source_port.to_bytes(2, "big")
 
 
+@promise("filter.replaced")
 @each_filter
 def test_last_program_attached_is_the_one_that_decides(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: Load, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape, program: str
 ) -> None:
-    """A filter takes the place of a program that selects from a map, and gives it up again; detached, neither does."""
+    """A filter replaces a program that selects from a map, and the other way round; detached, the hash decides."""
     group = make_group(shape, size=SIZE)
     deliver = delivery_to(group)
     assert deliver(deliver.command(4)) == Delivered(4)
@@ -186,7 +188,7 @@ def test_last_program_attached_is_the_one_that_decides(
     assert deliver(deliver.packet(naming(program, 12))) == Delivered(12, counted(program))
     group.replace_program(selecting)
     assert deliver(deliver.packet(naming(program, 12))) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)  # empty slots
-    hash_ = hash_of(group, deliver, load_for_test, packet)
+    hash_ = send_for_hash(group, deliver, load_for_test, packet)
     group.replace_program(filtering)
     group.detach()
-    assert deliver(packet, hash_=hash_) == Delivered(reciprocal_scale(hash_, SIZE), None)
+    assert deliver(packet, hash_=hash_) == Delivered(place_by_hash(hash_, SIZE), None)

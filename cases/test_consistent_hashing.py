@@ -2,8 +2,8 @@
 """When a member leaves, only its share of the clients should move: Maglev's table and rendezvous hashing.
 
 The kernel's own fall-back scales the hash by the number of members, so a member that leaves moves about half of all
-clients. Who moved is counted from what the sockets received; the model has to agree with them on every client of the
-leaving member and on five hundred others.
+clients. The clients that moved are counted from what the sockets received; the model has to agree on every client of
+the leaving member and on five hundred others.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from harness.cases import in_sockarray, programs, promise, shapes
+from harness.interface.keys import DISRUPTION
 from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.model.packets import Packet
+    from harness.cases import Delivery, MakeGroup, Packet, RecordProperty, ReuseportGroup
 
-    MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]
     Owners = Sequence[int | None]
 
@@ -98,15 +97,16 @@ def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[s
     }
 
 
+@promise("hashing.leaving")
 @pytest.mark.parametrize(("program", "bound"), [("maglev", 0.03), ("rendezvous", 0.0)])
 def test_leaving_moves_little_and_returning_moves_it_back(
     make_group: MakeGroup,
     delivery_to: DeliveryTo,
-    record_property: Callable[[str, object], None],
+    record_property: RecordProperty,
     program: str,
     bound: float,
 ) -> None:
-    """Of 64 members one leaves: all its clients move, at most 3 % of the others' with Maglev, none with rendezvous.
+    """When one of 64 members leaves, its clients move, and of the others' 3 % at most (Maglev) or none (rendezvous).
 
     Maglev's few are its price for a table that is looked up once (Eisenbud et al., NSDI 2016, section 5.3).
     """
@@ -116,16 +116,16 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     everyone = dict.fromkeys(range(SIZE), 1)
 
     load_table(group, everyone)
-    before = deliver.many(packets)
+    before = deliver.send_many(packets)
     those = looked_at(before)
     assert chosen(before, those) == deliver.predict(chosen(packets, those))
 
     group.leave(LEAVING)
     load_table(group, {member: 1 for member in everyone if member != LEAVING})
-    after = deliver.many(packets)
+    after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(chosen(packets, those))
     share = moved(before, after)
-    record_property("disruption", measured(program, share, before))
+    record_property(DISRUPTION, measured(program, share, before))
     assert share["own"] == 1
     assert share["others"] <= bound
     assert None not in after
@@ -133,42 +133,44 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     group.join(LEAVING)
     group.set_slot(LEAVING, LEAVING)
     load_table(group, everyone)
-    assert deliver.many(packets[:SOME]) == before[:SOME]
+    assert deliver.send_many(packets[:SOME]) == before[:SOME]
 
 
+@promise("hashing.fall-back")
 def test_fall_back_of_the_kernel_moves_half(
-    make_group: MakeGroup, delivery_to: DeliveryTo, record_property: Callable[[str, object], None]
+    make_group: MakeGroup, delivery_to: DeliveryTo, record_property: RecordProperty
 ) -> None:
-    """`reciprocal_scale` spreads the hash over 63 instead of 64: half of the clients have another place then.
+    """When one of 64 members leaves, the kernel's fall-back moves about half of all other clients.
 
     The last member fills the leaving one's place, which spares some of its clients and costs others.
     """
     group = make_group(UDP4, program="always_pass", size=SIZE)
     deliver = delivery_to(group)
     packets = clients(deliver)
-    before = deliver.many(packets)
+    before = deliver.send_many(packets)
     those = looked_at(before)
     asked = chosen(packets, those)
     hashes = group.program.hashes(packet.source_port for packet in asked)
     assert chosen(before, those) == deliver.predict(asked, hashes)
 
     group.leave(LEAVING)
-    after = deliver.many(packets)
+    after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(asked, hashes)
     share = moved(before, after)
-    record_property("disruption", measured("fall-back to hash", share, before))
+    record_property(DISRUPTION, measured("fall-back to hash", share, before))
     assert share["own"] == 1
     assert 0.45 < share["others"] < 0.55
 
 
+@promise("hashing.weights")
 @pytest.mark.parametrize("program", TABLES)
 def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
-    """A member of weight 3 has three times the clients of one of weight 1; one of weight 0 has none."""
+    """A member of weight 3 gets about three times the clients of one of weight 1; one of weight 0 gets none."""
     group = make_group(UDP4, program=program, size=8)
     deliver = delivery_to(group)
     packets = clients(deliver, SOME)
     load_table(group, {0: 0, 1: 1, 2: 1, 3: 1, 4: 1, 5: 3, 6: 3, 7: 3})
-    owners = deliver.many(packets)
+    owners = deliver.send_many(packets)
     assert owners[:FEW] == deliver.predict(packets[:FEW])
     counts = Counter(owners)
     assert counts[0] == 0
@@ -176,19 +178,20 @@ def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, progra
     assert 2.5 < heavy / light < 3.5
 
 
+@promise("hashing.weight-grows")
 @pytest.mark.parametrize("program", TABLES)
 def test_weight_that_grows_draws_from_the_others_alone(
     make_group: MakeGroup, delivery_to: DeliveryTo, program: str
 ) -> None:
-    """With rendezvous nobody but the heavier member gains a client; Maglev shuffles a few besides."""
+    """When a member gets heavier, it alone gains clients (rendezvous), or few others do besides (Maglev)."""
     group = make_group(UDP4, program=program, size=8)
     deliver = delivery_to(group)
     packets = clients(deliver, SOME)
     even = dict.fromkeys(range(8), 1)
     load_table(group, even)
-    before = deliver.many(packets)
+    before = deliver.send_many(packets)
     load_table(group, {**even, 3: 2})
-    after = deliver.many(packets)
+    after = deliver.send_many(packets)
     assert after[:FEW] == deliver.predict(packets[:FEW])
     gained = Counter(new for old, new in zip(before, after, strict=True) if old != new)
     assert gained[3] > 0
@@ -196,30 +199,30 @@ def test_weight_that_grows_draws_from_the_others_alone(
     assert bystanders == 0 if program == "rendezvous" else bystanders < SOME * 0.1
 
 
+@promise("hashing.empty-table")
 @pytest.mark.parametrize("program", TABLES)
 def test_table_of_nobody_drops(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
-    """An empty table leads nowhere, and neither does an entry for a member that left since it was computed."""
+    """A packet is dropped where the table is empty, or names a member that left since it was computed."""
     group = make_group(UDP4, program=program, size=4)
     deliver = delivery_to(group)
     packets = clients(deliver, 200)
     load_table(group, {})
-    assert deliver.many(packets) == [None] * len(packets)
+    assert deliver.send_many(packets) == [None] * len(packets)
     load_table(group, dict.fromkeys(range(4), 1))
-    owners = deliver.many(packets)
+    owners = deliver.send_many(packets)
     group.leave(2)
-    assert deliver.many(packets) == [None if owner == 2 else owner for owner in owners]
+    assert deliver.send_many(packets) == [None if owner == 2 else owner for owner in owners]
 
 
-@pytest.mark.shapes(bind=Bind.SPECIFIC, inner_map=InnerMap.SOCKARRAY)
-@pytest.mark.programs(*TABLES)
+@promise("hashing.stable")
+@shapes(bind=Bind.SPECIFIC)
+@in_sockarray
+@programs(*TABLES)
 def test_client_keeps_its_member(group: ReuseportGroup, deliver: Delivery) -> None:
-    """Datagrams and connections of either family: the same client reaches the same member, checked in full."""
+    """A client reaches the same member with every packet, and clients are spread over the members."""
     load_table(group, dict.fromkeys(range(group.size), 1))
-    reached = set()
-    for _ in range(12):
-        packet = deliver.packet(b"once")
-        verdict = deliver(packet)
-        reached.add(verdict)
-        deliver.finish()
-        assert deliver(packet) == verdict
-    assert len(reached) > 6
+    packets = [deliver.packet(b"once") for _ in range(12)]
+    reached = [deliver(packet) for packet in packets]
+    deliver.reset_connections()
+    assert [deliver(packet) for packet in packets] == reached
+    assert len(set(reached)) > 6

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.model.layout import Bind, Family, InnerMap, Protocol
-from harness.model.outcome import Delivered
+from harness.cases import in_sockarray, programs, promise, udp
+from harness.model.abi import Result
+from harness.model.layout import Bind, Family, Protocol
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.loader.program import Program
-    from harness.model.packets import Packet
+    from harness.cases import Delivery, Packet, Program, ReuseportGroup
 
-one_map = pytest.mark.shapes(inner_map=InnerMap.SOCKARRAY)
-udp = pytest.mark.shapes(protocol=Protocol.UDP)
-loading = pytest.mark.programs("load_bytes")
+pytestmark = in_sockarray
+loading = programs("load_bytes")
 
 _ONLY = struct.pack("=I", 0)
 NETWORK, LINK = 1, 0  # BPF_HDR_START_NET, BPF_HDR_START_MAC
@@ -33,7 +30,7 @@ ETHERNET = 14
 
 def first_frame(packet: Packet) -> bytes:
     """Return the frame that the program sees: the datagram's, or the SYN's."""
-    return (frames.datagram(packet) if packet.protocol is Protocol.UDP else frames.syn(packet))[0]
+    return frames.opening(packet)[0]
 
 
 def transport_of(packet: Packet) -> bytes:
@@ -41,16 +38,15 @@ def transport_of(packet: Packet) -> bytes:
     return first_frame(packet)[ETHERNET + (20 if packet.family is Family.IPV4 else 40) :]
 
 
-@pytest.mark.promise("context.fields")
-@one_map
-@pytest.mark.programs("context")
+@promise("context.fields")
+@programs("context")
 def test_every_field_at_every_width(group: ReuseportGroup, deliver: Delivery) -> None:
-    """Narrow reads of a field give its low bytes; the four that are 32 bits wide all have them (5.10 to 7.2)."""
+    """Every field of the context reads the same at every width that the verifier admits: by its low bytes."""
     for length in (0, 1, 300, 1000):
         packet = deliver.packet(bytes(length))
-        verdict = deliver(packet)
-        assert verdict.hash is not None
-        in_network_order = socket.htons(packet.family.eth_protocol)
+        selection = deliver(packet)
+        assert selection.hash is not None
+        eth_protocol = socket.htons(packet.family.eth_protocol)
         any_address = int(group.shape.bind is Bind.ANY)
         assert noted(group.program) == {
             "len": packet.transport_length,
@@ -62,9 +58,9 @@ def test_every_field_at_every_width(group: ReuseportGroup, deliver: Delivery) ->
             "bind_inany": any_address,
             "bind_inany, 16 bits": any_address,
             "bind_inany, 8 bits": any_address,
-            "eth_protocol": in_network_order,
-            "eth_protocol, 16 bits": in_network_order,
-            "hash": verdict.hash,
+            "eth_protocol": eth_protocol,
+            "eth_protocol, 16 bits": eth_protocol,
+            "hash": selection.hash,
             "data_end - data": packet.transport_length,
         }
 
@@ -84,13 +80,12 @@ def noted(program: Program) -> dict[str, int]:
     return {name: struct.unpack("=Q", value)[0] for name, value in values.items() if value is not None}
 
 
-@pytest.mark.promise("context.linear")
+@promise("context.linear")
 @udp
-@one_map
-@pytest.mark.programs("context")
+@programs("context")
 @pytest.mark.parametrize("cut", [8, 16, 64])
 def test_linear_part_ends_with_the_first_fragment(group: ReuseportGroup, deliver: Delivery, cut: int) -> None:
-    """`len` counts the whole reassembled datagram, `data_end` only what lies in one piece: the first fragment.
+    """`len` counts the whole of a reassembled datagram; `data_end` is the end of the linear part, the first fragment's.
 
     A second fragment that fits behind the first into its buffer would be copied there (`skb_try_coalesce`): it is long.
     """
@@ -102,14 +97,14 @@ def test_linear_part_ends_with_the_first_fragment(group: ReuseportGroup, deliver
 def ask(
     group: ReuseportGroup, deliver: Delivery, packet: Packet, offset: int, length: int, header: int = ABSOLUTE
 ) -> tuple[int, bytes]:
-    """Let the program read `length` bytes of the packet; return the helper's answer and the buffer afterwards.
+    """Send a packet, and let the program read `length` bytes of it; return the helper's answer and the buffer.
 
     The buffer was full of `MARK` before. The packet's own delivery is checked in full too.
     """
     program = group.program
     program.maps["question_map"].update(_ONLY, struct.pack("=III", offset, length, header))
     program.maps["answer_map"].update(_ONLY, struct.pack("=iI", -1, 0) + bytes([MARK]) * 64)
-    assert isinstance(deliver(packet), Delivered)
+    assert deliver(packet).result is Result.PASS
     answer = program.maps["answer_map"].lookup(_ONLY)
     assert answer is not None
     error, _ = struct.unpack_from("=iI", answer)
@@ -117,23 +112,22 @@ def ask(
     return error, answer[8 : 8 + length]
 
 
-@one_map
+@promise("context.load-offset")
 @loading
 def test_offset_zero_is_the_transport_header(group: ReuseportGroup, deliver: Delivery) -> None:
-    """bpf_skb_load_bytes counts from the transport header: UDP's eight bytes, TCP's twenty-four, then the payload."""
+    """`bpf_skb_load_bytes` counts from the transport header: UDP's 8 bytes, or TCP's 24 here, then the payload."""
     packet = deliver.packet(b"the payload")
     transport = transport_of(packet)
     assert ask(group, deliver, packet, 0, 8) == (0, transport[:8])
-    deliver.finish()
-    start = len(transport) - len(packet.payload)
+    deliver.reset_connections()
+    start = 8 if packet.protocol is Protocol.UDP else 24
     assert ask(group, deliver, packet, start, 11) == (0, b"the payload")
 
 
-@pytest.mark.promise("context.load-bytes")
-@one_map
+@promise("context.load-bytes")
 @loading
 def test_last_byte_can_be_read_and_nothing_beyond(group: ReuseportGroup, deliver: Delivery) -> None:
-    """A read that ends behind the packet's last byte answers EFAULT and leaves zeros, wherever it starts."""
+    """`bpf_skb_load_bytes` reads up to the packet's last byte; a read beyond it is EFAULT and leaves zeros."""
     packet = deliver.packet(b"0123456789")
     end = packet.transport_length
     for offset, length in ((end - 1, 1), (end - 10, 10), (0, end)):
@@ -143,11 +137,10 @@ def test_last_byte_can_be_read_and_nothing_beyond(group: ReuseportGroup, deliver
         assert answer == (-errno.EFAULT, bytes(length)), f"{length} bytes at {offset}"
 
 
-@pytest.mark.promise("context.load-relative")
-@one_map
+@promise("context.load-relative")
 @loading
 def test_network_header_is_reached_relatively(group: ReuseportGroup, deliver: Delivery) -> None:
-    """BPF_HDR_START_NET counts from the IP header, before the first byte of the context, to the packet's end."""
+    """`bpf_skb_load_bytes_relative` reads from the IP header to the packet's end with BPF_HDR_START_NET."""
     packet = deliver.packet(b"0123456789")
     whole = first_frame(packet)[ETHERNET:]
     assert ask(group, deliver, packet, 0, 20, NETWORK) == (0, whole[:20])
@@ -156,28 +149,28 @@ def test_network_header_is_reached_relatively(group: ReuseportGroup, deliver: De
     assert ask(group, deliver, deliver.packet(b"0123456789"), last, 2, NETWORK) == (-errno.EFAULT, bytes(2))
 
 
-@one_map
+@promise("context.load-link")
 @loading
 def test_link_header_is_reached_relatively(group: ReuseportGroup, deliver: Delivery) -> None:
-    """BPF_HDR_START_MAC counts from the Ethernet header, which is still there in front of the packet."""
+    """`bpf_skb_load_bytes_relative` reads from the Ethernet header with BPF_HDR_START_MAC."""
     packet = deliver.packet(b"0123456789")
     assert ask(group, deliver, packet, 0, ETHERNET, LINK) == (0, first_frame(packet)[:ETHERNET])
     assert ask(group, deliver, deliver.packet(), 0xFFFF, 1, LINK) == (-errno.EFAULT, bytes(1))
 
 
-@one_map
+@promise("context.load-header")
 @loading
 def test_header_that_does_not_exist(group: ReuseportGroup, deliver: Delivery) -> None:
-    """A start header that is neither of the two answers EFAULT and leaves zeros."""
+    """`bpf_skb_load_bytes_relative` with any other start header is EFAULT and leaves zeros."""
     for header in (2, 0x7FFFFFFF):
         assert ask(group, deliver, deliver.packet(), 0, 4, header) == (-errno.EFAULT, bytes(4))
 
 
+@promise("context.load-fragments")
 @udp
-@one_map
 @loading
 def test_bytes_behind_the_linear_part_are_read(group: ReuseportGroup, deliver: Delivery) -> None:
-    """A read may lie behind the first fragment or across its end."""
+    """`bpf_skb_load_bytes` reads behind the first fragment of a datagram, and across its end."""
     payload = bytes(number % 251 for number in range(1400))
     for offset in (8, 0, 12, 640, 1400 - 32):
         answer = ask(group, deliver, deliver.packet(payload, fragments=(16, 648)), 8 + offset, 32)

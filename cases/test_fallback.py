@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Where the kernel's own choice falls: `reciprocal_scale` of the hash over the members, in the group's order.
+"""The kernel's own choice: the hash, scaled to the number of members, is a place in the group's order.
 
-The hash is keyed with a secret of each boot, so it is an input: a program that passes everything notes it. The member
-is then predicted exactly, for random four-tuples over groups of 1 to 300.
+The hash is keyed per boot, hence an input: a program that passes everything notes it. The member is then predicted
+exactly, for random four-tuples over groups of 1 to 300.
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.model.expect import reciprocal_scale
+from harness.cases import each_family, place_by_hash, promise
+from harness.interface.keys import OBSERVED
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from harness.cases import DeliverTo, Delivery, MakeGroup, Packet, RecordProperty
 
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.model.packets import Packet
-
-promise = pytest.mark.promise
-families = pytest.mark.parametrize("family", Family)
 
 SIZES = (1, 2, 3, 7, 64, 127, 128, 129, 256, 300)
 PACKETS = 100
@@ -49,16 +44,16 @@ def four_tuples(deliver: Delivery, family: Family, number: int, source: random.R
 
 
 @promise("fallback.exact", "fallback.hash-is-the-context's")
-@families
+@each_family
 @pytest.mark.parametrize("bind", Bind)
 def test_member_is_the_scaled_hash(
-    make_group: Callable[..., ReuseportGroup],
-    delivery_to: Callable[..., Delivery],
-    record_property: Callable[[str, object], None],
+    make_group: MakeGroup,
+    delivery_to: DeliverTo,
+    record_property: RecordProperty,
     family: Family,
     bind: Bind,
 ) -> None:
-    """`ctx->hash` and the size of the group say which member receives, in the order of joining.
+    """Left to the hash, a packet goes to the member in place `ctx->hash` × members ÷ 2^32, in the order of joining.
 
     The group's array grows at 128 and at 256 members; one that leaves gives its place to the last.
     """
@@ -71,43 +66,43 @@ def test_member_is_the_scaled_hash(
     def check() -> None:
         nonlocal checked
         packets = four_tuples(deliver, family, PACKETS if bind is Bind.ANY else PACKETS // 5, source)
-        found = deliver.many(packets)
+        found = deliver.send_many(packets)
         hashes = group.program.hashes(packet.source_port for packet in packets)
-        members = group.layout.members
-        assert found == [members[reciprocal_scale(hash_, len(members))] for hash_ in hashes], f"{len(members)} members"
+        assert found == [order[place_by_hash(hash_, len(order))] for hash_ in hashes], f"{len(order)} members"
         checked += len(packets)
 
+    order = [0]
     for size in SIZES:
-        for member in range(len(group.layout.members), size):
+        for member in range(len(order), size):
             group.join(member)
+            order.append(member)
         check()
-    for member in source.sample(range(SIZES[-1]), 40):
-        group.leave(member)
+    for leaving in source.sample(order, 40):
+        group.leave(leaving)
+        place, last = order.index(leaving), order.pop()
+        if last != leaving:
+            order[place] = last
     check()
-    record_property("observed", f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
+    record_property(OBSERVED, f"{checked} four-tuples over {SIZES[0]} to {SIZES[-1]} members as predicted")
 
 
 @promise("fallback.without-program")
-@families
-def test_member_without_a_program_is_the_same(
-    make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family
-) -> None:
-    """A program that selects nothing changes nothing: detached, each four-tuple reaches the member that it did."""
+@each_family
+def test_member_without_a_program_is_the_same(make_group: MakeGroup, delivery_to: DeliverTo, family: Family) -> None:
+    """A program that selects nothing changes nothing: without it each four-tuple reaches the same member."""
     shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
     group = make_group(shape, program="always_pass", size=37)
     deliver = delivery_to(group)
     packets = four_tuples(deliver, family, 200, random.Random(str(family)))
-    found = deliver.many(packets)
+    found = deliver.send_many(packets)
     group.detach()
-    assert deliver.many(packets) == found
+    assert deliver.send_many(packets) == found
 
 
 @promise("fallback.fragments")
-@families
-def test_fragments_hash_as_the_whole(
-    make_group: Callable[..., ReuseportGroup], delivery_to: Callable[..., Delivery], family: Family
-) -> None:
-    """The hash is of the four-tuple, which a datagram has that came in fragments as one that came whole."""
+@each_family
+def test_fragments_hash_as_the_whole(make_group: MakeGroup, delivery_to: DeliverTo, family: Family) -> None:
+    """The hash is that of the four-tuple, also for a datagram that comes in fragments."""
     shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
     group = make_group(shape, program="always_pass", size=37)
     deliver = delivery_to(group)

@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Programs that differ by the key they take from a packet; the member is the one at the key modulo the group's size.
 
-The delivery checks that the program ran, counted once, and saw the packet as it was sent; the cases say which member.
+The delivery checks that the program ran, counted once, and saw the packet as it was sent; the cases state the member.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import in_sockarray, on_wildcard, place_by_hash, programs, promise, tcp, udp
 from harness.model.abi import CID_LENGTH, Result
-from harness.model.consistent_hashing import fmix32
-from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol
+from harness.model.layout import GROUP_SIZE, Family, Protocol
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.wire.veth import Wire
+    from harness.cases import Delivery, ReuseportGroup, Wire
+    from harness.model.outcome import Selection
 
-pytestmark = pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
-udp = pytest.mark.shapes(protocol=Protocol.UDP)
-tcp = pytest.mark.shapes(protocol=Protocol.TCP)
+pytestmark = [on_wildcard, in_sockarray]
 
+SHORT = Dropped(Result.DROP_ERR_SKB_DATA)
 NO_SOCKET = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 EVERY_KEY = ("by_source_port", "by_source_address", "by_hash", "by_cpu", "round_robin", "random")
 SEED = 0x5E1EC7
+FINALIZED = {0: 0, 1: 0x514E28B7, 0xFFFFFFFF: 0x81F16F39}
+"""Published values of MurmurHash3's 32-bit finalizer, which mixes the keys that are no small numbers."""
+
+
+def by_hash(selection: Selection, result: Result = Result.PASS) -> Delivered:
+    """Return the selection that the packet's hash makes."""
+    return Delivered(place_by_hash(selection.hash, GROUP_SIZE), result)
 
 
 def addresses(family: Family, count: int) -> list[str]:
@@ -37,127 +43,144 @@ def addresses(family: Family, count: int) -> list[str]:
     return [f"2001:db8:{host:x}::{host * 31:x}" for host in range(1, count + 1)]
 
 
-@pytest.mark.programs("by_source_port")
+@promise("key.source-port")
+@programs("by_source_port")
 def test_source_port_names_the_member(deliver: Delivery) -> None:
-    """Ports that follow one another reach members that follow one another, whatever the payload."""
+    """A program may take the source port as key: port N reaches the member at N modulo the group's size."""
     for port in range(30000, 30000 + GROUP_SIZE):
         assert deliver(deliver.packet(b"any", source_port=port)) == Delivered(port % GROUP_SIZE)
 
 
-@pytest.mark.programs("by_source_address")
+@promise("key.source-address")
+@programs("by_source_address")
 def test_client_keeps_its_member_whatever_its_port(deliver: Delivery) -> None:
-    """The address alone is the key: every port of a client reaches one member, and other clients reach others."""
-    family = deliver.packet().family
+    """A program may take the source address as key: all ports of a client reach one member, other clients others."""
+    if deliver.shape.family is Family.IPV4 and sys.byteorder == "little":
+        # The word that the program reads of it is 1.
+        assert deliver(deliver.packet(source_address="1.0.0.0")) == Delivered(FINALIZED[1] % GROUP_SIZE)
     reached = set()
-    for address in addresses(family, 40):
-        verdicts = [deliver(deliver.packet(source_address=address)) for _ in range(3)]
-        assert len(set(verdicts)) == 1
-        reached.add(verdicts[0])
-    assert len(reached) > GROUP_SIZE // 2
+    for address in addresses(deliver.shape.family, 40):
+        selections = {deliver(deliver.packet(source_address=address)) for _ in range(3)}
+        assert len(selections) == 1, f"packets from {address} reach several members"
+        reached |= selections
+    assert len(reached) > GROUP_SIZE // 2, "40 clients are spread over half of the members at least"
 
 
-@pytest.mark.programs("by_hash")
+@promise("key.hash")
+@programs("by_hash")
 def test_hash_of_the_context_names_the_member(deliver: Delivery) -> None:
-    """`sk_reuseport_md.hash` is a key like any other; two packets of one four-tuple have one hash."""
+    """A program may take `sk_reuseport_md.hash` as key; two packets of one four-tuple have one hash."""
     for _ in range(16):
         packet = deliver.packet()
-        verdict = deliver(packet)
-        assert verdict.hash is not None
-        assert verdict == Delivered(verdict.hash % GROUP_SIZE)
-        deliver.finish()
-        assert deliver(packet) == verdict
+        selection = deliver(packet)
+        assert selection.hash is not None
+        assert selection == Delivered(selection.hash % GROUP_SIZE)
+        deliver.reset_connections()
+        assert deliver(packet) == selection
 
 
-@pytest.mark.programs("by_cpu")
+@promise("key.cpu")
+@programs("by_cpu")
 def test_cpu_that_received_the_packet_names_the_member(deliver: Delivery, wire: Wire) -> None:
-    """Packets that one CPU receives stay with one member; another CPU has another."""
+    """A program may take the CPU as key: packets that CPU N receives reach member N."""
     for cpu in wire.cpus:
         with wire.on_cpu(cpu):
             for _ in range(3):
                 assert deliver(deliver.packet()) == Delivered(cpu % GROUP_SIZE)
 
 
-@pytest.mark.programs("round_robin")
+@promise("key.round-robin")
+@programs("round_robin")
 def test_members_take_turns(group: ReuseportGroup, deliver: Delivery) -> None:
-    """Each packet goes to the member after the last one's, whoever sent it, and round again."""
+    """A program may keep a counter as key: each packet goes to the next member in turn."""
     group.program.state = 0
     turns = [deliver(deliver.packet()) for _ in range(GROUP_SIZE + 3)]
     assert turns == [Delivered(turn % GROUP_SIZE) for turn in range(GROUP_SIZE + 3)]
 
 
-@pytest.mark.programs("round_robin")
+@promise("key.round-robin-empty")
+@programs("round_robin")
 def test_turn_is_taken_by_an_empty_slot_too(group: ReuseportGroup, deliver: Delivery) -> None:
-    """A program that counts before it selects loses the packet whose turn is an empty slot's."""
+    """In round robin a packet whose turn is an empty slot is dropped, and the next one goes on."""
     group.program.state = 2
     group.clear_slot(3)
     assert [deliver(deliver.packet()) for _ in range(3)] == [Delivered(2), NO_SOCKET, Delivered(4)]
 
 
-@pytest.mark.programs("random")
+@promise("key.random")
+@programs("random")
 def test_random_path_can_be_walked_again(group: ReuseportGroup, deliver: Delivery) -> None:
-    """The generator is part of the program: from the same seed it draws the same members."""
-    paths = []
+    """A program may draw the key by xorshift64: from one seed it draws the same members again."""
+    state, expected = SEED, []
+    for _ in range(24):  # Marsaglia, "Xorshift RNGs", 2003: shifts by 13, 7 and 17
+        for shift in (13, -7, 17):
+            state ^= (state << shift if shift > 0 else state >> -shift) & (1 << 64) - 1
+        expected.append(Delivered((state >> 32) % GROUP_SIZE))
     for _ in range(2):
         group.program.state = SEED
-        paths.append([deliver(deliver.packet()) for _ in range(24)])
-    assert paths[0] == paths[1]
-    assert len(set(paths[0])) > 8
+        assert [deliver(deliver.packet()) for _ in range(24)] == expected
+    assert len(set(expected)) > 8, "the draws are spread over the members"
 
 
-@pytest.mark.programs(*EVERY_KEY)
+@promise("key.empty-slot")
+@programs(*EVERY_KEY)
 def test_key_of_an_empty_slot_drops(group: ReuseportGroup, deliver: Delivery, wire: Wire) -> None:
-    """Whatever the key, what it leads to has to be there: the modulo knows nothing of who has left."""
+    """A key that leads to an empty slot drops the packet, whatever the key is."""
     for index in range(GROUP_SIZE):
         if index != (filled := 5):
             group.clear_slot(index)
     if "state_map" in group.program.maps:
         group.program.state = SEED
-    verdicts = {deliver(deliver.packet()) for _ in range(4)}
-    assert verdicts <= {NO_SOCKET, Delivered(filled)}
-    assert NO_SOCKET in verdicts or wire.settings.cpu == filled
+    selections = {deliver(deliver.packet()) for _ in range(4)}
+    assert selections <= {NO_SOCKET, Delivered(filled)}
+    assert NO_SOCKET in selections or wire.settings.cpu == filled
 
 
-@pytest.mark.programs(*EVERY_KEY)
+@promise("key.no-inner-map")
+@programs(*EVERY_KEY)
 def test_missing_inner_map_drops(group: ReuseportGroup, deliver: Delivery) -> None:
-    """Without an inner map no key leads anywhere; a program's memory has moved on all the same."""
+    """Without an inner map no key leads anywhere: the packet is dropped."""
     if "state_map" in group.program.maps:
         group.program.state = SEED
     group.withdraw_inner_map()
     assert deliver(deliver.packet()) == Dropped(Result.DROP_ERR_INNER_MAP)
 
 
-@pytest.mark.programs("udp4_by_content")
+def session_of(number: int) -> bytes:
+    """Return the four bytes that name a session."""
+    return number.to_bytes(4, sys.byteorder)
+
+
+@promise("key.content")
+@programs("udp4_by_content")
 def test_content_of_udp_over_ipv4_names_the_member(deliver: Delivery) -> None:
-    """One session, one member, whoever sends it; IPv6 and TCP are passed on to the hash."""
-    packet = deliver.packet()
-    for session in range(24):
-        content = session.to_bytes(4, "little") + b"request"
-        verdict = deliver(deliver.packet(content))
-        if packet.protocol is Protocol.UDP and packet.family is Family.IPV4:
-            assert verdict == Delivered(fmix32(session) % GROUP_SIZE)
-            assert deliver(deliver.packet(content + b", continued")) == verdict
-        else:
-            assert isinstance(verdict, Delivered)
-            assert verdict.hash is not None
-            assert verdict.member == verdict.hash * GROUP_SIZE >> 32
+    """A program may take the content as key, of UDP over IPv4 alone; what it does not look into is left to the hash."""
+    looks_into = (deliver.shape.protocol, deliver.shape.family) == (Protocol.UDP, Family.IPV4)
+    for session, finalized in FINALIZED.items():
+        for more in (b"request", b"request, continued"):
+            selection = deliver(deliver.packet(session_of(session) + more))
+            assert selection == (Delivered(finalized % GROUP_SIZE) if looks_into else by_hash(selection))
 
 
+@promise("key.content-short")
 @udp
-@pytest.mark.programs("udp4_by_content")
+@programs("udp4_by_content")
 def test_content_that_is_too_short(deliver: Delivery) -> None:
-    """Over IPv4 three bytes hold no session and are dropped; IPv6 is never looked into."""
+    """A program that takes the first four bytes as key drops fewer of them, where it looks into the packet at all."""
     for length in range(4):
-        verdict = deliver(deliver.packet(bytes(length)))
-        assert isinstance(verdict, Dropped if deliver.packet().family is Family.IPV4 else Delivered)
+        selection = deliver(deliver.packet(bytes(length)))
+        assert selection == (SHORT if deliver.shape.family is Family.IPV4 else by_hash(selection))
 
 
+@promise("key.content-fragments")
 @udp
-@pytest.mark.programs("udp4_by_content")
+@programs("udp4_by_content")
 def test_content_behind_the_linear_part(deliver: Delivery) -> None:
-    """A session cut off by fragmentation is read all the same."""
-    for session in range(8):
-        content = session.to_bytes(4, "little") + bytes(60)
-        assert isinstance(deliver(deliver.packet(content, fragments=(8, 32))), Delivered)
+    """A key that lies behind the first fragment is read all the same."""
+    for session, finalized in FINALIZED.items():
+        selection = deliver(deliver.packet(session_of(session) + bytes(60), fragments=(8, 32)))
+        looks_into = deliver.shape.family is Family.IPV4
+        assert selection == (Delivered(finalized % GROUP_SIZE) if looks_into else by_hash(selection))
 
 
 def short_header(cid: bytes) -> bytes:
@@ -175,70 +198,70 @@ def server_cid(index: int) -> bytes:
     return bytes([index, *range(0xA1, 0xA1 + CID_LENGTH - 1)])
 
 
+@promise("key.quic-index")
 @udp
-@pytest.mark.programs("by_quic_index")
+@programs("by_quic_index")
 def test_quic_packet_reaches_the_member_that_chose_its_connection_id(deliver: Delivery) -> None:
-    """The server's connection ID stays when the client's address does not: that is what migration in QUIC needs."""
+    """A QUIC packet reaches the member that chose its connection ID, whatever address it comes from."""
     for index in range(GROUP_SIZE):
         assert deliver(deliver.packet(short_header(server_cid(index)))) == Delivered(index)
         assert deliver(deliver.packet(long_header(2, server_cid(index)))) == Delivered(index)
-    family = deliver.packet().family
-    for address in addresses(family, 4):
+    for address in addresses(deliver.shape.family, 4):
         assert deliver(deliver.packet(short_header(server_cid(9)), source_address=address)) == Delivered(9)
 
 
+@promise("key.quic-client-id")
 @udp
-@pytest.mark.programs("by_quic_index", "by_quic_connection")
+@programs("by_quic_index", "by_quic_connection")
 @pytest.mark.parametrize("kind", [0, 1], ids=["initial", "0-rtt"])
 def test_quic_connection_id_of_the_client_is_left_to_the_hash(deliver: Delivery, kind: int) -> None:
-    """Initial and 0-RTT carry an ID of the client's own choice, which names nobody, whatever its length."""
+    """QUIC's Initial and 0-RTT packets, whose connection ID the client chose, are left to the hash."""
     for length in (CID_LENGTH, CID_LENGTH + 4, 20):
-        cid = bytes([3, *[0] * (length - 1)])
-        verdict = deliver(deliver.packet(long_header(kind, cid)))
-        assert isinstance(verdict, Delivered)
-        assert verdict.hash is not None
-        assert verdict.member == verdict.hash * GROUP_SIZE >> 32
+        selection = deliver(deliver.packet(long_header(kind, bytes([3, *[0] * (length - 1)]))))
+        assert selection == by_hash(selection)
 
 
+@promise("key.quic-malformed")
 @udp
-@pytest.mark.programs("by_quic_index", "by_quic_connection")
+@programs("by_quic_index", "by_quic_connection")
 def test_what_is_no_quic_is_dropped(deliver: Delivery) -> None:
-    """Without the fixed bit (RFC 9000, section 17) or cut before the connection ID's end, nothing can be read."""
+    """A datagram without QUIC's fixed bit, or one that ends within the connection ID, is dropped (RFC 9000, 17)."""
     whole = short_header(server_cid(3))
     for payload in (b"", whole[:1], whole[:CID_LENGTH], b"\x01" + whole[1:], long_header(2, server_cid(3))[:10]):
-        assert deliver(deliver.packet(payload)) == Dropped(Result.DROP_ERR_SKB_DATA)
+        assert deliver(deliver.packet(payload)) == SHORT
 
 
+@promise("key.quic-tcp")
 @tcp
-@pytest.mark.programs("by_quic_index")
+@programs("by_quic_index")
 def test_tcp_is_no_quic(deliver: Delivery) -> None:
-    """A program for QUIC leaves a listener on the same port to the hash."""
-    verdict = deliver(deliver.packet(short_header(server_cid(3))))
-    assert isinstance(verdict, Delivered)
-    assert verdict.hash is not None
-    assert verdict.member == verdict.hash * GROUP_SIZE >> 32
+    """A program for QUIC leaves TCP connections to the same port to the hash."""
+    selection = deliver(deliver.packet(short_header(server_cid(3))))
+    assert selection == by_hash(selection)
 
 
+@promise("key.quic-index-empty")
 @udp
-@pytest.mark.programs("by_quic_index")
+@programs("by_quic_index")
 def test_quic_index_of_nobody_drops(group: ReuseportGroup, deliver: Delivery) -> None:
-    """An index that no member has, or no longer, cannot be selected."""
+    """A QUIC packet whose connection ID names an empty slot is dropped."""
     group.clear_slot(7)
     assert deliver(deliver.packet(short_header(server_cid(7)))) == NO_SOCKET
     assert deliver(deliver.packet(short_header(server_cid(GROUP_SIZE)))) == NO_SOCKET
 
 
+@promise("key.quic-connection")
 @udp
-@pytest.mark.programs("by_quic_connection")
+@programs("by_quic_connection")
 def test_quic_connection_is_found_in_a_hash_of_sockets(group: ReuseportGroup, deliver: Delivery) -> None:
-    """Each member enters the IDs it chose, any number of them; one that nobody entered is left to the hash."""
+    """A hash of sockets finds a QUIC connection ID that a member entered; an unknown one is left to the hash."""
     for member in (4, 11):
         cid = bytes(range(member, member + CID_LENGTH))
         packet = deliver.packet(short_header(cid))
         unknown = deliver(packet)
-        assert unknown.result is Result.PASS_ERR_SK_SELECT_REUSEPORT
+        assert unknown == by_hash(unknown, Result.PASS_ERR_SK_SELECT_REUSEPORT)
         group.clear_slot(member)  # room in the hash
-        group.set_slot(int.from_bytes(cid, "little"), member)
+        group.set_slot(int.from_bytes(cid, sys.byteorder), member)
         assert deliver(packet) == Delivered(member)
         assert deliver(replace(packet, payload=long_header(2, cid))) == Delivered(member)
-        assert deliver(replace(packet, payload=short_header(cid[::-1]))).result is unknown.result
+        assert deliver(replace(packet, payload=short_header(cid[::-1]))) == unknown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Bugs of the ledger that no other case comes across: a leak, and binds that collide or do not."""
+"""Bugs of the ledger that no other case shows: a leak, and binds that collide or do not."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.group.bench import RESET_ON_CLOSE
+from harness.cases import each_family, ledger, promise, requires
+from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, InnerMap, Protocol
 from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.group.bench import Bench
-    from harness.loader.program import Program
-
-promise = pytest.mark.promise
-ledger = pytest.mark.ledger
-families = pytest.mark.parametrize("family", Family)
+    from harness.cases import Bench, LoadProgram
 
 
 CLIENTS = 8
@@ -49,14 +43,12 @@ def sockets_in_use() -> int:
 
 @promise("helper.no-leak")
 @ledger("K12")
-@families
-@pytest.mark.requires("select_from_sockmap")
-def test_established_socket_is_not_kept_by_a_selection(
-    bench: Bench, load_program: Callable[..., Program], family: Family
-) -> None:
-    """A sockmap may hold a connected TCP socket; selecting it fails and takes no reference (b3af60928ab9).
+@each_family
+@requires("select_from_sockmap")
+def test_established_socket_is_not_kept_by_a_selection(bench: Bench, load_program: LoadProgram, family: Family) -> None:
+    """A sockmap may hold a connected TCP socket; selecting it is EBADFD and takes no reference (b3af60928ab9).
 
-    It has to have been in a group before it was connected, which attaching a program sees to.
+    The socket has to be in a group before it connects: attaching a program makes it one.
     """
     before = sockets_in_use()
     with load_program("reference", inner_map=InnerMap.SOCKMAP, size=CLIENTS) as program, ExitStack() as undo:
@@ -65,11 +57,11 @@ def test_established_socket_is_not_kept_by_a_selection(
         for index in range(CLIENTS):
             client = undo.enter_context(closing(socket.socket(family.address_family, socket.SOCK_STREAM)))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            reset_on_close(client)
             client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.fd)
             client.connect((family.server, bench.port))
             accepted = undo.enter_context(closing(bench[listener].accept()[0]))
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            reset_on_close(accepted)
             bench.fill(program.inner, [bench.adopt(client)], first=index)
         bench.attach(listener, program)
         for index in range(CLIENTS):
@@ -85,7 +77,7 @@ def test_established_socket_is_not_kept_by_a_selection(
 @pytest.mark.parametrize("reuseport", [False, True], ids=["alone", "another-user"])
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
 def test_wildcard_collides_with_many_addresses(bench: Bench, wildcard: str, reuseport: bool) -> None:
-    """Eleven sockets on as many addresses of a port keep the wildcard of it from others (e537dd15d0d4).
+    """A port that twelve sockets have on as many addresses is not to be had on the wildcard (e537dd15d0d4).
 
     From the eleventh on the kernel looks for conflicts in another table: by address. There the wildcard may by chance
     lie where one of the addresses does, and a kernel with the bug notices; not on each of several ports.
@@ -132,7 +124,7 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
     ],
 )
 def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
-    """Two sockets may have a port if their addresses do not overlap, or if both share it: in either order."""
+    """Two sockets may have a port if their addresses do not overlap, or if both have SO_REUSEPORT, in either order."""
     kinds = [(address, v6only) for address in ADDRESSES for v6only in ([False, True] if address == "::" else [False])]
     wrong = []
     for one, other in product(kinds, kinds):

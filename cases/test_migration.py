@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A listener closes, and what it had not handed out moves to another member (Linux 5.14, net.ipv4.tcp_migrate_req).
+"""A listener closes, and what was not accepted of it moves to another member (Linux 5.14, net.ipv4.tcp_migrate_req).
 
-Three things can be on their way: a request that waits for its ACK, a connection that waits to be accepted, and one of
-fast open that waits for both. Which one it is depends on the frames alone, as the sender keeps the ACK back.
+Three things can move: a request that waits for its ACK, a connection that waits to be accepted, and one of fast open
+that waits for both. The frames alone decide which of them it is, as the sender keeps the ACK back.
 """
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -19,38 +20,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp
 from harness.model.abi import pack_command
-from harness.model.expect import reciprocal_scale
-from harness.model.layout import Bind, InnerMap, Protocol
 from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.group.delivery import Delivery, Handshake
-    from harness.group.reuseport_group import ReuseportGroup
-    from harness.loader.program import Program
+    from harness.cases import Delivery, Handshake, LoadProgram, MakeGroup, Packet, Program, ReuseportGroup, Wire
     from harness.model.layout import Shape
-    from harness.model.packets import Packet
-    from harness.wire.veth import Wire
 
-    MakeGroup = Callable[..., ReuseportGroup]
     DeliveryTo = Callable[..., Delivery]
 
-pytestmark = pytest.mark.shapes(protocol=Protocol.TCP, inner_map=InnerMap.SOCKARRAY)
-needs_sysctl = pytest.mark.requires("tcp_migrate_req")
-needs_program = pytest.mark.requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
+pytestmark = [tcp, in_sockarray]
+needs_sysctl = requires("tcp_migrate_req")
+needs_program = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SYSCTL = "net/ipv4/tcp_migrate_req"
 SIZE = 6
-CLOSING, HEIR, EMPTY = 0, 4, 5
+CLOSING, TARGET, EMPTY = 0, 4, 5
 BY_HASH, REFUSE = 1000, 1001  # bpf/migrate.bpf.c
 WAKE_SECONDS = 10.0  # how long a thread may sleep before it counts as not woken; never waited out by one that is
-_ENOENT = 2
 
 
 class Point(Enum):
-    """Name the state in which a socket migrates, by its number in the kernel (include/net/tcp_states.h)."""
+    """The state in which a socket migrates, by its number in the kernel (include/net/tcp_states.h)."""
 
     REQUEST = 12  # TCP_NEW_SYN_RECV: the ACK is still to come
     ESTABLISHED = 1  # nobody has accepted it yet
@@ -62,7 +56,7 @@ each_point = pytest.mark.parametrize("point", Point, ids=lambda point: point.nam
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """Hold what the program saw of the migration it decided last (`struct migration` of bpf/migrate.bpf.c)."""
+    """What the program saw of the migration that it decided last (`struct migration` of bpf/migrate.bpf.c)."""
 
     listener: int
     state: int
@@ -93,7 +87,7 @@ def seen_by(program: Program) -> Migration:
 
 @dataclass(frozen=True)
 class Counters:
-    """Hold TCPMigrateReqSuccess and TCPMigrateReqFailure of the server's namespace."""
+    """TCPMigrateReqSuccess and TCPMigrateReqFailure of the server's namespace."""
 
     success: int
     failure: int
@@ -115,18 +109,18 @@ def reach(point: Point, group: ReuseportGroup, deliver: Delivery, packet: Packet
     """Bring a connection on the listener that closes to the point where it will migrate."""
     if point is Point.FAST_OPEN:
         group.allow_fast_open()
-    handshake = deliver.begin(packet or deliver.command(CLOSING))
+    handshake = deliver.send_syn(packet or deliver.command(CLOSING))
     assert [reply.kind for reply in handshake.replies] == [ReplyKind.SYN_ACK]
     if point is Point.ESTABLISHED:
-        assert deliver.complete(handshake, b"early") == []
+        assert deliver.send_ack(handshake, b"early") == []
     return handshake
 
 
 def finish(point: Point, deliver: Delivery, handshake: Handshake) -> list[ReplyKind]:
     """Send the ACK that was kept back, if it was; return the kinds of all replies since the listener closed."""
-    replies = deliver.settle()
+    replies = deliver.read_replies()
     if point is not Point.ESTABLISHED:
-        replies += deliver.complete(handshake, b"late")
+        replies += deliver.send_ack(handshake, b"late")
     return [reply.kind for reply in replies]
 
 
@@ -140,35 +134,37 @@ def held(point: Point) -> bytes:
 
 
 def by_hash(group: ReuseportGroup, hash_: int) -> int:
-    """Return the member that the hash of what migrates points to; it is another hash than that of its packets."""
+    """Return the member on which the hash of what migrates falls; it is another hash than that of its packets."""
     members = group.layout.members
-    return members[reciprocal_scale(hash_, len(members))]
+    return members[place_by_hash(hash_, len(members))]
 
 
-def make(make_group: MakeGroup, shape: Shape, heir: int) -> ReuseportGroup:
-    """Make a group whose program gives what migrates to the heir; one slot of its map is empty."""
+def make(make_group: MakeGroup, shape: Shape, target: int) -> ReuseportGroup:
+    """Make a group whose program gives what migrates to the target; one slot of its map is empty."""
     group = make_group(shape, program="migrate", size=SIZE)
     group.clear_slot(EMPTY)
-    group.program.state = heir
+    group.program.state = target
     return group
 
 
-@pytest.mark.promise("migration.program")
+@promise("migration.target")
 @needs_program
 @each_point
-def test_program_chooses_the_heir(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:
-    """The member that the program selects accepts what migrates, with all its data, and the peer hears nothing.
+def test_program_chooses_the_migration_target(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+) -> None:
+    """With SELECT_OR_MIGRATE the program chooses the listener that a connection migrates to, with all its data.
 
     The program is shown the closing listener as `sk`, what migrates as `migrating_sk`, and of a packet only the ACK
     that made a request migrate: when the close itself is the reason there is none, and all its fields are 0.
     """
-    group = make(make_group, shape, HEIR)
+    group = make(make_group, shape, TARGET)
     deliver = delivery_to(group)
     before, cookie = Counters.read(), group.cookie(CLOSING)
     handshake = reach(point, group, deliver)
     group.leave(CLOSING)
     assert finish(point, deliver, handshake) == []
-    assert group.collect() == {HEIR: (held(point),)}
+    assert group.collect() == {TARGET: (held(point),)}
     assert Counters.read().since(before) == Counters(1, 0)
     by_packet = point is Point.REQUEST
     length = 20 + len(b"late") if by_packet else 0
@@ -183,32 +179,34 @@ def test_program_chooses_the_heir(make_group: MakeGroup, delivery_to: DeliveryTo
     )
 
 
+@promise("migration.hash")
 @needs_program
 @each_point
-def test_program_that_selects_nobody_leaves_the_heir_to_the_hash(
+def test_program_that_selects_nobody_leaves_the_migration_target_to_the_hash(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
 ) -> None:
-    """SK_PASS without a selection: the hash of the four-tuple, over the members that are left."""
+    """SK_PASS without a selection leaves the migration target to the hash, over the remaining members."""
     group = make(make_group, shape, BY_HASH)
     deliver = delivery_to(group)
     before = Counters.read()
     handshake = reach(point, group, deliver)
     group.leave(CLOSING)
     assert finish(point, deliver, handshake) == []
-    assert seen_by(group.program).count == 1
-    assert group.collect() == {by_hash(group, seen_by(group.program).hash): (held(point),)}
+    seen = seen_by(group.program)
+    assert seen.count == 1
+    assert group.collect() == {by_hash(group, seen.hash): (held(point),)}
     assert Counters.read().since(before) == Counters(1, 0)
 
 
-@pytest.mark.promise("migration.drop")
+@promise("migration.drop")
 @needs_program
 @each_point
-@pytest.mark.parametrize(("heir", "error"), [(REFUSE, 0), (EMPTY, -_ENOENT), (SIZE, -_ENOENT)])
+@pytest.mark.parametrize(("target", "error"), [(REFUSE, 0), (EMPTY, -errno.ENOENT), (SIZE, -errno.ENOENT)])
 def test_program_that_drops_resets_the_connection(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point, heir: int, error: int
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point, target: int, error: int
 ) -> None:
-    """SK_DROP, also for want of an heir: the peer is reset and nobody accepts anything."""
-    group = make(make_group, shape, heir)
+    """A program that drops, also because it found no target, resets the connection that would migrate."""
+    group = make(make_group, shape, target)
     deliver = delivery_to(group)
     before = Counters.read()
     handshake = reach(point, group, deliver)
@@ -216,24 +214,25 @@ def test_program_that_drops_resets_the_connection(
     assert ReplyKind.RESET in finish(point, deliver, handshake)
     assert group.collect() == {}
     assert Counters.read().since(before) == Counters(0, 1)
-    assert (seen_by(group.program).count, seen_by(group.program).error) == (1, error)
+    seen = seen_by(group.program)
+    assert (seen.count, seen.error) == (1, error)
 
 
-@pytest.mark.promise("migration.sysctl")
+@promise("migration.sysctl")
 @needs_program
 @needs_sysctl
 @each_point
 @pytest.mark.parametrize("attached", [True, False], ids=["program-for-selection", "no-program"])
-def test_sysctl_lets_the_hash_choose_the_heir(
+def test_sysctl_lets_the_hash_choose_the_migration_target(
     make_group: MakeGroup,
     delivery_to: DeliveryTo,
-    load_for_test: Callable[..., Program],
+    load_for_test: LoadProgram,
     wire: Wire,
     shape: Shape,
     point: Point,
     attached: bool,
 ) -> None:
-    """With tcp_migrate_req what waits moves to where its hash points among those who are left.
+    """With tcp_migrate_req a connection migrates to the member on which its hash falls, over those that are left.
 
     A program that was not loaded for migration is not asked, and none is needed. The hash is learnt beforehand, from
     a connection of the same four-tuple that migrated under a program which saw it.
@@ -246,7 +245,7 @@ def test_sysctl_lets_the_hash_choose_the_heir(
     finish(point, deliver, handshake)
     hash_ = seen_by(group.program).hash
     group.collect()
-    deliver.finish()
+    deliver.reset_connections()
 
     group.replace_program(load_for_test("reference", size=SIZE))
     group.restore()
@@ -263,11 +262,12 @@ def test_sysctl_lets_the_hash_choose_the_heir(
     assert group.program.new_results() == {}
 
 
+@promise("migration.off")
 @each_point
 def test_without_migration_a_closing_listener_resets(
     make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
 ) -> None:
-    """What was not accepted dies with its listener, though the group has others: so on every kernel by default."""
+    """Without migration, the default, a listener that closes resets what it has not accepted."""
     group = make_group(shape, size=SIZE)
     deliver = delivery_to(group)
     handshake = reach(point, group, deliver)
@@ -276,10 +276,13 @@ def test_without_migration_a_closing_listener_resets(
     assert group.collect() == {}
 
 
+@promise("migration.alone")
 @needs_program
 @each_point
-def test_nobody_is_left_to_inherit(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point) -> None:
-    """A group of one has no heir: the connection is reset without the program being asked."""
+def test_no_member_is_left_to_migrate_to(
+    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+) -> None:
+    """A connection of a group's only member migrates nowhere: it is reset, and the program does not run."""
     group = make_group(shape, program="migrate", size=1)
     group.program.state = CLOSING
     deliver = delivery_to(group)
@@ -289,70 +292,71 @@ def test_nobody_is_left_to_inherit(make_group: MakeGroup, delivery_to: DeliveryT
     assert seen_by(group.program).count == 0
 
 
+@promise("migration.many")
 @needs_program
 def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape) -> None:
-    """All that waits moves: forty connections, half of them still without their ACK."""
-    group = make(make_group, shape, HEIR)
+    """All that waits migrates at once: forty connections, half of them still without their ACK."""
+    group = make(make_group, shape, TARGET)
     deliver = delivery_to(group)
     before = Counters.read()
-    handshakes = [deliver.begin(deliver.command(CLOSING)) for _ in range(40)]
+    handshakes = [deliver.send_syn(deliver.command(CLOSING)) for _ in range(40)]
     complete, open_ = handshakes[:20], handshakes[20:]
-    assert [deliver.complete(each, b"early") for each in complete] == [[]] * 20
+    assert [deliver.send_ack(each, b"early") for each in complete] == [[]] * 20
     group.leave(CLOSING)
-    assert deliver.settle() == []
-    assert [deliver.complete(each, b"late") for each in open_] == [[]] * 20
-    assert group.collect() == {HEIR: (b"early",) * 20 + (b"late",) * 20}
+    assert deliver.read_replies() == []
+    assert [deliver.send_ack(each, b"late") for each in open_] == [[]] * 20
+    assert group.collect() == {TARGET: (b"early",) * 20 + (b"late",) * 20}
     assert Counters.read().since(before) == Counters(40, 0)
     assert seen_by(group.program).count == 40
 
 
 def by_epoll(listener: socket.socket) -> None:
-    """Sleep in epoll_wait until the listener is ready."""
+    """Sleep in epoll_wait until the listener is ready; AssertionError if the time is over first."""
     with select.epoll() as poll:
         poll.register(listener.fileno(), select.EPOLLIN)
         assert poll.poll(WAKE_SECONDS), "epoll was not woken"
 
 
 def by_poll(listener: socket.socket) -> None:
-    """Sleep in poll until the listener is ready."""
+    """Sleep in poll until the listener is ready; AssertionError if the time is over first."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     assert poll.poll(WAKE_SECONDS * 1000), "poll was not woken"
 
 
 def by_accept(listener: socket.socket) -> None:
-    """Sleep in accept until there is a connection."""
+    """Sleep in accept until there is a connection; BlockingIOError if the time is over first."""
     listener.settimeout(None)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(WAKE_SECONDS), 0))
-    connection, _ = listener.accept()  # BlockingIOError once the time is over
+    connection, _ = listener.accept()
     connection.close()
 
 
-@pytest.mark.promise("migration.wakes")
+@promise("migration.wakes")
 @needs_program
-@pytest.mark.shapes(bind=Bind.ANY)
+@on_wildcard
 @pytest.mark.parametrize(
     "point",
     [
-        Point.REQUEST,  # the ACK ends the handshake on the heir, which is what wakes every listener
+        Point.REQUEST,  # the ACK ends the handshake on the target, which wakes every listener
         pytest.param(Point.ESTABLISHED, marks=pytest.mark.ledger("K14")),
         pytest.param(Point.FAST_OPEN, marks=pytest.mark.ledger("K14")),
     ],
     ids=lambda point: point.name.lower(),
 )
 @pytest.mark.parametrize("sleep", [by_epoll, by_poll, by_accept], ids=["epoll", "poll", "accept"])
-def test_heir_is_woken(
+def test_migration_target_is_woken(
     make_group: MakeGroup,
     delivery_to: DeliveryTo,
     shape: Shape,
     point: Point,
     sleep: Callable[[socket.socket], None],
 ) -> None:
-    """A thread that sleeps on the heir is told of what it inherits (3864c6ba1e04), and does not wait for the next.
+    """A thread that sleeps on the migration target is woken, however it waits (3864c6ba1e04).
 
-    Once their time is over, poll and accept look again and find what nobody told them of: so it counts when they did.
+    Once their time is over, poll and accept look again, and find what they were not woken for: so it counts when.
     """
-    group = make(make_group, shape, HEIR)
+    group = make(make_group, shape, TARGET)
     deliver = delivery_to(group)
     handshake = reach(point, group, deliver)
     failed: list[BaseException] = []
@@ -360,7 +364,7 @@ def test_heir_is_woken(
     def wait() -> None:
         since = time.monotonic()
         try:
-            sleep(group.socket_of(HEIR))
+            sleep(group.socket_of(TARGET))
             assert time.monotonic() - since < WAKE_SECONDS * 0.9, "found when the time was over, not woken"
         except (AssertionError, OSError) as error:
             failed.append(error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What else has a say in who receives: SO_INCOMING_CPU, SO_BINDTODEVICE, SK_LOOKUP programs, multicast, broadcast."""
+"""What else decides which socket receives: SO_INCOMING_CPU, devices, SK_LOOKUP, traffic control, multicast, GSO."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyroute2 import IPRoute
 
+from harness.cases import each_family, each_protocol, ledger, promise, recorded, requires
 from harness.loader import instructions as bpf
 from harness.loader.load import link, load_instructions
 from harness.loader.maps import create_map
@@ -23,86 +24,70 @@ from harness.wire.namespace import Namespace
 from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from harness.group.bench import Bench
-    from harness.loader.program import Program
+    from harness.cases import AttachReference, Bench, LoadProgram
 
-promise = pytest.mark.promise
-ledger = pytest.mark.ledger
-both = pytest.mark.parametrize("protocol", Protocol)
-families = pytest.mark.parametrize("family", Family)
 
-SO_INCOMING_CPU = 49
 NO_CPU = -1
 NO_REUSEPORT = 2  # BPF_SK_LOOKUP_F_NO_REUSEPORT
 INGRESS = "ffff:fff2"  # the parent of clsact's filters for what arrives
 GROUPS = {Family.IPV4: "224.0.0.251", Family.IPV6: "ff02::fb"}
 
 
-def set_cpu(bench: Bench, number: int, cpu: int) -> None:
-    """Say which CPU's packets a socket is for."""
-    bench[number].setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, cpu)
-
-
 @promise("neighbours.incoming-cpu")
 @ledger("K19")
-@both
-@families
+@each_protocol
+@each_family
 @pytest.mark.parametrize("place", range(3))
 def test_member_of_this_cpu_is_preferred(bench: Bench, protocol: Protocol, family: Family, place: int) -> None:
-    """Without a program the member whose SO_INCOMING_CPU is the packet's gets all, wherever it is (b261eda84ec1)."""
+    """Without a program the member whose SO_INCOMING_CPU is the packet's CPU gets all, in any place (b261eda84ec1)."""
     members = bench.group(3, protocol, family)
     here = bench.wire.settings.cpu
     for number in members:
-        set_cpu(bench, number, here if number == members[place] else here + 1 + number)
+        bench.set_option(number, socket.SO_INCOMING_CPU, here if number == members[place] else here + 1 + number)
     assert bench.send_and_find_each(bench.packets(20, 0, protocol, family)) == [members[place]] * 20
 
 
 @promise("neighbours.incoming-cpu-cleared")
 @ledger("K19")
-@both
-@families
+@each_protocol
+@each_family
 def test_clearing_the_cpu_returns_to_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
     """SO_INCOMING_CPU of -1 on all members is as if it had never been set."""
     members = bench.group(3, protocol, family)
-    packets = bench.packets(40, 0, protocol, family)
-    set_cpu(bench, members[1], bench.wire.settings.cpu)
-    assert set(bench.send_and_find_each(packets)) == {members[1]}
-    set_cpu(bench, members[1], NO_CPU)
-    again = bench.packets(40, 0, protocol, family)
-    assert set(bench.send_and_find_each(again)) == set(members)
+    for cpu, receivers in ((bench.wire.settings.cpu, {members[1]}), (NO_CPU, set(members))):
+        bench.set_option(members[1], socket.SO_INCOMING_CPU, cpu)
+        assert set(bench.send_and_find_each(bench.packets(40, 0, protocol, family))) == receivers
 
 
 @promise("neighbours.incoming-cpu-nobody")
-@both
-@families
+@each_protocol
+@each_family
 def test_cpu_that_nobody_is_for_leaves_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """Where no member is for this CPU, all of them share."""
+    """Where no member has SO_INCOMING_CPU set to the packet's CPU, all of them share."""
     members = bench.group(3, protocol, family)
     for number in members:
-        set_cpu(bench, number, bench.wire.settings.cpu + 1 + number)
+        bench.set_option(number, socket.SO_INCOMING_CPU, bench.wire.settings.cpu + 1 + number)
     assert set(bench.send_and_find_each(bench.packets(60, 0, protocol, family))) == set(members)
 
 
 @promise("neighbours.incoming-cpu-program")
-@both
-@families
+@each_protocol
+@each_family
 def test_program_goes_before_the_cpu(
-    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family
 ) -> None:
-    """SO_INCOMING_CPU is for the fall-back: what the program selects is selected."""
+    """SO_INCOMING_CPU is for the fall-back to the hash alone: what the program selects is selected."""
     members = bench.group(3, protocol, family)
-    set_cpu(bench, members[1], bench.wire.settings.cpu)
-    with load_program("reference", size=3) as program:
-        bench.attach(members[0], program)
-        bench.fill(program.inner, members)
-        for index in range(3):
-            assert bench.send_and_find_each(bench.packets(5, index, protocol, family)) == [members[index]] * 5
+    bench.set_option(members[1], socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    attach_reference(members)
+    packets = [bench.packet(index, protocol, family) for index in range(3) for _ in range(5)]
+    assert bench.send_and_find_each(packets) == [number for number in members for _ in range(5)]
 
 
 @promise("neighbours.device")
-@both
+@each_protocol
 @pytest.mark.parametrize(
     ("family", "bound_first"),
     [
@@ -113,23 +98,22 @@ def test_program_goes_before_the_cpu(
     ],
 )
 def test_group_of_the_device_wins(bench: Bench, protocol: Protocol, family: Family, bound_first: bool) -> None:
-    """A group that is bound to the packet's device is more specific than one that is not, whichever is older.
+    """A group that is bound to the packet's device goes before one that is not, whichever is older.
 
-    No kernel keeps this in both orders: the first group that fits at all has the packet.
+    No kernel keeps this in both orders: there the first group that fits at all has the packet.
     """
     made = {}
     for device in (SERVER_LINK, None) if bound_first else (None, SERVER_LINK):
-        made[device] = [bench.open(protocol, family, device=device) for _ in range(2)]
+        made[device] = bench.group(2, protocol, family, device=device)
     assert set(bench.send_and_find_each(bench.packets(20, 0, protocol, family))) <= set(made[SERVER_LINK])
 
 
 @promise("neighbours.device-other")
-@both
-@families
+@each_protocol
+@each_family
 def test_group_of_another_device_hears_nothing(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """A group that is bound to loopback gets nothing that comes by the wire."""
-    for _ in range(2):
-        bench.open(protocol, family, device="lo")
+    """A group that is bound to another device gets nothing of the packet."""
+    bench.group(2, protocol, family, device="lo")
     assert bench.send_and_find_each(bench.packets(5, 0, protocol, family)) == [None] * 5
 
 
@@ -148,41 +132,36 @@ def sk_lookup(chosen: socket.socket, *, flags: int = 0) -> Iterator[None]:
 
 
 @promise("neighbours.sk-lookup")
-@both
-@families
-@pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
+@each_protocol
+@each_family
+@requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
 def test_sk_lookup_finds_the_group_and_the_group_decides(
-    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family
 ) -> None:
-    """A socket that SK_LOOKUP assigns stands for its group: the group's program has the last word."""
+    """A socket that SK_LOOKUP assigns stands for its group: the group's program makes the final choice."""
     members = bench.group(3, protocol, family)
-    with load_program("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
-        bench.attach(members[0], program)
-        bench.fill(program.inner, members)
-        with sk_lookup(bench[members[0]]):
-            elsewhere = bench.port + 1
-            for index in range(3):
-                packet = bench.packet(index, protocol, family, destination_port=elsewhere)
-                assert bench.send_and_find(packet) == members[index]
-            assert program.new_results() == {Result.PASS: 3}
-        assert bench.send_and_find(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
+    program = attach_reference(members, inner_map=InnerMap.SOCKMAP)
+    elsewhere = bench.port + 1
+    with sk_lookup(bench[members[0]]):
+        packets = [bench.packet(index, protocol, family, destination_port=elsewhere) for index in range(3)]
+        assert bench.send_and_find_each(packets) == members
+        assert program.new_results() == {Result.PASS: 3}
+    assert bench.send_and_find(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
 
 
 @promise("neighbours.sk-lookup-no-reuseport")
-@both
-@families
-@pytest.mark.requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
+@each_protocol
+@each_family
+@requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
 def test_sk_lookup_may_pass_the_group_by(
-    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family
 ) -> None:
     """With BPF_SK_LOOKUP_F_NO_REUSEPORT the socket that was assigned receives, and no program of its group runs."""
     members = bench.group(3, protocol, family)
-    with load_program("reference", inner_map=InnerMap.SOCKMAP, size=3) as program:
-        bench.attach(members[0], program)
-        bench.fill(program.inner, members)
-        with sk_lookup(bench[members[2]], flags=NO_REUSEPORT):
-            assert bench.send_and_find(bench.packet(0, protocol, family)) == members[2]
-        assert program.new_results() == {}
+    program = attach_reference(members, inner_map=InnerMap.SOCKMAP)
+    with sk_lookup(bench[members[2]], flags=NO_REUSEPORT):
+        assert bench.send_and_find(bench.packet(0, protocol, family)) == members[2]
+    assert program.new_results() == {}
 
 
 @contextmanager
@@ -203,64 +182,60 @@ def at_ingress(program: int) -> Iterator[None]:
 
 @promise("neighbours.tc-assign")
 @ledger("K25")
-@families
-@pytest.mark.requires("select_from_sockmap", "udp_in_sockmap", "sk_lookup")
+@each_family
+@requires("select_from_sockmap", "udp_in_sockmap", "sk_lookup")
 def test_socket_that_traffic_control_assigns_stands_for_its_group(
-    bench: Bench, load_program: Callable[..., Program], family: Family
+    bench: Bench, load_for_test: LoadProgram, family: Family
 ) -> None:
-    """A member that traffic control assigns to a packet does not receive it: the program chooses (9c02bec95954).
+    """A socket that traffic control assigns stands for its group: the group's program chooses (9c02bec95954).
 
     Of datagrams: for TCP such a program has to tell the segments of connections from those for a listener.
     """
     members = bench.group(3, Protocol.UDP, family)
     elsewhere = bench.port + 1
     offset = 14 + (20 if family is Family.IPV4 else 40) + 2  # of the destination port
-    with load_program("reference", size=3) as program, closing(create_map("sockmap", max_entries=1)) as sockmap:
-        bench.attach(members[0], program)
-        bench.fill(program.inner, members[1:], first=1)
+    program = load_for_test("reference", size=3)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members[1:], first=1)
+    with closing(create_map("sockmap", max_entries=1)) as sockmap:
         bench.fill(sockmap, members[:1])
         chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, offset=offset, port=elsewhere))
         try:
             with at_ingress(chooser):
-                for index in (1, 2):
-                    packet = bench.packet(index, Protocol.UDP, family, destination_port=elsewhere)
-                    assert bench.send_and_find(packet) == members[index]
+                packets = [bench.packet(n, Protocol.UDP, family, destination_port=elsewhere) for n in (1, 2)]
+                assert bench.send_and_find_each(packets) == members[1:]
                 assert program.new_results() == {Result.PASS: 2}
         finally:
             os.close(chooser)
 
 
 @promise("neighbours.multicast")
-@families
-def test_every_member_gets_a_copy_of_multicast(
-    bench: Bench, load_program: Callable[..., Program], family: Family
-) -> None:
-    """Multicast is delivered to each socket that wants it: nothing is selected, no program runs."""
+@each_family
+def test_every_member_gets_a_copy_of_multicast(bench: Bench, attach_reference: AttachReference, family: Family) -> None:
+    """A multicast datagram is delivered to each member that joined: nothing is selected, no program runs."""
     members = bench.group(3, Protocol.UDP, family)
-    with load_program("reference", size=1) as program:
-        bench.attach(members[0], program)
-        for number in members:
-            bench.join_multicast(number, GROUPS[family], family)
-        packet = bench.packet(0, Protocol.UDP, family)
-        bench.wire.send(frames.to_group(frame, family, GROUPS[family]) for frame in frames.datagram(packet))
-        assert bench.read() == {number: [packet.payload] for number in members}
-        assert program.new_results() == {}
+    program = attach_reference(members)
+    for number in members:
+        bench.join_multicast(number, GROUPS[family], family)
+    packet = bench.packet(0, Protocol.UDP, family)
+    bench.wire.send(frames.to_group(frame, family, GROUPS[family]) for frame in frames.datagram(packet))
+    assert bench.read() == {number: [packet.payload] for number in members}
+    assert program.new_results() == {}
 
 
 @promise("neighbours.broadcast")
-def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load_program: Callable[..., Program]) -> None:
-    """So is broadcast, which only IPv4 has."""
+def test_every_member_gets_a_copy_of_broadcast(bench: Bench, attach_reference: AttachReference) -> None:
+    """A broadcast, which only IPv4 has, is delivered to each member: nothing is selected, no program runs."""
     members = bench.group(3)
-    with load_program("reference", size=1) as program:
-        bench.attach(members[0], program)
-        packet = bench.packet()
-        bench.wire.send(frames.to_group(frame, Family.IPV4, "192.0.2.255") for frame in frames.datagram(packet))
-        assert bench.read() == {number: [packet.payload] for number in members}
-        assert program.new_results() == {}
+    program = attach_reference(members)
+    packet = bench.packet()
+    bench.wire.send(frames.to_group(frame, Family.IPV4, "192.0.2.255") for frame in frames.datagram(packet))
+    assert bench.read() == {number: [packet.payload] for number in members}
+    assert program.new_results() == {}
 
 
 @promise("neighbours.martians")
-@both
+@each_protocol
 @pytest.mark.parametrize(
     ("family", "source"),
     [
@@ -274,32 +249,24 @@ def test_every_member_gets_a_copy_of_broadcast(bench: Bench, load_program: Calla
     ],
 )
 def test_packet_from_nowhere_meets_no_program(
-    bench: Bench, load_program: Callable[..., Program], protocol: Protocol, family: Family, source: str
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family, source: str
 ) -> None:
-    """A source that no host on the wire can have is lost before any lookup, without an answer."""
-    number = bench.open(protocol, family)
-    with load_program("reference", size=1) as program:
-        bench.attach(number, program)
-        bench.fill(program.inner, [number])
-        assert bench.send_and_capture(bench.packet(0, protocol, family, source_address=source)) == []
-        assert program.new_results() == {}
-        assert bench.read() == {}
+    """A packet from an address that no host on the wire can have is lost before any lookup, without an answer."""
+    program = attach_reference([bench.open(protocol, family)])
+    packet = bench.packet(0, protocol, family, source_address=source)
+    assert bench.send_and_capture(packet) == []
+    assert bench.read() == {}
+    assert program.new_results() == {}
 
 
 @promise("neighbours.gso")
-@pytest.mark.requires("udp_segments_on_loopback")
-@families
-def test_segments_of_one_send_are_one_decision(
-    bench: Bench, load_program: Callable[..., Program], family: Family
-) -> None:
+@requires("udp_segments_on_loopback")
+@each_family
+def test_segments_of_one_send_are_one_decision(bench: Bench, attach_reference: AttachReference, family: Family) -> None:
     """A UDP_SEGMENT send over loopback is one lookup: the program runs once, its member gets every datagram."""
     members = bench.group(2, Protocol.UDP, family)
-    with (
-        load_program("reference", size=2) as program,
-        closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as sender,
-    ):
-        bench.attach(members[0], program)
-        bench.fill(program.inner, members)
+    program = attach_reference(members)
+    with closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as sender:
         sender.connect((family.server, bench.port))
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
         payload = bench.packet(1).payload + bytes(92)
@@ -310,6 +277,4 @@ def test_segments_of_one_send_are_one_decision(
         assert first == payload
         assert bench.read() == {members[1]: [payload] * 4}
         assert program.new_results() == {Result.PASS: 1}
-        context, _ = program.context()
-        assert context is not None
-        assert context.length == 8 + 5 * len(payload)
+        assert recorded(program).length == 8 + 5 * len(payload)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What needs which capability: making the map and the program does, attaching and being selected does not."""
+"""Capabilities: making a map and loading a program needs one; attaching, joining and being selected do not."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import each_family, each_protocol, promise
 from harness.kernel.release import Release, running
 from harness.kernel.unprivileged import CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, errno_without
 from harness.loader import instructions as bpf
@@ -18,11 +20,10 @@ from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
-    from harness.group.bench import Bench
+    from harness.cases import Bench
 
-promise = pytest.mark.promise
-both = pytest.mark.parametrize("protocol", Protocol)
-families = pytest.mark.parametrize("family", Family)
+
+Action = Callable[[], None]
 
 PASSES = bpf.verdict(1)
 
@@ -41,33 +42,30 @@ def load_program() -> None:
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.parametrize("keeping", [(), (CAP_NET_ADMIN,)], ids=["nothing", "net-admin"])
 @pytest.mark.usefixtures("wire")
-def test_map_and_program_need_a_capability(action: object, keeping: tuple[int, ...]) -> None:
-    """Neither is made without CAP_BPF (before 5.8: CAP_SYS_ADMIN); CAP_NET_ADMIN is no stand-in."""
-    assert callable(action)
+def test_map_and_program_need_a_capability(action: Action, keeping: tuple[int, ...]) -> None:
+    """Without CAP_BPF (before 5.8: CAP_SYS_ADMIN) no sockarray is made and no program loaded: EPERM."""
     assert errno_without(action, keeping=keeping) == errno.EPERM
 
 
 @promise("unprivileged.cap-sys-admin")
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.usefixtures("wire")
-def test_cap_sys_admin_is_enough(action: object) -> None:
-    """CAP_SYS_ADMIN has always been enough."""
-    assert callable(action)
+def test_cap_sys_admin_is_enough(action: Action) -> None:
+    """CAP_SYS_ADMIN alone is enough to make a sockarray and to load a program."""
     assert errno_without(action, keeping=[CAP_SYS_ADMIN]) == 0
 
 
 @promise("unprivileged.cap-bpf")
 @pytest.mark.parametrize("action", [make_array, load_program])
 @pytest.mark.usefixtures("wire")
-def test_cap_bpf_is_enough_since_it_exists(action: object) -> None:
-    """CAP_BPF alone is enough from 5.8 on: no CAP_NET_ADMIN, as for a socket filter (2c78ee898d8f)."""
-    assert callable(action)
+def test_cap_bpf_is_enough_since_it_exists(action: Action) -> None:
+    """CAP_BPF alone is enough to make a sockarray and to load a program from Linux 5.8 on (2c78ee898d8f)."""
     assert errno_without(action, keeping=[CAP_BPF]) == (0 if running() >= Release(5, 8) else errno.EPERM)
 
 
 @promise("unprivileged.attach", "unprivileged.detach")
-@both
-@families
+@each_protocol
+@each_family
 def test_whoever_holds_a_program_may_attach_it(bench: Bench, protocol: Protocol, family: Family) -> None:
     """Attaching and detaching need no capability, only the descriptors of socket and program."""
     number = bench.open(protocol, family)
@@ -78,18 +76,18 @@ def test_whoever_holds_a_program_may_attach_it(bench: Bench, protocol: Protocol,
 
 
 @promise("unprivileged.join")
-@both
-@families
+@each_protocol
+@each_family
 def test_joining_a_group_needs_none_either(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """A group is for its user's sockets, privileged or not."""
+    """Joining a group needs no capability."""
     bench.open(protocol, family)
     assert errno_without(lambda: bench.open(protocol, family)) == 0
 
 
 @promise("unprivileged.selected")
-@families
+@each_family
 def test_selection_reaches_across_a_process(bench: Bench, family: Family) -> None:
-    """A socket that another process holds, without rights, is a member as any other."""
+    """A member whose process has no capability receives what is selected for it as any other."""
     number = bench.open(Protocol.UDP, family)
 
     def receive() -> None:

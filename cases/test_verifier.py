@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What the verifier lets a program of this type do, on every kernel: each row is a few instructions long.
+"""What the verifier allows a program of type SK_REUSEPORT, on every kernel: each row is a few instructions long.
 
 Neighbours in the table differ by one number, so that what is refused is refused for the reason that the row names.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cases import promise, requires
 from harness.kernel.features import FEATURES, present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
@@ -25,10 +26,8 @@ from harness.model.uapi import BPF_SK_REUSEPORT_SELECT_OR_MIGRATE
 from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from harness.cases import LoadProgram, Wire
 
-    from harness.loader.program import Program
-    from harness.wire.veth import Wire
 
 DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_SK = 0, 8, 16, 20, 24, 28, 32, 40, 48
 """Offsets in struct sk_reuseport_md (include/uapi/linux/bpf.h)."""
@@ -48,13 +47,13 @@ LOOKUP, UPDATE, DELETE, GET_PRANDOM, SKB_STORE_BYTES, REDIRECT, LOAD_BYTES, LOAD
 
 @dataclass(frozen=True)
 class Row:
-    """Hold a program in a few words, its instructions, and whether the verifier takes it."""
+    """A program: its name, its instructions, and whether the verifier accepts it."""
 
     name: str
     program: bytes
     accepted: bool
     requires: str = ""
-    """The feature without which it is refused after all."""
+    """The feature without which the verifier refuses it."""
 
 
 def read(offset: int, size: int) -> bytes:
@@ -137,8 +136,8 @@ ROWS = [
 ]  # fmt: skip
 
 
-def outcome(program: bytes, *, attach_type: int = 0) -> bool:
-    """Return whether the verifier takes a program; any other refusal than the verifier's is an error."""
+def accepts(program: bytes, *, attach_type: int = 0) -> bool:
+    """Load a program; tell whether the verifier accepts it. Any other refusal than the verifier's is raised."""
     try:
         os.close(load_instructions("sk_reuseport", program, attach_type=attach_type))
     except BpfError as error:
@@ -148,31 +147,34 @@ def outcome(program: bytes, *, attach_type: int = 0) -> bool:
     return True
 
 
+@promise("verifier.instructions")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_few_instructions(row: Row, wire: Wire) -> None:
-    """The verifier takes the program, or refuses it, as the row says."""
+    """The verifier accepts the accesses and helpers that the type allows, and refuses their neighbours."""
     able = not row.requires or present(row.requires)
-    assert outcome(row.program) == (row.accepted and able)
+    assert accepts(row.program) == (row.accepted and able)
 
 
 SELECTABLE = {"sockarray": "", "sockmap": "select_from_sockmap", "sockhash": "select_from_sockmap"}
 
 
+@promise("verifier.map-type")
 @pytest.mark.parametrize("kind", ["sockarray", "sockmap", "sockhash", "array", "hash"])
 def test_map_for_the_selection(wire: Wire, kind: str) -> None:
-    """bpf_sk_select_reuseport takes a map of sockets alone; a sockmap and a sockhash since Linux 5.7."""
+    """bpf_sk_select_reuseport() takes a sockarray alone, and from Linux 5.7 on a sockmap or a sockhash too."""
     feature = SELECTABLE.get(kind)
     with closing(create_map(kind, max_entries=1)) as made:
         program = bpf.select(made.fd, 0) + bpf.verdict(1)
-        assert outcome(program) == (feature is not None and (not feature or present(feature)))
+        assert accepts(program) == (feature is not None and (not feature or present(feature)))
 
 
+@promise("verifier.map-access")
 @pytest.mark.parametrize("function", [LOOKUP, UPDATE, DELETE], ids=["lookup", "update", "delete"])
 @pytest.mark.parametrize("kind", ["sockarray", "array"])
 def test_map_of_sockets_is_for_selecting_alone(wire: Wire, kind: str, function: int) -> None:
-    """A program may not look into a sockarray, nor change it; the same call on an array is fine, but for deleting.
+    """A program may neither look into a sockarray nor change it.
 
-    An array's delete is taken by the verifier and refused each time it runs.
+    The same calls on an array are accepted; its delete is refused each time it runs.
     """
     with closing(create_map(kind, max_entries=1)) as made:
         program = b"".join((
@@ -187,19 +189,21 @@ def test_map_of_sockets_is_for_selecting_alone(wire: Wire, kind: str, function: 
             bpf.call(function),
             bpf.verdict(1),
         ))  # fmt: skip
-        assert outcome(program) == (kind == "array")
+        assert accepts(program) == (kind == "array")
 
 
+@promise("verifier.flags")
 @pytest.mark.parametrize("flags", [0, 1, -1])
 def test_flags_of_the_selection_are_not_looked_at(wire: Wire, flags: int) -> None:
-    """The helper has flags that mean nothing (ARG_ANYTHING): any number is taken."""
+    """bpf_sk_select_reuseport() accepts any flags (ARG_ANYTHING)."""
     with closing(create_map("sockarray", max_entries=1)) as made:
-        assert outcome(bpf.select(made.fd, 0, flags=flags) + bpf.verdict(1))
+        assert accepts(bpf.select(made.fd, 0, flags=flags) + bpf.verdict(1))
 
 
+@promise("verifier.variants")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_loads(load_program: Callable[..., Program], wire: Wire, name: str) -> None:
-    """Each program of the table loads where the kernel has what its row requires, and is refused where it has not."""
+def test_every_variant_loads(load_program: LoadProgram, wire: Wire, name: str) -> None:
+    """Each program under bpf/ loads where the kernel has the features that it requires, and is refused elsewhere."""
     missing = [feature for feature in VARIANTS[name].requires if not present(feature)]
     if missing:
         assert set(missing) <= FEATURES.keys()
@@ -210,11 +214,10 @@ def test_every_variant_loads(load_program: Callable[..., Program], wire: Wire, n
         assert set(VARIANTS[name].maps) <= program.maps.keys()
 
 
+@promise("verifier.inner-map")
 @pytest.mark.parametrize("inner_map", InnerMap)
-def test_reference_takes_every_map_of_sockets(
-    load_program: Callable[..., Program], wire: Wire, inner_map: InnerMap
-) -> None:
-    """One object serves three types of inner map: the template of the outer map decides."""
+def test_reference_takes_every_map_of_sockets(load_program: LoadProgram, wire: Wire, inner_map: InnerMap) -> None:
+    """One object serves three types of inner map: the outer map's template decides."""
     if (feature := SELECTABLE[inner_map]) and not present(feature):
         with refused(errno.EINVAL):
             load_program("reference", inner_map=inner_map)
@@ -222,8 +225,9 @@ def test_reference_takes_every_map_of_sockets(
     load_program("reference", inner_map=inner_map).close()
 
 
-@pytest.mark.requires("select_or_migrate")
+@promise("verifier.migrating")
+@requires("select_or_migrate")
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name.startswith("return-")], ids=lambda row: row.name)
 def test_migrating_programs_are_held_to_the_same(row: Row, wire: Wire) -> None:
-    """SELECT_OR_MIGRATE changes when a program runs, not what it may return."""
-    assert outcome(row.program, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) == row.accepted
+    """A program of attach type SELECT_OR_MIGRATE may return what one of type SELECT may."""
+    assert accepts(row.program, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) == row.accepted

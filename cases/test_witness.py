@@ -10,31 +10,21 @@ import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import pytest
-
+from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp, udp
 from harness.model.abi import Result
-from harness.model.expect import reciprocal_scale
-from harness.model.layout import GROUP_SIZE, Bind, InnerMap, Protocol
+from harness.model.layout import GROUP_SIZE, Protocol
 from harness.model.outcome import Delivered, Dropped
 from harness.trace.events import Kind
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.group.delivery import Delivery
-    from harness.group.reuseport_group import ReuseportGroup
+    from harness.cases import DeliverTo, Delivery, MakeCommand, MakeGroup, ReuseportGroup, Wire
     from harness.model.layout import Shape
-    from harness.model.packets import Packet
     from harness.plugins.witness import Trace
     from harness.trace.events import Event
-    from harness.wire.veth import Wire
 
-    Command = Callable[..., Packet]
 
-pytestmark = [pytest.mark.shapes(bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)]
-tcp = pytest.mark.shapes(protocol=Protocol.TCP)
-udp = pytest.mark.shapes(protocol=Protocol.UDP)
+pytestmark = [on_wildcard, in_sockarray]
 
 NO_SLOT = GROUP_SIZE
 SENT = 8
@@ -59,13 +49,14 @@ def end_of(events: tuple[Event, ...], protocol: Protocol) -> Event:
     return only(events, Kind.QUEUED if protocol is Protocol.UDP else Kind.ACCEPT)
 
 
+@promise("witness.selection")
 def test_kernel_map_and_socket_agree_on_a_selection(
-    group: ReuseportGroup, deliver: Delivery, command: Command, trace: Trace
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
-    """What bpf_sk_select_reuseport chose is what the program passed, the group returned, and the queue received."""
+    """The socket that bpf_sk_select_reuseport() chose is the one that the group returned and the one that received."""
     for index in (0, 13, GROUP_SIZE - 1):
-        verdict = deliver(command(index))
-        assert verdict == Delivered(index)
+        selection = deliver(command(index))
+        assert selection == Delivered(index)
         events = trace.new_events()
         helper = only(events, Kind.HELPER)
         assert (helper.value, helper.reason, member_of(helper, group)) == (index, 0, index)
@@ -73,10 +64,11 @@ def test_kernel_map_and_socket_agree_on_a_selection(
         assert member_of(only(events, Kind.SELECTED), group) == index
         assert member_of(end_of(events, group.shape.protocol), group) == index
         seen = only(events, Kind.GROUP)
-        assert (seen.members, seen.value) == (GROUP_SIZE, verdict.hash)
+        assert (seen.members, seen.value) == (GROUP_SIZE, selection.hash)
 
 
-def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: Command, trace: Trace) -> None:
+@promise("witness.drop")
+def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeCommand, trace: Trace) -> None:
     """The helper's error, the program's verdict and the group's answer say drop; the packet is freed as dropped."""
     assert deliver(command(NO_SLOT)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
     events = trace.new_events()
@@ -87,33 +79,35 @@ def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: Comma
     assert only(events, Kind.DROP).value
 
 
+@promise("witness.fall-back")
 def test_kernel_map_and_socket_agree_on_the_fall_back(
-    group: ReuseportGroup, deliver: Delivery, command: Command, trace: Trace
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
     """The program passes nothing, and the group's answer is the member on which the hash falls that it was given."""
     for _ in range(4):
-        verdict = deliver(command(NO_SLOT, pass_on_failure=True))
+        selection = deliver(command(NO_SLOT, pass_on_failure=True))
         events = trace.new_events()
         seen = only(events, Kind.GROUP)
-        member = reciprocal_scale(seen.value, seen.members)
-        assert verdict == Delivered(member, Result.PASS_ERR_SK_SELECT_REUSEPORT)
-        assert verdict.hash == seen.value
+        member = place_by_hash(seen.value, seen.members)
+        assert selection == Delivered(member, Result.PASS_ERR_SK_SELECT_REUSEPORT)
+        assert selection.hash == seen.value
         assert (only(events, Kind.PROGRAM).value, only(events, Kind.PROGRAM).socket) == (0, None)
         assert member_of(only(events, Kind.SELECTED), group) == member
         assert member_of(end_of(events, group.shape.protocol), group) == member
 
 
+@promise("witness.no-program")
 def test_kernel_runs_no_program_where_none_is_attached(
-    group: ReuseportGroup, deliver: Delivery, command: Command, trace: Trace
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
     """Without a program the group answers by the hash alone, and says that it has none."""
     packet = command(5)
     hash_ = deliver(packet).hash
-    deliver.finish()
+    deliver.reset_connections()
     group.detach()
     trace.new_events()
     assert hash_ is not None
-    member = reciprocal_scale(hash_, GROUP_SIZE)
+    member = place_by_hash(hash_, GROUP_SIZE)
     assert deliver(packet, hash_=hash_) == Delivered(member, None)
     events = trace.new_events()
     assert not {Kind.PROGRAM, Kind.HELPER} & {event.kind for event in events}
@@ -121,10 +115,11 @@ def test_kernel_runs_no_program_where_none_is_attached(
     assert member_of(only(events, Kind.SELECTED), group) == member
 
 
+@promise("witness.full-queue")
 @udp
 def test_kernel_and_socket_agree_on_a_full_queue(
-    make_group: Callable[..., ReuseportGroup],
-    delivery_to: Callable[..., Delivery],
+    make_group: MakeGroup,
+    delivery_to: DeliverTo,
     shape: Shape,
     wire: Wire,
     trace: Trace,
@@ -141,21 +136,22 @@ def test_kernel_and_socket_agree_on_a_full_queue(
     assert (kinds[Kind.SELECTED], kinds[Kind.QUEUED], kinds[Kind.DROP]) == (SENT, held, SENT - held)
 
 
+@promise("witness.migration")
 @tcp
-@pytest.mark.requires("tcp_migrate_req")
+@requires("tcp_migrate_req")
 def test_kernel_and_socket_agree_on_a_migration(
-    make_group: Callable[..., ReuseportGroup],
-    delivery_to: Callable[..., Delivery],
+    make_group: MakeGroup,
+    delivery_to: DeliverTo,
     shape: Shape,
     wire: Wire,
     trace: Trace,
 ) -> None:
-    """The heir that the group names for a closing listener's connection is who accepts it, with its data."""
+    """The listener that the group names for a closing one's connection accepts it, with its data."""
     group = make_group(shape, size=4)
     wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     deliver = delivery_to(group)
-    handshake = deliver.begin(deliver.command(0))
-    assert deliver.complete(handshake, b"early") == []
+    handshake = deliver.send_syn(deliver.command(0))
+    assert deliver.send_ack(handshake, b"early") == []
     closing, left = group.cookie(0), {group.cookie(member): member for member in (1, 2, 3)}
     trace.new_events()
     group.leave(0)

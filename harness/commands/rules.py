@@ -32,7 +32,8 @@ NAME = "rules"
 HELP = "write docs/rules.md, the table of promises"
 DESCRIPTION = """\
 Write docs/rules.md: what a reuseport group promises, from the cases' docstrings, and on which kernels it was seen. For
-each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or does not fit together."""
+each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when
+something cannot be read or does not fit together."""
 
 PAGE = ROOT / "docs/rules.md"
 BASIS = ROOT / "docs/rules.toml"

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
 from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
-from harness.model.packets import SYN_SEQUENCE, Packet
+from harness.model.packets import SYN_SEQUENCE, Packet, PacketFields
 from harness.wire import frames
 from harness.wire.batch import NUMBER
 from harness.wire.scapy_layers import Ether, hexdump
@@ -29,7 +29,7 @@ _FIRST_PORT, _LAST_PORT = 20000, 59999
 
 @dataclass(frozen=True, kw_only=True)
 class Handshake:
-    """Hold a connection of which the SYN was sent, and what was answered."""
+    """A connection of which the SYN was sent, and the replies to that."""
 
     packet: Packet
     replies: tuple[Reply, ...]
@@ -41,7 +41,7 @@ class Handshake:
 
 
 class Delivery:
-    """Deliver packets to one group; calling it is sending one packet and checking all that came of it.
+    """What delivers packets to one group: a call sends one packet and checks all that came of it.
 
     `bystanders` are other groups on the same wire, none of which may hold anything of a packet.
     """
@@ -58,22 +58,21 @@ class Delivery:
         """Return the shape of the group that packets go to."""
         return self._group.shape
 
-    def packet(self, payload: bytes = b"", **changes: object) -> Packet:
-        """Return a packet for the group from a port that was not used lately, with the fields changed as said."""
+    def packet(self, payload: bytes = b"", **fields: Unpack[PacketFields]) -> Packet:
+        """Return a packet for the group from a port that was not used lately, with the fields set as given."""
         shape = self._group.shape
-        port = _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1)
-        fields: dict[str, Any] = {
-            "protocol": shape.protocol,
-            "family": shape.family,
-            "source_port": port,
+        chosen: PacketFields = {
+            "source_port": _FIRST_PORT + next(self._ports) % (_LAST_PORT - _FIRST_PORT + 1),
             "destination_port": self._group.port,
-            "payload": payload,
+            **fields,
         }
-        return Packet(**(fields | changes))
+        return Packet(protocol=shape.protocol, family=shape.family, payload=payload, **chosen)
 
-    def command(self, index: int, *, pass_on_failure: bool = False, **changes: object) -> Packet:
-        """Return a packet whose payload asks for a member by its index."""
-        return self.packet(**({"payload": pack_command(index, pass_on_failure=pass_on_failure)} | changes))  # type: ignore[arg-type]
+    def command(
+        self, index: int, *, pass_on_failure: bool = False, more: bytes = b"", **fields: Unpack[PacketFields]
+    ) -> Packet:
+        """Return a packet whose payload asks for a member by its index; `more` follows the command."""
+        return self.packet(pack_command(index, pass_on_failure=pass_on_failure) + more, **fields)
 
     def __call__(self, packet: Packet, *, hash_: int | None = None) -> Selection:
         """Send the packet and return its verdict, once all that was seen is what the model says.
@@ -100,7 +99,7 @@ class Delivery:
         self.observed.append(_in_words(verdict, by_hash=by_hash))
         return verdict
 
-    def many(self, packets: Sequence[Packet]) -> list[int | None]:
+    def send_many(self, packets: Sequence[Packet]) -> list[int | None]:
         """UDP: send thousands of packets of one form; return which member received each, None for nobody.
 
         Their payload becomes their number. Raises AssertionError unless every packet was counted by the program, if
@@ -133,7 +132,7 @@ class Delivery:
         known: Sequence[int | None] = hashes if hashes is not None else [None] * len(packets)
         return [destination(layout, packet, hash_=hash_) for packet, hash_ in zip(packets, known, strict=True)]
 
-    def finish(self) -> None:
+    def reset_connections(self) -> None:
         """Reset every connection that packets opened and read away what that sends."""
         self._group.disconnect()
         resets = [frame for packet in self._unfinished for frame in frames.reset(packet, sequence=SYN_SEQUENCE + 1)]
@@ -163,29 +162,28 @@ class Delivery:
         )
         return outcome, hash_
 
-    def begin(self, packet: Packet) -> Handshake:
+    def send_syn(self, packet: Packet) -> Handshake:
         """TCP: send the SYN alone."""
         return Handshake(packet=packet, replies=tuple(self._wire.send(frames.syn(packet))))
 
-    def complete(self, handshake: Handshake, payload: bytes = b"") -> list[Reply]:
+    def send_ack(self, handshake: Handshake, payload: bytes = b"") -> list[Reply]:
         """TCP: send the ACK that completes a handshake; return the replies to it. ValueError without a SYN-ACK."""
-        syn_ack = handshake.syn_ack
-        if syn_ack is None:
+        if handshake.syn_ack is None:
             raise ValueError("there is no SYN-ACK to acknowledge")
-        return self._wire.send(frames.completing(handshake.packet, syn_ack, payload))
+        return self._wire.send(frames.completing(handshake.packet, handshake.syn_ack, payload))
 
-    def settle(self) -> list[Reply]:
+    def read_replies(self) -> list[Reply]:
         """Return the replies to whatever was done since the last packet, once all of it has come."""
         return self._wire.send(())
 
     def _connect(self, packet: Packet) -> list[Reply]:
-        handshake = self.begin(packet)
+        handshake = self.send_syn(packet)
         if handshake.syn_ack is None:
             return [*handshake.replies]
         if packet.ack_payload is None:
             self._unfinished.append(packet)
             return [*handshake.replies]
-        return [*handshake.replies, *self.complete(handshake, packet.ack_payload)]
+        return [*handshake.replies, *self.send_ack(handshake, packet.ack_payload)]
 
     def _report(self, packet: Packet, expected: Outcome, observed: Outcome) -> str:
         lines = [
@@ -199,7 +197,7 @@ class Delivery:
 
 
 _batches: deque[tuple[Sequence[Packet], list[bytes]]] = deque(maxlen=2)
-"""What `Delivery.many` sent last: building the frames costs more than sending them, and cases send them again."""
+"""What `Delivery.send_many` sent last: building the frames costs more than sending them, and cases send them again."""
 
 
 def _numbered(packets: Sequence[Packet]) -> list[bytes]:

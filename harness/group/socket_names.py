@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Remember what cases call their sockets, by the cookie under which the kernel knows them."""
+"""Names that cases give their sockets, by the cookie under which the kernel knows each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 _names: dict[int, str] = {}
 
 
+def cookie_of(made: socket.socket) -> int:
+    """Return a socket's cookie: 64 bits in the machine's byte order, which it keeps for life (`sock_gen_cookie`)."""
+    return int.from_bytes(made.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+
+
 def remember(made: socket.socket, name: str) -> None:
     """Give a socket a name, which outlives it: a story may tell of it after it was closed."""
-    cookie = made.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
-    _names[int.from_bytes(cookie, sys.byteorder)] = name
+    _names[cookie_of(made)] = name
 
 
 def known() -> Mapping[int, str]:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What the running kernel is, can do, and is known to do wrong."""
+"""The running kernel: its release, its features, and its known bugs."""

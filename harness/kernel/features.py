@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Say what kernels learnt after 5.3, and find out by trying whether this one can.
+"""What kernels learnt after 5.3: each feature with the release that introduced it, and a probe that tries it.
 
-A version number is not enough, since distributions carry features back; a probe is not enough, since a feature that
-broke would look like one that never was. So each feature has both, and `harness.plugins.gate`
-holds one against the other.
+A version number is not enough, since distributions backport features. A probe is not enough, since a feature that broke
+would look like one that never was. So each feature has both, and `harness.plugins.gate` compares them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import select
 import socket
 import struct
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,7 @@ from harness.model.uapi import (
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -44,24 +43,24 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """Name something that a kernel can or cannot do, the release that introduced it, and how to find out."""
+    """Something that a kernel can or cannot do."""
 
     name: str
     introduced: Release
     probe: Callable[[], bool]
-    """Whether the running kernel can; may raise OSError (EPERM) where the process may not even try."""
+    """Whether the running kernel can do it; raises OSError (EPERM) if this process may not try."""
     why: str
-    """What it is, and the commit that brought it."""
+    """In one line: what it is, and the commit that introduced it."""
 
 
 def selects_from_sockmap() -> bool:
-    """Tell whether the verifier lets bpf_sk_select_reuseport take a sockmap."""
+    """Return whether the verifier lets bpf_sk_select_reuseport take a sockmap."""
     with closing(create_map("sockmap", max_entries=1)) as sockmap:
         return _loads(bpf.select(sockmap.fd, 0) + bpf.verdict(1))
 
 
 def keeps_udp_in_sockmap() -> bool:
-    """Tell whether a sockmap takes a UDP socket that is bound but not connected."""
+    """Return whether a sockmap takes a UDP socket that is bound but not connected."""
     with _loopback(), closing(create_map("sockmap", max_entries=1)) as sockmap, _member() as bound:
         try:
             sockmap.update(struct.pack("=I", 0), struct.pack("=Q", bound.fileno()))
@@ -73,21 +72,21 @@ def keeps_udp_in_sockmap() -> bool:
 
 
 def checks_attach_type() -> bool:
-    """Tell whether SELECT_OR_MIGRATE means something: it is taken, and an attach type that means nothing is not.
+    """Return whether SELECT_OR_MIGRATE is known: it is accepted, and an attach type of other programs is not.
 
-    Before, the kernel looked at the attach type of no such program and took any (`bpf_prog_load_check_attach`).
+    Older kernels accept any, without looking (`bpf_prog_load_check_attach`).
     """
     passes = bpf.verdict(1)
     return _loads(passes, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) and not _loads(passes, attach_type=BPF_XDP)
 
 
 def shows_migrating_socket() -> bool:
-    """Tell whether a program may read `migrating_sk` of its context."""
+    """Return whether a program may read `migrating_sk` of its context."""
     return _loads(bpf.load(8, bpf.R6, bpf.R1, _CONTEXT_MIGRATING_SK) + bpf.verdict(1))
 
 
 def leaves_connections_to_others() -> bool:
-    """Tell whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl and nothing behind it."""
+    """Return whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl and nothing behind it."""
     with _loopback():
         sysctl = Path("/proc/sys/net/ipv4/tcp_migrate_req")
         if not sysctl.exists():
@@ -102,14 +101,14 @@ def leaves_connections_to_others() -> bool:
                 poll.register(one, select.POLLIN)
                 poll.register(other, select.POLLIN)
                 ((first, _),) = poll.poll()
-                closing_one, heir = (one, other) if first == one.fileno() else (other, one)
+                closing_one, target = (one, other) if first == one.fileno() else (other, one)
                 poll.unregister(closing_one)
-                closing_one.close()  # inet_csk_listen_stop() moves what nobody accepted, or resets it
-                return poll.poll(0) == [(heir.fileno(), select.POLLIN)]
+                closing_one.close()  # inet_csk_listen_stop() moves or resets what was not accepted
+                return poll.poll(0) == [(target.fileno(), select.POLLIN)]
 
 
 def numbers_groups_at_once() -> bool:
-    """Tell whether a group that was never in a map is told from another: the helper answers EBADFD, not ENOENT."""
+    """Return whether a group that was never in a map is told from another: the helper answers EBADFD, not ENOENT."""
     with (
         _loopback(),
         closing(create_map("sockarray", max_entries=1)) as sockarray,
@@ -118,7 +117,7 @@ def numbers_groups_at_once() -> bool:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
         sockarray.update(struct.pack("=I", 0), struct.pack("=Q", foreign.fileno()))
-        # Passes to the one member there is if the answer was EBADFD; if not, the sender hears of the drop.
+        # If the answer is EBADFD the program passes, and the one member receives; if not, the sender gets an error.
         program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -errno.EBADFD, 2)
         fd = load_instructions("sk_reuseport", program + bpf.verdict(0) + bpf.verdict(1))
         try:
@@ -134,7 +133,7 @@ def numbers_groups_at_once() -> bool:
 
 
 def frees_inner_size() -> bool:
-    """Tell whether an inner map may have another max_entries than the outer map's template."""
+    """Return whether an inner map may have another max_entries than the outer map's template."""
     with (
         closing(create_map("sockarray", max_entries=1)) as template,
         closing(create_map("sockarray", max_entries=2)) as larger,
@@ -144,17 +143,17 @@ def frees_inner_size() -> bool:
 
 
 def gives_socket_cookie() -> bool:
-    """Tell whether a program may ask for the cookie of `ctx->sk`."""
+    """Return whether a program may ask for the cookie of `ctx->sk`."""
     return _loads(bpf.load(8, bpf.R1, bpf.R1, _CONTEXT_SK) + bpf.call(bpf.GET_SOCKET_COOKIE) + bpf.verdict(1))
 
 
 def has_sk_lookup() -> bool:
-    """Tell whether programs of type SK_LOOKUP exist."""
+    """Return whether programs of type SK_LOOKUP exist."""
     return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=BPF_SK_LOOKUP)
 
 
 def loops_segments_whole() -> bool:
-    """Tell whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
+    """Return whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
     with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         sender.connect(receiver.getsockname())
@@ -238,12 +237,12 @@ def present(name: str) -> bool:
 
 
 def expected(name: str, *, release: Release | None = None) -> bool:
-    """Tell whether the kernel is of a release that has to have the feature."""
+    """Return whether the kernel is of a release that has to have the feature."""
     return (release or running()) >= FEATURES[name].introduced
 
 
 def conceivable(name: str) -> bool:
-    """Tell whether this kernel has the feature or ought to: if not, what needs it is not generated at all."""
+    """Return whether this kernel has the feature or ought to: if not, what needs it is not generated at all."""
     return expected(name) or present(name)
 
 
@@ -275,20 +274,13 @@ def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> so
     return made
 
 
-class _loopback:  # noqa: N801  # used as a function
-    """Stay in a fresh network namespace whose loopback is up."""
-
-    def __enter__(self) -> None:
-        self._before = Namespace.current()
-        made = Namespace.create()
-        made.enter()
-        made.close()
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Stay in a new network namespace whose loopback is up until the context ends."""
+    with closing(Namespace.create()) as made, made.inside():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             request = bytearray(struct.pack("16sH14x", b"lo", 0))
             fcntl.ioctl(control, _SIOCGIFFLAGS, request)
             (flags,) = struct.unpack_from("=H", request, 16)
             fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
-
-    def __exit__(self, *_: object) -> None:
-        self._before.enter()
-        self._before.close()
+        yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Tell whether this process may run cases on the running kernel."""
+"""The check that this process can run cases on the running kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.wire.namespace import Namespace
 
 
 def missing_requirement() -> str | None:
-    """Return what keeps cases from running here, in one line that names the remedy; None if nothing does."""
+    """Return in one line what keeps cases from running here, and the remedy; None if nothing does."""
     if os.geteuid() != 0:
         return "cases need root: run `sudo ./bootstrap tox -e host`, or `./bootstrap tox -e vm`, which does not"
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Expect that the kernel refuses something, and with which errno."""
+"""The expectation that the kernel refuses something, with a certain errno."""
 
 from __future__ import annotations
 

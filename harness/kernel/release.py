@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read a kernel's version, point release included, from what it says of itself. Pure but for `running`."""
+"""A kernel's version with its point release, read from what uname(2) returns. Pure but for `running`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, order=True)
 class Release:
-    """Hold a kernel's version: `Release(6, 1, 192)`."""
+    """A kernel's version: `Release(6, 1, 192)`."""
 
     major: int
     minor: int
@@ -39,8 +39,8 @@ class Release:
 def of_uname(release: str, version: str, signature: str = "") -> Release:
     """Return the upstream version behind `uname -r` and `uname -v`.
 
-    A distribution keeps "6.1.0" in the release for a series' life; the point release that was really built stands in
-    the version (Debian: "... Debian 6.1.192-2 (2026-..)") or in /proc/version_signature (Ubuntu: its last word).
+    A distribution keeps "6.1.0" in the release as long as the series lives. The point release that was built is in the
+    version (Debian: "... Debian 6.1.192-2 (2026-..)") or in /proc/version_signature (Ubuntu: its last word).
     """
     stated = Release.parse(release)
     words = [*version.split(), *signature.split()[-1:]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Do something in a process that has given up its capabilities, and learn what the kernel said."""
+"""Run an action in a process without capabilities, and return the kernel's errno."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 """include/uapi/linux/capability.h"""
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _FAILED_OTHERWISE = -1
 
 
 def errno_without(action: Callable[[], object], *, keeping: Iterable[int] = ()) -> int:
-    """Return the errno that an action raises in a child with no capabilities but those to keep, 0 if it raises none.
+    """Return the errno of the OSError that an action raises in a child process, 0 if it raises none.
 
-    Raises RuntimeError if the child fails in another way than with an OSError.
+    The child has no capabilities but those to keep. Raises RuntimeError if it fails in any other way.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -41,12 +40,13 @@ def errno_without(action: Callable[[], object], *, keeping: Iterable[int] = ()) 
             os._exit(0)
     os.close(writing)
     try:
-        (number,) = struct.unpack("=i", os.read(reading, 4))
+        answer_read = os.read(reading, 4)
     finally:
         os.close(reading)
         os.waitpid(child, 0)
+    (number,) = struct.unpack("=i", answer_read) if answer_read else (_FAILED_OTHERWISE,)
     if number == _FAILED_OTHERWISE:
-        raise RuntimeError("the child failed with something else than an errno")
+        raise RuntimeError("the child process failed, and not with an errno: see its output")
     return int(number)
 
 
@@ -54,5 +54,5 @@ def _keep_only(capabilities: Iterable[int]) -> None:
     mask = sum(1 << number for number in capabilities)
     words = [part for half in (mask & 0xFFFFFFFF, mask >> 32) for part in (half, half, 0)]
     header, data = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *words)
-    if libc.syscall(_SYS_CAPSET[os.uname().machine], header, data):
+    if libc.capset(header, data):
         raise RuntimeError(f"capset: {os.strerror(ctypes.get_errno())}")

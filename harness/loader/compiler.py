@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from functools import cache
@@ -17,15 +18,15 @@ from harness.model.variants import VARIANTS
 SOURCES = Path(__file__).resolve().parents[2] / "bpf"
 
 FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v2", "-Wall", "-Wextra", "-Werror")
-"""mcpu v2: the 5.3 verifier knows no 32-bit jumps of v3 by default, and one object serves every kernel."""
+"""mcpu v2: one object is for every kernel, and the verifier of 5.3 does not know v3 by default."""
 
 
 class CompileError(Exception):
-    """Report what clang had to say of a program, whole."""
+    """A program cannot be compiled; the message is clang's whole output, or what is missing and how to get it."""
 
 
 def compile_variants(*, cache_directory: Path | None = None) -> dict[str, Path]:
-    """Compile every variant of the table; return the objects by the variant's name, classic BPF left out."""
+    """Compile every variant; return the objects by the variant's name. Classic BPF has none. Raises CompileError."""
     return {
         variant.name: compile_program(SOURCES / variant.file, defines=variant.defines, cache_directory=cache_directory)
         for variant in VARIANTS.values()
@@ -40,11 +41,10 @@ def compile_program(
     includes: tuple[Path, ...] = (),
     cache_directory: Path | None = None,
 ) -> Path:
-    """Return the object of a source, compiled unless the same content with the same clang was before.
+    """Return the object of a source; it is compiled unless the cache has one of the same content and clang.
 
-    `defines` go to the compiler as -D. `includes` are where a program that is not of this project has its headers;
-    its warnings are its own affair. One that is damaged in the cache is compiled again. Raises CompileError with
-    clang's whole output, naming the package if clang is missing, or saying why the cache cannot be written.
+    `defines` are given to clang with -D. `includes` are the directories of headers of a program from outside this
+    project; its warnings are no errors. Raises CompileError.
     """
     directory = cache_directory or user_cache_path("reuseport-harness") / "bpf"
     name = source.name.removesuffix(".bpf.c")
@@ -56,7 +56,7 @@ def compile_program(
     command = [*_command(defines, includes), str(source), "-o", "-"]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if run.returncode:
-        raise CompileError(f"clang refuses {source.name}:\n{run.stderr.decode(errors='replace')}".rstrip())
+        raise CompileError(f"clang cannot compile {source.name}:\n{run.stderr.decode(errors='replace')}".rstrip())
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write(target, run.stdout)
@@ -87,11 +87,11 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _command(defines: tuple[str, ...], includes: tuple[Path, ...]) -> list[str]:
-    # Debian and Ubuntu keep asm/ in a directory of the architecture, which -target bpf does not search.
+    # Debian and Ubuntu have asm/ in a directory of the architecture, which -target bpf does not search.
     multiarch = Path("/usr/include") / f"{os.uname().machine}-linux-gnu"
     foreign = [f"-I{path}" for path in includes]
     if includes:
-        # The machine's name lets <stdlib.h> and its like find their parts, which -target bpf does not define.
+        # <stdlib.h> and others look for the machine's name, which -target bpf does not define.
         foreign += ["-Wno-error", f"-D__{os.uname().machine}__"]
     return ["clang", *FLAGS, *foreign, f"-I{SOURCES}", f"-I{multiarch}", *(f"-D{define}" for define in defines), "-c"]
 
@@ -100,10 +100,23 @@ def _content_key(source: Path, defines: tuple[str, ...], includes: tuple[Path, .
     digest = hashlib.sha256()
     for part in (*_command(defines, includes), _clang_version()):
         digest.update(part.encode())
-    headers = (each for directory in (SOURCES, *includes) for each in sorted(directory.glob("*.h")))
-    for path in (source, *headers):
-        digest.update(path.read_bytes())
+    # Our own headers all lie in one directory; only clang knows which ones a program from elsewhere includes.
+    headers = _dependencies(source, defines, includes) if includes else sorted(SOURCES.glob("*.h"))
+    try:
+        for path in (source, *headers):
+            digest.update(path.read_bytes())
+    except OSError as error:
+        raise CompileError(f"cannot read {error.filename}: {error.strerror}") from error
     return digest.hexdigest()[:16]
+
+
+def _dependencies(source: Path, defines: tuple[str, ...], includes: tuple[Path, ...]) -> list[Path]:
+    """Return every file that a source includes, as clang finds them; none if clang cannot, which compiling reports."""
+    command = [*_command(defines, includes), "-M", str(source)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A rule for make: "source.o: source.c header.h \\", where a space in a name is written as "\\ ".
+    names = re.findall(r"(?:\\.|[^\s\\])+", run.stdout.partition(":")[2])
+    return [Path(re.sub(r"\\(.)", r"\1", name)) for name in names]
 
 
 @cache

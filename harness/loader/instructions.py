@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Assemble the few BPF instructions that a probe needs: too little to start a compiler for. Pure."""
+"""An assembler for the few BPF instructions of a probe, for which no compiler need be started. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def store_register(size: int, destination: int, source: int, offset: int) -> byt
 
 
 def map_of(destination: int, fd: int) -> bytes:
-    """Return `destination = map`, by the map's file descriptor; takes two slots."""
+    """Return `destination = map`, by the map's file descriptor: two instructions."""
     return _one(0x18, destination, 1, immediate=fd) + _one(0)
 
 
@@ -60,41 +60,41 @@ def call(function: int) -> bytes:
     return _one(0x85, immediate=function)
 
 
-def skip_if_equal(register: int, immediate: int, slots: int) -> bytes:
-    """Return `if (register == immediate)` skip that many of the slots that follow."""
-    return _one(0x15, register, offset=slots, immediate=immediate)
+def skip_if_equal(register: int, immediate: int, count: int) -> bytes:
+    """Return `if (register == immediate)` skip that many of the next instructions."""
+    return _one(0x15, register, offset=count, immediate=immediate)
 
 
-def skip_unless_equal(register: int, immediate: int, slots: int) -> bytes:
-    """Return `if (register != immediate)` skip that many of the slots that follow."""
-    return _one(0x55, register, offset=slots, immediate=immediate)
+def skip_unless_equal(register: int, immediate: int, count: int) -> bytes:
+    """Return `if (register != immediate)` skip that many of the next instructions."""
+    return _one(0x55, register, offset=count, immediate=immediate)
 
 
 def load_half_of_frame(offset: int) -> bytes:
-    """Return `r0 = the two bytes at that offset of the frame`; r6 must be the context, r1 to r5 are lost.
+    """Return `r0 = the two bytes at that offset of the frame`; r6 must be the context, r1 to r5 are overwritten.
 
-    A frame that is shorter ends the program: it returns 0.
+    The program ends and returns 0 if the frame is shorter.
     """
     return _one(0x28, immediate=offset)
 
 
-def skip_if_greater(register: int, other: int, slots: int) -> bytes:
-    """Return `if (register > other)` skip that many of the slots that follow."""
-    return _one(0x2D, register, other, offset=slots)
+def skip_if_greater(register: int, other: int, count: int) -> bytes:
+    """Return `if (register > other)` skip that many of the next instructions."""
+    return _one(0x2D, register, other, offset=count)
 
 
 def leave() -> bytes:
-    """Return the exit."""
+    """Return the instruction that ends a program."""
     return _one(0x95)
 
 
 def verdict(value: int) -> bytes:
-    """Return a program's end: `return value`."""
+    """Return the end of a program: `return value`."""
     return move(R0, value) + leave()
 
 
 def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
-    """Return the call `bpf_sk_select_reuseport(ctx, map, &index, flags)`, its answer in r0; r1 must be the context."""
+    """Return the call `bpf_sk_select_reuseport(ctx, map, &index, flags)`; r1 must be the context, r0 is its answer."""
     return b"".join((
         store_word(R10, -4, index),
         map_of(R2, map_fd),
@@ -106,7 +106,7 @@ def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
 
 
 def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
-    """Return an SK_LOOKUP program: `bpf_sk_assign` the socket in slot 0 of a sockmap, and pass (`answer`)."""
+    """Return an SK_LOOKUP program that assigns the socket in slot 0 of a sockmap and returns `answer`, SK_PASS."""
     found = b"".join((
         copy(R7, R0),
         copy(R1, R6),
@@ -130,7 +130,7 @@ def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
 
 
 def assign_at_ingress(sockmap_fd: int, *, offset: int, port: int) -> bytes:
-    """Return a program for traffic control that does the same to frames with that port at that offset, and lets go."""
+    """Return a sched_cls program that assigns that socket to frames with `port` at `offset`; all frames pass."""
     rest = copy(R1, R6) + assign(sockmap_fd, answer=0)
     return b"".join((
         copy(R6, R1),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Load a variant and reach its maps by what they are for."""
+"""A loaded variant, with its maps as properties and methods named after their purpose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.loader.maps import Map, create_map
 from harness.loader.object import Object
-from harness.model.abi import CONTEXT_SIZE, NO_OVERRIDE, NOBODY, TABLE_SIZE, Context, Result, unpack_context
+from harness.model.abi import CONTEXT_SIZE, NO_OVERRIDE, NOBODY, TABLE_SIZE, Context, Result, pack_table, unpack_context
 from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 from harness.model.variants import Attachment
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 _ONLY = struct.pack("=I", 0)
 _NOT_CALLED = 1
-"""A value that bpf_sk_select_reuseport never returns: 0 and negative errnos are all it has."""
+"""A value that bpf_sk_select_reuseport never returns: it returns 0 or a negative errno."""
 
 
 class Program:
-    """Hold a loaded variant with its inner map; close it, or use it as a context manager, to unload it.
+    """A loaded variant with its inner map; `close` unloads it, as does the end of its context.
 
-    `path` is the compiled object, None for classic BPF. `size` is the inner map's number of slots, and over how many
-    members a key is spread. Raises BpfError, with the verifier's whole log, if the kernel refuses it.
+    `path` is the compiled object, None for classic BPF. `size` is the inner map's number of slots, and the number of
+    members that keys are spread over. Raises BpfError, with the verifier's whole log, if the kernel refuses it.
     """
 
     def __init__(self, variant: Variant, path: Path | None, *, inner_map: InnerMap, size: int) -> None:
         self.variant, self.size = variant, size
         self.maps: dict[str, Map] = {}
         self.inner: Map | None = None
-        """The first group's map of sockets, which is also the template of the outer map's."""
+        """The first group's map of sockets, also the template for all inner maps; None if the program has none."""
         self._inner_type = variant.inner_map or inner_map
         self._inner_maps: list[Map] = []
         self._table: tuple[int, ...] = ()
@@ -77,7 +77,7 @@ class Program:
         self.close()
 
     def close(self) -> None:
-        """Let go of the program and its maps; what a group still uses stays with the group."""
+        """Close the program and its maps; a group keeps what it still uses."""
         if self._object is not None:
             self._object.close()
         for inner in (self.inner, *self._inner_maps):
@@ -85,21 +85,21 @@ class Program:
                 inner.close()
 
     def attach(self, member: socket.socket) -> None:
-        """Attach it to the member's group; OSError carries the kernel's errno."""
+        """Attach the program to the member's group; OSError carries the kernel's errno."""
         if self.variant.attachment is Attachment.CLASSIC:
             attach_classic(member, self.variant.classic)
         else:
             member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.fd)
 
     def inner_for_group(self) -> Map | None:
-        """Return the map of sockets for one more group, None if the program takes none; it is closed with the program.
+        """Return the map of sockets for one more group; None if the program has none. It is closed with the program.
 
-        Raises ValueError for a second group of a program that names its one map itself.
+        Raises ValueError for a second group if the program has no outer map.
         """
         if self.inner is None:
             return None
         if self._inner_maps and "outer_map" not in self.maps:
-            raise ValueError(f"{self.variant.name} has one map of sockets, which another group uses")
+            raise ValueError(f"{self.variant.name} has one map of sockets, and another group uses it: load it again")
         if not self._inner_maps:
             self._inner_maps.append(self.inner)
         else:
@@ -110,18 +110,18 @@ class Program:
         return create_map(self._inner_type, name="inner_map", key_size=self.variant.key_size, max_entries=self.size)
 
     def insert_inner_map(self, inner: Map | None = None, *, key: int = 0) -> None:
-        """Put an inner map into the outer one; the first group's unless another is given."""
+        """Put an inner map into the outer one, by default the first group's."""
         inner = inner or self.inner
         assert inner is not None, f"{self.variant.name} has an inner map"
         self.maps["outer_map"].update(struct.pack("=I", key), struct.pack("=I", inner.fd))
 
     def withdraw_inner(self, *, key: int = 0) -> None:
-        """Leave the outer map without an inner one at the key."""
+        """Remove the inner map at a key of the outer one."""
         self.maps["outer_map"].delete(struct.pack("=I", key))
 
     @property
     def override(self) -> int:
-        """Return the index set aside for the next packet, -1 for none."""
+        """Return the index that the next packet gets whatever its payload says, -1 for none."""
         if "tmp_index_ovr_map" not in self.maps:
             return NO_OVERRIDE
         (value,) = struct.unpack("=i", self._read("tmp_index_ovr_map"))
@@ -133,7 +133,7 @@ class Program:
 
     @property
     def state(self) -> int:
-        """Return what the program remembers, 0 if it has no memory."""
+        """Return the number that the program keeps from packet to packet, 0 if it keeps none."""
         if "state_map" not in self.maps:
             return 0
         (value,) = struct.unpack("=Q", self._read("state_map"))
@@ -150,17 +150,17 @@ class Program:
 
     @table.setter
     def table(self, values: Sequence[int]) -> None:
+        self.maps["table_map"].update(_ONLY, pack_table(values))
         self._table = (*values, *[NOBODY] * (TABLE_SIZE - len(values)))
-        self.maps["table_map"].update(_ONLY, struct.pack(f"={TABLE_SIZE}I", *self._table))
 
     def forget_select_error(self) -> None:
-        """Make `select_errors` empty until the helper is called again."""
+        """Empty `select_errors` until the helper is called again."""
         if "select_error_map" not in self.maps:
             return
         self.maps["select_error_map"].update(_ONLY, struct.pack("=i", _NOT_CALLED))
 
     def select_errors(self) -> tuple[int, ...]:
-        """Return what bpf_sk_select_reuseport answered last, empty if it was not called since."""
+        """Return what bpf_sk_select_reuseport returned last; empty if it was not called since `forget_select_error`."""
         if "select_error_map" not in self.maps:
             return ()
         (value,) = struct.unpack("=i", self._read("select_error_map"))
@@ -176,18 +176,18 @@ class Program:
         }
 
     def context(self) -> tuple[Context | None, int | None]:
-        """Return what the program saw of the last packet, and its hash; both None if it keeps no record."""
+        """Return what the program recorded of the last packet, and its hash; both None if it records nothing."""
         if "data_check_map" not in self.maps:
             return None, None
         return unpack_context(self._read("data_check_map")[:CONTEXT_SIZE])
 
     def hashes(self, ports: Iterable[int]) -> list[int]:
-        """Return the hash of the last packet from each source port, for programs that note it (bpf/verdict.bpf.c)."""
+        """Return the hash of the last packet from each source port, as bpf/verdict.bpf.c records it."""
         values = (self.maps["hash_map"].lookup(struct.pack("=I", port)) for port in ports)
         return [struct.unpack("=I", value)[0] for value in values if value is not None]
 
     def deciding_line(self) -> int:
-        """Return the line of source that decided last, 0 if the program does not say."""
+        """Return the line of source that decided last, 0 if the program does not record it."""
         if "linum_map" not in self.maps:
             return 0
         (line,) = struct.unpack("=I", self._read("linum_map"))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What is expected of a packet: the packet, the layout of the group, the rules, the outcome. No input or output."""
+"""The model: the outcome that a packet must have, by the layout of the group and the program's rule. Does no I/O."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The Python side of bpf/select.h: what programs and cases tell each other through maps and payloads."""
+"""The Python side of bpf/*.h: the layouts of payloads and maps that programs and cases share."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ import struct
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from harness.model.addresses import spelled
 from harness.model.layout import Family
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NO_OVERRIDE = -1
 
 TABLE_SIZE = 8191
-"""Entries of table_map (bpf/table.h): a prime, as Maglev needs, and 128 times the largest group it is for."""
+"""Entries of table_map (bpf/table.h): a prime, as Maglev needs, and about 128 for each of 64 members."""
 
 NOBODY = 0xFFFFFFFF
 """An entry of table_map that names no member."""
+
+MOST_NODES = 128
+"""Nodes that bpf/rendezvous.bpf.c scores (bpf/rendezvous.h): further ones in the table are never selected."""
 
 CID_LENGTH = 8
 """Bytes of a connection ID that a QUIC server chose (bpf/quic.h)."""
 
 
 class Result(IntEnum):
-    """Name the six results of the reference program; a value is an index of result_map."""
+    """The six results that programs count; the value is the index in result_map."""
 
     DROP_ERR_INNER_MAP = 0
     DROP_ERR_SKB_DATA = 1
@@ -35,22 +42,39 @@ class Result(IntEnum):
 
     @property
     def passes(self) -> bool:
-        """Tell whether the program returned SK_PASS."""
+        """Return whether the program returned SK_PASS."""
         return self >= Result.PASS
 
 
+def native_bytes(number: int, size: int) -> bytes:
+    """Return a number as a program stores it: in `size` bytes of this machine's order."""
+    return number.to_bytes(size, sys.byteorder)
+
+
+def native_number(data: bytes) -> int:
+    """Return the number that a program would load from the bytes, in this machine's order."""
+    return int.from_bytes(data, sys.byteorder)
+
+
+def pack_table(entries: Sequence[int]) -> bytes:
+    """Return the bytes of table_map, `NOBODY` in all further entries; ValueError if they are too many."""
+    if len(entries) > TABLE_SIZE:
+        raise ValueError(f"the table has {TABLE_SIZE} entries: {len(entries)} entries do not fit")
+    return struct.pack(f"={TABLE_SIZE}I", *entries, *[NOBODY] * (TABLE_SIZE - len(entries)))
+
+
 def pack_indices(first: int, second: int) -> bytes:
-    """Return the 8 bytes of a command whose two words are two indices."""
+    """Return the 8 bytes of a command whose two words are two indices, for bpf/select_twice.bpf.c."""
     return _COMMAND.pack(first, second)
 
 
 def pack_command(index: int, *, pass_on_failure: bool = False) -> bytes:
     """Return the 8 bytes of `struct cmd`: the member's index (u32) and what to do if it cannot be selected."""
-    return struct.pack("=II", index & 0xFFFFFFFF, int(pass_on_failure))
+    return _COMMAND.pack(index & 0xFFFFFFFF, int(pass_on_failure))
 
 
 def unpack_indices(payload: bytes) -> tuple[int, int] | None:
-    """Return the command's two words as two indices, for programs that take it so, or None if they are not there."""
+    """Return two indices from the start of a payload, None if it is under 8 bytes."""
     if len(payload) < _COMMAND.size:
         return None
     first, second = _COMMAND.unpack_from(payload)
@@ -58,7 +82,7 @@ def unpack_indices(payload: bytes) -> tuple[int, int] | None:
 
 
 def unpack_command(payload: bytes) -> tuple[int, bool] | None:
-    """Return (index, pass_on_failure) from the start of a payload, or None if it is under 8 bytes."""
+    """Return (index, pass_on_failure) from the start of a payload, None if it is under 8 bytes."""
     if len(payload) < _COMMAND.size:
         return None
     index, pass_on_failure = _COMMAND.unpack_from(payload)
@@ -72,9 +96,9 @@ CONTEXT_SIZE = _CONTEXT.size
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Hold what the program saw of one packet: `struct data_check`, without the hash.
+    """What the program recorded of one packet: `struct data_check` of bpf/select.h, without the hash.
 
-    `length` counts bytes from the transport header on, as `sk_reuseport_md.len` does.
+    `length` is `sk_reuseport_md.len`: bytes from the transport header on.
     """
 
     ip_protocol: int
@@ -90,7 +114,7 @@ class Context:
 def unpack_context(record: bytes) -> tuple[Context, int]:
     """Return the context and the hash from the `CONTEXT_SIZE` bytes of data_check_map."""
     ip_protocol, addresses, source_port, destination_port, eth, inany, length, hash_ = _CONTEXT.unpack(record)
-    eth_protocol = int.from_bytes(eth.to_bytes(2, sys.byteorder), "big")
+    eth_protocol = int.from_bytes(native_bytes(eth, 2), "big")
     width = 4 if eth_protocol == Family.IPV4.eth_protocol else 16
     source, destination = (spelled(addresses[start : start + width]) for start in (0, width))
     context = Context(

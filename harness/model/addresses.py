@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Turn addresses from bytes into text and back. Pure, and remembered: a run spells the same few thousands of times."""
+"""Addresses as bytes and as text. Pure, and cached: a run converts the same few addresses thousands of times."""
 
 from __future__ import annotations
 

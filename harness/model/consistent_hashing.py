@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Compute the tables of consistent hashing that programs look members up in, and who they give a client to. Pure."""
+"""Consistent hashing: the tables that programs look members up in, and the member that a client gets. Pure."""
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harness.model.abi import NOBODY, TABLE_SIZE
+from harness.model.abi import MOST_NODES, NOBODY, TABLE_SIZE
+from harness.model.addresses import packed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ def fmix32(word: int) -> int:
 @lru_cache(maxsize=1024)
 def hash_address(address: str) -> int:
     """Return the hash of an IPv4 or IPv6 address (bpf/hash.h `hash_address`)."""
-    packed = ipaddress.ip_address(address).packed
+    data = packed(address)
     result = 0
-    for word in struct.unpack(f"={len(packed) // 4}I", packed):
+    for word in struct.unpack(f"={len(data) // 4}I", data):
         result = fmix32(result ^ word)
     return result
 
@@ -43,14 +43,14 @@ def hash_client(address: str, port: int) -> int:
 def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple[int, ...]:
     """Return Maglev's table for the members' weights: entry to member, each in proportion to its weight.
 
-    Every member walks a permutation of its own through the table and takes the next free entry when it is its turn,
-    `weight` entries a turn (Eisenbud et al., "Maglev", NSDI 2016, section 3.4). `size` is a prime. Nobody has an
-    entry where nobody has any weight.
+    The members take turns. Each has its own permutation of the entries, and takes the next `weight` free ones in its
+    turn (Eisenbud et al., "Maglev", NSDI 2016, section 3.4). `size` is a prime. Every entry is `NOBODY` if no member
+    has any weight.
     """
     if not any(weights.values()):
         return (NOBODY,) * size
     table = [NOBODY] * size
-    # Where each member's walk is, and by how much it steps: together its permutation of the table.
+    # A member's permutation: it starts at one entry and goes on by one step, modulo the size.
     at = {member: fmix32(2 * member + 1) % size for member, weight in weights.items() if weight}
     step = {member: fmix32(2 * member + 2) % (size - 1) + 1 for member in at}
     left = size
@@ -68,12 +68,18 @@ def maglev_table(weights: Mapping[int, int], *, size: int = TABLE_SIZE) -> tuple
 
 
 def rendezvous_nodes(weights: Mapping[int, int]) -> tuple[int, ...]:
-    """Return the nodes that bpf/rendezvous.bpf.c scores: a member of weight N has N, numbered in the high half."""
-    return tuple(member | copy << 16 for member, weight in weights.items() for copy in range(weight))
+    """Return the nodes that bpf/rendezvous.bpf.c scores: a member of weight N has N, numbered in the high half.
+
+    ValueError is raised if there are more than the program looks at.
+    """
+    nodes = tuple(member | copy << 16 for member, weight in weights.items() for copy in range(weight))
+    if len(nodes) > MOST_NODES:
+        raise ValueError(f"{len(nodes)} nodes: the program scores at most {MOST_NODES}, take smaller weights")
+    return nodes
 
 
 def rendezvous_seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Return (seed, member) of each node up to the first that is nobody."""
+    """Return (seed, member) of each node before the first `NOBODY`."""
     return _seeds(nodes[: nodes.index(NOBODY)] if NOBODY in nodes else nodes)
 
 
@@ -83,10 +89,10 @@ def _seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def rendezvous_owner(client: int, seeds: Sequence[tuple[int, int]]) -> int:
-    """Return the member whose node scores highest for a client's hash; the first of equals, `NOBODY` of none."""
+    """Return the member whose node scores highest for a client's hash, the first of equals; `NOBODY` without nodes."""
     best, winner = -1, NOBODY
     for seed, member in seeds:
-        # fmix32(), written out: a group of 64 asks for it 64 times a client
+        # fmix32(), written out: a group of 64 needs it 64 times for each client
         word = client ^ seed
         word ^= word >> 16
         word = word * 0x85EBCA6B & 0xFFFFFFFF

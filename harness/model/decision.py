@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a variant may see of a packet, and what it makes of it: the two sides of a rule. Pure."""
+"""What a rule is given and what it returns: a view of a packet, and a decision. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class HashUnknownError(ValueError):
 
 
 class View(NamedTuple):
-    """Hold what one run of a program may see; addresses and ports are those of `packet`. A batch makes thousands.
+    """What one run of a program sees of a packet. A tuple, since a batch makes thousands.
 
-    `payload` is that of the segment at hand: the SYN's, or under SYN cookies the ACK's on the second run.
+    `payload` is that of the segment that the run is for: the SYN's, or with SYN cookies the ACK's in the second run.
     """
 
     packet: Packet
     payload: bytes
     hash: int | None
-    """`sk_reuseport_md.hash`, keyed by a secret of the boot and therefore an input; None where nobody reported it."""
+    """`sk_reuseport_md.hash`. Keyed per boot, hence an input; None if it is not known."""
 
     @property
     def known_hash(self) -> int:
@@ -39,11 +39,11 @@ class View(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Say what a program makes of one packet.
+    """What a program decides about one packet.
 
-    `index` is what it asked `bpf_sk_select_reuseport` for last, None if it never called it; `error` is the answer
-    (0 or -errno). `member` is the socket that was selected, None if none was: a program that passes without one
-    leaves the choice to the hash. `result` is what is counted, None if nothing is.
+    `index` is the last one that it called `bpf_sk_select_reuseport` with, None if it did not call it; `error` is what
+    the call returned (0 or -errno). `member` is the selected socket, None if none was selected: a program that passes
+    without one leaves the choice to the kernel's hash. `result` is what is counted, None if nothing is.
     """
 
     result: Result | None
@@ -51,20 +51,20 @@ class Decision:
     error: int = 0
     member: int | None = None
     passes: bool = True
-    """Whether the verdict is SK_PASS; a counted `result` says so itself."""
+    """Whether the verdict is SK_PASS, for programs that count no `result`."""
     state: int | None = None
-    """What the program's own memory (`Layout.state`) becomes; None if it stays."""
+    """The new `Layout.state`; None if it does not change."""
     override_spent: bool = False
-    """Whether the index that was set aside is gone after this run."""
+    """Whether the run used up `Layout.index_override`."""
 
     @property
     def verdict_passes(self) -> bool:
-        """Tell whether the program returns SK_PASS."""
+        """Return whether the program returns SK_PASS."""
         return self.passes if self.result is None else self.result.passes
 
 
 def select(layout: Layout, index: int, *, pass_on_failure: bool = False) -> Decision:
-    """Return the decision of a program that selects the socket at an index (bpf/select.h `select_from`)."""
+    """Return the decision to select the socket at an index of the inner map (bpf/select.h `select_from`)."""
     if not layout.inner_present:
         return Decision(result=Result.DROP_ERR_INNER_MAP)
     member = layout.slots.get(index)

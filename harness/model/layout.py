@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""How a group and its program stand when a packet arrives: everything the outcome depends on but the packet."""
+"""The state of a group and its program as a packet arrives: all that the outcome depends on but the packet. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GROUP_SIZE = 32
-"""Members of a group unless a case says otherwise; the kernel's own test has as many."""
+"""Members of a group, unless a case asks for another number; the kernel's own test has as many."""
 
 GROUP_PORT = 7000
 
 
 class Protocol(StrEnum):
-    """Name the two transports whose sockets form reuseport groups."""
+    """The two transports whose sockets form reuseport groups."""
 
     UDP = "udp"
     TCP = "tcp"
@@ -38,7 +38,7 @@ class Protocol(StrEnum):
 
 
 class Family(StrEnum):
-    """Name the two address families, with the addresses (RFC 5737, RFC 3849) that either end of the wire has."""
+    """The two address families, with the addresses (RFC 5737, RFC 3849) at both ends of the wire."""
 
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -60,7 +60,7 @@ class Family(StrEnum):
 
     @property
     def peer(self) -> str:
-        """Return the address that crafted packets come from; nobody owns it."""
+        """Return the source address of crafted packets; no interface has it."""
         return "192.0.2.9" if self is Family.IPV4 else "2001:db8::9"
 
     @property
@@ -70,14 +70,14 @@ class Family(StrEnum):
 
 
 class Bind(StrEnum):
-    """Tell whether the members are bound to the wildcard address or to the server's own."""
+    """The address that members are bound to: the wildcard or the server's own."""
 
     ANY = "any"
     SPECIFIC = "specific"
 
 
 class InnerMap(StrEnum):
-    """Name the map types that `bpf_sk_select_reuseport` takes; TCP and UDP members fit in each."""
+    """The map types that `bpf_sk_select_reuseport` takes; each can hold TCP and UDP members."""
 
     SOCKARRAY = "sockarray"
     SOCKMAP = "sockmap"
@@ -86,7 +86,7 @@ class InnerMap(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Say what a group is made of and stays while cases use it."""
+    """The properties of a group that no case changes."""
 
     protocol: Protocol
     family: Family
@@ -104,33 +104,33 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Say how one group stands: its members in the kernel's order, the inner map's slots, the server's settings.
+    """The state of one group: its members in the kernel's order, the inner map's slots, the server's settings.
 
-    A member is named by the number it was created with, for as long as it lives.
+    A member is named by a number that it keeps as long as it lives.
     """
 
     shape: Shape
     members: tuple[int, ...]
-    """In the order of the kernel's array: bind order for UDP, listen order for TCP (socket(7))."""
+    """In the order of the kernel's array: UDP sockets join it at bind(2), TCP sockets at listen(2)."""
     slots: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Inner map: index to member; an index that is not here is empty."""
+    """The inner map: index to member; any other index is empty."""
     foreign: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Inner map: index of a socket that is no member to what the helper answers for it (-errno)."""
+    """The inner map: index of a socket that is no member to the error (-errno) that selecting it returns."""
     program: str | None = "reference"
-    """The variant that decides, or None where none is attached."""
+    """The attached variant's name, None if none is attached."""
     size: int = GROUP_SIZE
-    """size_map: how many members a key is spread over, whether they are there or not."""
+    """size_map: the number of members that keys are spread over, whether all of them are there or not."""
     state: int = 0
-    """state_map: what the program remembers from one packet to the next."""
+    """state_map: the number that the program keeps from packet to packet."""
     table: tuple[int, ...] = ()
-    """table_map: what the host loaded for the program to look up."""
+    """table_map: the entries that a case loaded for the program to look up."""
     cpu: int = 0
-    """The CPU that the wire is bound to, on which every run of the program takes place."""
+    """The CPU that the wire is bound to and the program runs on."""
     inner_present: bool = True
     """Whether outer_map[0] holds the inner map."""
     index_override: int = -1
     """tmp_index_ovr_map[0]; -1 for none."""
     fast_open: bool = False
-    """TCP: net.ipv4.tcp_fastopen lets data in a SYN through without a cookie."""
+    """TCP: net.ipv4.tcp_fastopen accepts data in a SYN without a cookie."""
     syncookies: bool = False
-    """TCP: net.ipv4.tcp_syncookies is 2, so that a SYN leaves nothing behind but its SYN-ACK."""
+    """TCP: net.ipv4.tcp_syncookies is 2: every SYN is answered with a cookie, and no request is kept."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from harness.model.layout import GROUP_PORT, Family, Protocol
 
@@ -23,6 +23,17 @@ SYN_SEQUENCE = 1000
 """The sequence number of every crafted SYN."""
 
 _SHOWN = 16  # bytes of a payload in messages
+
+
+class PacketFields(TypedDict, total=False):
+    """Fields of a `Packet` that a case sets by name, besides the payload."""
+
+    source_port: int
+    destination_port: int
+    source_address: str | None
+    fragments: tuple[int, ...]
+    ack_payload: bytes | None
+    malformation: Malformation | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The table of variants: every program that a group can be given, each one named here and nowhere else.
+"""The table of variants: every program that can decide for a group.
 
 To add one: `bpf/NAME.bpf.c`, an entry here, its rule in harness/model/rules.py.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Attachment(StrEnum):
-    """Name the three kinds of program that a group takes, by the option that attaches them."""
+    """The three kinds of program that a group takes, by the option that attaches them."""
 
     SK_REUSEPORT = "sk_reuseport"
     """SO_ATTACH_REUSEPORT_EBPF with a program that selects from a map."""
@@ -30,34 +30,34 @@ class Attachment(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Describe one program under test."""
+    """One program under test."""
 
     name: str
     decides: str
-    """One line: which socket a packet gets."""
+    """In one line: which socket a packet gets."""
     attachment: Attachment = Attachment.SK_REUSEPORT
     source: str = ""
-    """The file under bpf/ without `.bpf.c`; the variant's own name unless said otherwise."""
+    """The file under bpf/ without `.bpf.c`; empty: the variant's name."""
     defines: tuple[str, ...] = ()
-    """What the compiler is given with -D: one source, several variants."""
+    """Values for the compiler's -D, for several variants of one source."""
     maps: tuple[str, ...] = ("outer_map",)
-    """Its maps besides those of bpf/select.h that only record what happened."""
+    """Its maps, without those of bpf/select.h that record what happened."""
     requires: tuple[str, ...] = ()
-    """Features (harness/kernel/features.py) without which a kernel refuses to load it; 5.3 takes the others."""
+    """Features (harness/kernel/features.py) without which a kernel refuses to load it."""
     inner_map: InnerMap | None = None
-    """The one type that its map of sockets can have; None if it takes any."""
+    """The one type that its map of sockets can have; None: any type."""
     key_size: int = 4
     """Bytes of a key of its map of sockets."""
     outer_by_port: bool = False
-    """Whether a group's map is in the outer one under the group's port instead of 0."""
+    """Whether a group's map is in the outer map at the group's port, instead of at 0."""
     migrates: bool = False
     """Whether it is loaded as BPF_SK_REUSEPORT_SELECT_OR_MIGRATE."""
     classic: tuple[tuple[int, int, int, int], ...] = ()
-    """The instructions (code, jt, jf, k) of a classic BPF program, which has no file under bpf/."""
+    """The instructions (code, jt, jf, k) of a classic BPF program; it has no file under bpf/."""
 
     @property
     def file(self) -> str | None:
-        """Return the name of its source under bpf/, None for classic BPF."""
+        """Return the name of its source file under bpf/, None for classic BPF."""
         return None if self.attachment is Attachment.CLASSIC else f"{self.source or self.name}.bpf.c"
 
 
@@ -210,4 +210,4 @@ _TABLE = (
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _TABLE})
-"""By name, in the order of the table."""
+"""The variants by name, in the order of the table."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Carry what the cases of consistent hashing measured into the summary, results/disruption.json, and a picture.
+"""Print what the cases of consistent hashing measured, and keep it in results/disruption.json and a picture.
 
 A case states it as the property `disruption`, a `Disruption` as a mapping; `python -m harness plot` draws the picture
 again from the data.
@@ -36,7 +36,7 @@ _FOUND = pytest.StashKey[list["Disruption"]]()
 
 @dataclass(frozen=True, kw_only=True)
 class Disruption:
-    """Hold who moved when one member left, in parts of one, and the busiest member's load in multiples of the mean."""
+    """How many clients moved when one member left, in parts of one, and how much the busiest member had."""
 
     kernel: str
     program: str
@@ -47,6 +47,7 @@ class Disruption:
     others: float
     """Of all other clients."""
     busiest: float
+    """Clients of the busiest member, as a multiple of the mean."""
 
     def __str__(self) -> str:
         return (
@@ -57,7 +58,7 @@ class Disruption:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for what is measured."""
+    """Collect what is measured."""
     config.stash[_FOUND] = []
     config.pluginmanager.register(_Collector(config.stash[_FOUND]))
 
@@ -73,7 +74,7 @@ class _Collector:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the numbers, keep them, and draw them where there is something to draw with."""
+    """Print the numbers, keep them, and draw them if matplotlib is installed."""
     found = config.stash[_FOUND]
     if not found:
         return
@@ -82,10 +83,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(str(each))
     directory = config.rootpath / RESULTS
     try:
-        directory.mkdir(exist_ok=True)
-        temporary = directory / f"{DATA}.tmp"
-        temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
-        temporary.rename(directory / DATA)
+        _keep(found, directory)
+    except OSError as error:
+        terminalreporter.line(f"not kept in {RESULTS / DATA}, and not drawn: {error}")
+        return
+    try:
         draw(found, directory / PICTURE)
         terminalreporter.line(f"drawn in {RESULTS / PICTURE}")
     except ModuleNotFoundError:
@@ -94,16 +96,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"not drawn: {error}")
 
 
+def _keep(found: Sequence[Disruption], directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    temporary = directory / f"{DATA}.tmp"
+    try:
+        temporary.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+        temporary.rename(directory / DATA)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take no arguments."""
 
 
 def run(_: argparse.Namespace) -> int:
-    """Draw the picture; return 1 if nothing was measured or nothing can draw."""
+    """Draw the picture; return 1 if nothing was measured, or matplotlib is not installed."""
     try:
         found = [Disruption(**each) for each in json.loads((RESULTS / DATA).read_text())]
     except FileNotFoundError:
-        print(f"{RESULTS / DATA} is not there: run the cases of cases/test_consistent_hashing.py first")
+        print(f"there is no {RESULTS / DATA}: run the cases of cases/test_consistent_hashing.py first")
         return 1
     try:
         draw(found, RESULTS / PICTURE)
@@ -115,7 +127,7 @@ def run(_: argparse.Namespace) -> int:
 
 
 def draw(found: Sequence[Disruption], path: Path) -> None:
-    """Draw two rows of bars, for each kernel and program: who moved, and how unevenly clients are spread."""
+    """Draw two rows of bars for each kernel and program: clients that moved, and the busiest member's load."""
     import matplotlib as mpl  # noqa: PLC0415  # a second to import
 
     mpl.use("Agg")
@@ -126,7 +138,10 @@ def draw(found: Sequence[Disruption], path: Path) -> None:
     figure, (moved, spread) = pyplot.subplots(2, 1, figsize=(max(6, 2 * len(found)), 8), layout="constrained")
     bars = moved.bar(labels, [100 * each.others for each in found])
     moved.bar_label(bars, [f"{each.others:.2%}" for each in found])
-    moved.set(ylabel="% of the other members' clients", title=f"One of {found[0].members} members leaves: who moves")
+    moved.set(
+        ylabel="% of the other members' clients",
+        title=f"One of {found[0].members} members leaves: how many clients move",
+    )
     bars = spread.bar(labels, [each.busiest for each in found])
     spread.bar_label(bars, [f"{each.busiest:.2f}" for each in found])
     spread.set(ylabel="times the mean", title="Clients of the busiest member")

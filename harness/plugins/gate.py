@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Let a case say what it stands on: the features it requires, the kernel bugs that it shows, the promises it checks.
+"""Marks by which a case names the features that it requires, the kernel bugs that it shows, the promises it checks.
 
-A kernel too old for a feature skips the case, one that ought to have it fails it. A kernel that is known to have a bug
-has to show it: strict xfail, so that a bug that went away and one that came back are both news.
+A kernel too old for a feature skips the case; one that ought to have it fails it. A kernel that is known to have a bug
+has to show it: strict xfail, so that a bug that is gone and one that is back are both reported.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a case that names what nobody knows; expect the bugs that this kernel is known to have."""
+    """Refuse a case that names an unknown feature or bug; expect the bugs that this kernel is known to have."""
     for item in items:
         if unknown := [name for name in _required(item) if name not in FEATURES]:
             raise pytest.UsageError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Put a user's program under test: `--program` for one of their own, `--kernel-tree` for a kernel tree's."""
+"""Test a user's program: `--program` for one of their own, `--kernel-tree` for a kernel tree's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOTS = 32
 
 
 class OwnProgram:
-    """Hold a user's loaded program: `fd`, its maps by name, and which of them hold sockets by index."""
+    """A user's loaded program: `fd`, its maps by name, and which of them hold sockets by index."""
 
     def __init__(self, loaded: Object) -> None:
         ((self.name, self.fd),) = loaded.program_fds().items()
@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what cannot be a program, before anything else is done."""
+    """Refuse an option that names no program, before anything else is done."""
     if hasattr(config, "workerinput"):
         return
     name, path = _given(config)
@@ -81,14 +81,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the cases for a user's program out where there is none."""
+    """Leave out the cases for a user's program where none is given."""
     if collection_path.name == "test_own_program.py" and _given(config)[0] != OWN:
         return True
     return None
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Name cases after their file also where it lies outside the project: pytest would leave the name away there."""
+    """Name cases after their file also where it lies outside the project: pytest would leave the name out there."""
     if module_path.is_relative_to(parent.config.rootpath):
         return None
     return pytest.Module.from_parent(parent, path=module_path, nodeid=module_path.name)
@@ -106,7 +106,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def replacements(config: pytest.Config) -> dict[str, Path]:
-    """Compile what the options name; return the objects by the name of what they stand for.
+    """Compile what the options name; return the objects by the name of the program that they replace.
 
     Raises CompileError.
     """

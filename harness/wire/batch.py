@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Send thousands of datagrams and see who received each: a system call for a hundred, not for one.
+"""Thousands of datagrams and the member that received each, with one system call for a hundred of them.
 
 Python's socket module has neither sendmmsg(2) nor recvmmsg(2), which make the difference between 440 and 35
 microseconds a datagram under emulation.
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NUMBER = struct.Struct("=I")
-"""What each datagram of a batch carries: its number, by which the receiver is told."""
+"""What each datagram of a batch carries: its number in the batch."""
 
 AT_ONCE = 128
-"""Datagrams at once, all of which a starved kernel may leave on their way.
+"""Datagrams sent at once. All of them may be on their way at one time, when the kernel gets little CPU time.
 
-They count for the sender until they arrive, whose buffer holds some 270; and ICMP errors count for the kernel's own
-socket: of 200 datagrams that nobody held 173 were answered.
+They count against the sender's buffer until they arrive, and it holds some 270. ICMP errors count against a buffer of
+the kernel: of 200 datagrams without a receiver, 173 were answered.
 """
 
 HELD = 4 * AT_ONCE
-"""Datagrams that a receiver has room for: to ask each of many after every portion takes longer than to send one."""
+"""Datagrams that a receiver has room for: asking many receivers takes longer than sending `AT_ONCE`."""
 
 USUAL_ROOM = 128
 """Datagrams that a receive buffer of the usual size, 208 KiB, has room for."""
 
 _ROOM = HELD * 1024
-"""Bytes of a receive buffer, which the kernel doubles: one receiver may get all of them, and a datagram counts for 960
-bytes from 6.12 on (skb->truesize), at most 832 on 6.1.
+"""Bytes of a receive buffer, which the kernel doubles. One receiver may get all datagrams.
+
+A datagram counts for 960 bytes from 6.12 on (skb->truesize), for at most 832 on 6.1.
 """
 
 
@@ -63,18 +64,22 @@ class _Message(ctypes.Structure):
 
 
 def make_room(receiver: socket.socket) -> None:
-    """Have a receiver hold `HELD` datagrams; OSError (EPERM) without CAP_NET_ADMIN."""
+    """Make a receiver's buffer large enough for `HELD` datagrams; OSError (EPERM) without CAP_NET_ADMIN."""
     receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _ROOM)
 
 
 @lru_cache(maxsize=8)
 def message_buffers(length: int) -> MessageBuffers:
-    """Return the slots for messages of a length; what is in them is whoever's who used them last."""
+    """Return the buffers for messages of a length in bytes; their contents are undefined between uses.
+
+    They are kept for the process's life: laying them out takes longer than sending a portion, and nothing in them
+    outlives a call.
+    """
     return MessageBuffers(length)
 
 
 class MessageBuffers:
-    """Hold room for hundreds of equally long messages, laid out once as the system calls want it."""
+    """Buffers for `HELD` messages of one length in bytes, laid out once for sendmmsg(2) and recvmmsg(2)."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -87,8 +92,13 @@ class MessageBuffers:
             message.header.vector_count = 1
 
     def send(self, link: socket.socket, frames: Sequence[bytes]) -> None:
-        """Send frames of the slots' length, at most as many as there are slots; OSError if the kernel refuses."""
+        """Send at most `HELD` frames of the buffers' length.
+
+        Raises ValueError for frames that do not fit, OSError if the kernel refuses.
+        """
         data = b"".join(frames)
+        if len(frames) > HELD or len(data) != len(frames) * self.length or len(frames[0]) != self.length:
+            raise ValueError(f"the buffers are for at most {HELD} frames of {self.length} bytes each")
         ctypes.memmove(self.buffer, data, len(data))
         done = 0
         while done < len(frames):
@@ -97,7 +107,12 @@ class MessageBuffers:
             done += check(sent, "send a batch")
 
     def receive_numbers(self, member: socket.socket) -> tuple[int, ...]:
-        """Take the numbers of the datagrams that a socket holds, at most as many as there are slots."""
+        """Take at most `HELD` datagrams from a socket; return their numbers, empty if it holds none.
+
+        Raises ValueError if the buffers are not of `NUMBER`'s size, OSError if the kernel refuses.
+        """
+        if self.length != NUMBER.size:
+            raise ValueError(f"a datagram of a batch has {NUMBER.size} bytes, the buffers are for {self.length} bytes")
         count = libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), HELD, socket.MSG_DONTWAIT, None)
         if count < 0 and ctypes.get_errno() == errno.EAGAIN:
             return ()
@@ -106,6 +121,6 @@ class MessageBuffers:
 
 
 def portions(frames: Sequence[bytes], size: int = AT_ONCE) -> Iterator[Sequence[bytes]]:
-    """Return the frames in portions of `size`, by default of what may be on its way at once."""
+    """Return the frames in portions of `size`, by default as many as may be sent at once."""
     for start in range(0, len(frames), size):
         yield frames[start : start + size]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Enter nameless network namespaces, which vanish with the process that made them."""
+"""Network namespaces without a name: they end with the process that made them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLONE_NEWNET = 0x40000000
 
 
 class Namespace:
-    """Hold a network namespace by a file descriptor of its own."""
+    """A network namespace, kept by a file descriptor that `close` closes."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -29,7 +29,7 @@ class Namespace:
 
     @classmethod
     def create(cls) -> Namespace:
-        """Make a namespace and stay in the present one; OSError (EPERM) without CAP_SYS_ADMIN."""
+        """Create a namespace and stay in the present one; OSError (EPERM) without CAP_SYS_ADMIN."""
         before = cls.current()
         try:
             check(libc.unshare(_CLONE_NEWNET), "unshare a network namespace")
@@ -45,7 +45,7 @@ class Namespace:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Stay in the namespace for a while; sockets opened meanwhile belong to it for ever."""
+        """Enter the namespace until the context ends; sockets opened in it belong to it as long as they live."""
         before = Namespace.current()
         try:
             self.enter()
@@ -55,12 +55,12 @@ class Namespace:
             before.close()
 
     def close(self) -> None:
-        """Let go of the namespace; it lives on while sockets or threads are in it."""
+        """Close the file descriptor; the namespace lives as long as sockets or threads are in it."""
         os.close(self.fd)
 
 
 def write_sysctl(name: str, value: int) -> None:
-    """Set a sysctl of the current namespace, named with slashes, and read it back.
+    """Set a sysctl of the present namespace, named with slashes, and read it back.
 
     Raises OSError if the kernel has no such name or refuses the value, RuntimeError if it keeps another one.
     """

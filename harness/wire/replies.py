@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read what came back on the wire. Pure; by hand, since scapy takes ten milliseconds a frame under emulation."""
+"""Parse the frames that came back on the wire. Pure; not with scapy, which takes 10 ms a frame under emulation."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _EXTENSION_HEADERS = {socket.IPPROTO_HOPOPTS, socket.IPPROTO_ROUTING, socket.IPP
 
 @dataclass(frozen=True)
 class Echo:
-    """Hold the sequence number of a ping that came back."""
+    """The answer to a ping, by its sequence number."""
 
     sequence: int
 
 
 def parse(frame: bytes) -> Reply | Echo | None:
-    """Return what a frame says, or None for what is no reply: multicast chatter of the stack and pure ACKs."""
+    """Return the reply in a frame; None for what is no reply: the stack's multicast packets and pure ACKs."""
     if frame[0] & 1:
         return None
     (eth_protocol,) = struct.unpack_from("!H", frame, 12)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The layers of scapy that packets are made of, without what scapy does besides as it is imported.
+"""The layers of scapy that packets are made of, imported without two things that scapy does at its import.
 
-To see whether cryptography works it generates a key, which takes a guest under emulation a second and a half, and
-nothing here encrypts. For packets that do not say where they come from it reads the routes of a namespace that no
-packet is sent from.
+It generates a key to see whether `cryptography` works, which takes 1.5 s in a guest under emulation; nothing here
+encrypts. It reads routes to choose source addresses; packets here have theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _absent(name: str) -> Iterator[None]:
-    """Have imports of a module fail as if it were not installed, unless it was imported before."""
+    """Make imports of a module fail as if it were not installed, unless it was imported before."""
     modules: dict[str, Any] = sys.modules
     if name in modules:
         yield
@@ -34,7 +33,7 @@ def _absent(name: str) -> Iterator[None]:
 
 @contextmanager
 def _without_routes() -> Iterator[None]:
-    """Have scapy read no routes; `conf.route.resync()` does."""
+    """Keep scapy from reading routes; `conf.route.resync()` reads them later."""
     before = conf.route_autoload, conf.route6_autoload
     conf.route_autoload = conf.route6_autoload = False
     try:

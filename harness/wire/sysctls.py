@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Keep the server's network settings, which every group in its namespace shares."""
+"""The sysctls of the server's namespace, which all groups in it share."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ _ALWAYS = 2
 
 
 class Settings:
-    """Change sysctls of the present network namespace for a while; all of them start, and end, at 0."""
+    """The sysctls that cases change in the present network namespace; all of them start at 0, and `restore` sets it."""
 
     def __init__(self, *, cpu: int) -> None:
         self.cpu = cpu
-        """The CPU that the wire is bound to, on which every program runs."""
+        """The CPU that the wire is bound to and every program runs on."""
         self._values: dict[str, int] = {}
         for name in (_FAST_OPEN, _SYNCOOKIES):
             self.set(name, 0)
 
     def set(self, name: str, value: int) -> None:
-        """Set a sysctl, named with slashes, if it is not that already."""
+        """Set a sysctl, named with slashes and 0 by default, unless it has that value already."""
         if self._values.get(name) != value:
             write_sysctl(name, value)
             self._values[name] = value
 
     def restore(self) -> None:
-        """Set everything that was changed to 0."""
+        """Set every sysctl that was changed to 0."""
         for name in self._values:
             self.set(name, 0)
 
     def allow_fast_open(self) -> None:
-        """Take data in a SYN without a cookie (ip-sysctl: tcp_fastopen 0x202)."""
+        """Accept data in a SYN without a cookie (ip-sysctl: tcp_fastopen 0x202)."""
         self.set(_FAST_OPEN, _FAST_OPEN_SERVER_WITHOUT_COOKIE)
 
     def send_syncookies(self) -> None:
@@ -41,10 +41,10 @@ class Settings:
 
     @property
     def fast_open(self) -> bool:
-        """Tell whether data in a SYN is taken."""
+        """Return whether data in a SYN is accepted."""
         return self._values[_FAST_OPEN] == _FAST_OPEN_SERVER_WITHOUT_COOKIE
 
     @property
     def syncookies(self) -> bool:
-        """Tell whether every SYN is answered with a cookie."""
+        """Return whether every SYN is answered with a cookie."""
         return self._values[_SYNCOOKIES] == _ALWAYS

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Put frames on a veth pair and read back what they provoke.
+"""A veth pair: send frames to the server's end and read the replies.
 
-The far end lies in a namespace that owns no address: nobody answers for the crafted sender, and every reply can be
-read. Nothing is waited for by the clock. After the frames goes a ping: one queue, one CPU, first in first out, so when
-its answer is back, every frame before it has been decided and every reply to them has been read.
+The far end lies in a namespace without addresses: nothing there answers to replies, and every reply can be read. No
+time-out decides that a packet was dropped. A ping follows the frames through one queue on one CPU, first in first out:
+when it is answered, every frame before it has been decided and every reply to them has been read.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _OFFLOADS = (
     "rx-checksumming", "tx-checksumming", "generic-receive-offload", "generic-segmentation-offload",
     "tcp-segmentation-offload", "scatter-gather",
 )  # fmt: skip
-"""Off, so that a frame arrives as it was sent: checksums looked at, nothing merged or cut."""
+"""Switched off, so that a frame arrives as it was sent: checksums are verified, nothing is merged or split."""
 
 _SERVER_SYSCTLS = {
     # An ICMP error for every drop: no rate limit, neither per destination nor for the whole namespace. IPv6's mask is
-    # a list of the types that are limited: one has to be named, and 255 is none that the kernel sends.
+    # a list of the types that are limited. It cannot be empty, and the kernel sends no type 255.
     "net/ipv4/icmp_ratemask": 0,
     "net/ipv6/icmp/ratelimit": 0,
     "net/ipv6/icmp/ratemask": 255,
-    # Addresses are usable at once.
+    # Addresses can be used at once.
     "net/ipv6/conf/default/accept_dad": 0,
     "net/ipv6/conf/default/router_solicitations": 0,
     "net/ipv4/conf/default/rp_filter": 0,
@@ -52,25 +52,26 @@ _SERVER_SYSCTLS = {
 }
 
 _LOST_SECONDS = 30.0
-"""How long the ping may take before the wire is called broken; never waited out on a working one."""
+"""How long the ping may take before the wire counts as broken; a working one answers in microseconds."""
 
 
 class WireError(Exception):
-    """Report that the wire itself failed: this says nothing about the kernel's selection."""
+    """The wire itself failed, which says nothing about the kernel's selection."""
 
 
 class Wire:
-    """Own the two namespaces and the veth pair between them; the calling thread moves to the server's end.
+    """Two namespaces and the veth pair between them; the calling thread moves to the server's.
 
-    Raises OSError (EPERM) without CAP_NET_ADMIN and CAP_SYS_ADMIN.
+    Raises OSError (EPERM) without CAP_NET_ADMIN and CAP_SYS_ADMIN; everything is undone then.
     """
 
     def __init__(self) -> None:
         self._sequence = 0
-        self._outside = Namespace.current()
         self._affinity = os.sched_getaffinity(0)
         with ExitStack() as undo:
-            # One CPU: its backlog queue is what keeps the order of frames, ping and replies.
+            self._outside = Namespace.current()
+            undo.callback(self._outside.close)
+            # On one CPU the backlog queue keeps the order of frames, ping and replies.
             os.sched_setaffinity(0, {min(self._affinity)})
             undo.callback(os.sched_setaffinity, 0, self._affinity)
             self.server = Namespace.create()
@@ -89,7 +90,7 @@ class Wire:
             undo.pop_all()
 
     def close(self) -> None:
-        """Leave both namespaces, which takes the veth pair and all settings with them."""
+        """Leave both namespaces; the veth pair and all settings go with them."""
         self._socket.close()
         self._outside.enter()
         os.sched_setaffinity(0, self._affinity)
@@ -98,7 +99,7 @@ class Wire:
 
     @contextmanager
     def on_cpu(self, cpu: int) -> Iterator[None]:
-        """Send, and so run every program, on another CPU for a while."""
+        """Send on another CPU, on which every program runs then, until the context ends."""
         before = self.settings.cpu
         try:
             os.sched_setaffinity(0, {cpu})
@@ -114,12 +115,12 @@ class Wire:
         return sorted(self._affinity)
 
     def post(self, data: Iterable[bytes]) -> None:
-        """Send the frames in order and do not wait for anything: `send` something later to know them decided."""
+        """Send the frames in order and return at once; they are decided when a later `send` returns."""
         for frame in data:
             self._socket.send(frame)
 
     def send(self, data: Iterable[bytes]) -> list[Reply]:
-        """Send the frames in order; return the replies to them, once all has been decided."""
+        """Send the frames in order; return the replies once every frame has been decided. WireError if that fails."""
         self.post(data)
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._socket.send(frames.ping(self._sequence))
@@ -139,15 +140,15 @@ class Wire:
                 replies.append(reply)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
-        """Send frames of one length; yield the replies to at most `batch.HELD` of them once these are decided.
+        """Send frames of one length; yield the replies to each `batch.HELD` of them once they have been decided.
 
-        The caller empties the receivers meanwhile: none of them has to hold everything.
+        The caller empties the receivers in between: none of them has to hold everything.
         """
-        slots = message_buffers(len(data[0]))
+        buffers = message_buffers(len(data[0]))
         for held in portions(data, HELD):
             replies = []
             for portion in portions(held):
-                slots.send(self._socket, portion)
+                buffers.send(self._socket, portion)
                 replies += self.send(())
             yield replies
 
@@ -163,12 +164,12 @@ class Wire:
             for name in ("lo", SERVER_LINK):
                 links.link("set", index=_index(links, name), state="up")
             for family in Family:
-                # Nobody answers ARP or neighbour solicitations for the crafted sender.
+                # Nothing answers ARP or neighbour solicitations for the crafted sender.
                 links.neigh(
                     "add", family=family.address_family, ifindex=index, dst=family.peer,
                     lladdr=PEER_MAC, state="permanent",
                 )  # fmt: skip
-                # Replies to whatever other address a packet claims to come from go the same way.
+                # Replies to any other source address that a packet may have go the same way.
                 links.route("add", family=family.address_family, gateway=family.peer, oif=index)
         _switch_offloads_off(SERVER_LINK)
         with self.peer.inside():

@@ -15,7 +15,6 @@ WHERE = ("bpf", "harness", "vm")
 KINDS = (".c", ".h", ".py", ".sh")
 
 OVER = (
-    "harness/group/reuseport_group.py",
     "vm/archive.py",
     "vm/controller.py",
     "vm/kernels.py",

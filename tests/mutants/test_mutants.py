@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Break the programs and the model, one line at a time, and demand that the reference cases notice.
+"""Break the programs and the model, one line at a time, and demand that the cases notice.
 
 A check that cannot fail is none. Each mutant is a copy of the tree with one line changed; the cases run there on the
-running kernel (root needed) and have to end with a failed case whose difference names what was broken.
+running kernel (root needed) and have to end with a failed case whose difference names what was broken. Where program
+and model are changed alike, they agree, and only what the case itself states can notice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """Name one change of one file, the cases to run (`-k`) and the words that their failure has to say."""
+    """One change of one file, the cases to run (`-k`) and the words that their failure has to say."""
 
     name: str
     file: str
@@ -30,6 +31,8 @@ class Mutant:
     instead: str
     cases: str
     says: str
+    alike: tuple[str, str, str] | None = None
+    """A second change, of the model: its file, the line, and what stands there instead."""
 
 
 MUTANTS = (
@@ -121,6 +124,50 @@ MUTANTS = (
         cases="syncookie_lets_the_ack and tcp-ipv4",
         says="instead of member",
     ),
+    Mutant(
+        name="program-and-model-hash-keys-otherwise",
+        file="bpf/hash.h",
+        line="word *= 0x85ebca6b;",
+        instead="word *= 0x85ebca6d;",
+        alike=(
+            "harness/model/consistent_hashing.py",
+            "word = word * 0x85EBCA6B & _WORD",
+            "word = word * 0x85EBCA6D & _WORD",
+        ),
+        cases="content_of_udp and udp-ipv4",
+        says="!= 23",
+    ),
+    Mutant(
+        name="program-and-model-read-addresses-otherwise",
+        file="bpf/hash.h",
+        line="__u32 hash = fmix32(packet->seen.skb_addrs[0]);",
+        instead="__u32 hash = fmix32(packet->seen.skb_addrs[0] + 1);",
+        alike=(
+            "harness/model/consistent_hashing.py",
+            "result = fmix32(result ^ word)",
+            "result = fmix32(word + 1)",
+        ),
+        cases="client_keeps_its_member_whatever and udp-ipv4",
+        says="!= 23",
+    ),
+    Mutant(
+        name="program-and-model-draw-otherwise",
+        file="bpf/random.bpf.c",
+        line="next ^= next << 17;",
+        instead="next ^= next << 19;",
+        alike=("harness/model/rules.py", "state ^= state << 17 & _MEMORY", "state ^= state << 19 & _MEMORY"),
+        cases="random_path and udp-ipv4",
+        says="At index ",
+    ),
+    Mutant(
+        name="program-and-model-count-another-length",
+        file="bpf/select.h",
+        line="seen->len = ctx->len;",
+        instead="seen->len = ctx->len + 1;",
+        alike=("harness/model/expect.py", "        length=length,\n", "        length=length + 1,\n"),
+        cases="bytes_behind_the_ip_packet and udp-ipv4",
+        says="At index 1 diff: 17 != 16",
+    ),
 )
 
 
@@ -132,10 +179,10 @@ def test_cases_notice(mutant: Mutant, tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    target = tmp_path / mutant.file
-    text = target.read_text()
-    assert text.count(mutant.line) == 1, f"{mutant.file} has no such line any more, or several: {mutant.line}"
-    target.write_text(text.replace(mutant.line, mutant.instead))
+    for file, line, instead in ((mutant.file, mutant.line, mutant.instead), *filter(None, [mutant.alike])):
+        text = (tmp_path / file).read_text()
+        assert text.count(line) == 1, f"{file} has no such line any more, or several: {line}"
+        (tmp_path / file).write_text(text.replace(line, instead))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", mutant.cases],
         cwd=tmp_path,

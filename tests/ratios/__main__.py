@@ -83,7 +83,7 @@ def _pairs(wire: Wire, group: ReuseportGroup) -> Iterator[Pair]:
     yield Pair(
         claim=f"deliver {PACKETS} datagrams: one at a time, everything compared / in batches",
         plain=lambda: [deliver(packet) for packet in packets],
-        ours=lambda: deliver.many(packets),
+        ours=lambda: deliver.send_many(packets),
     )
     yield Pair(
         claim=f"a fresh group of {GROUP_SIZE}: made anew / kept and put back",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.model.abi import NOBODY, TABLE_SIZE
+from harness.model.abi import MOST_NODES, NOBODY, TABLE_SIZE, pack_table
 from harness.model.consistent_hashing import (
     fmix32,
     hash_address,
@@ -37,9 +38,22 @@ def test_hash_of_a_client_takes_all_of_its_address_and_port() -> None:
     assert hash_address("192.0.2.1") == fmix32(int.from_bytes(bytes([192, 0, 2, 1]), "little"))
 
 
-def test_table_has_the_size_that_the_header_gives_it() -> None:
+def test_table_has_as_many_entries_as_a_prime() -> None:
     assert len(maglev_table({0: 1})) == TABLE_SIZE
     assert all(TABLE_SIZE % divisor for divisor in range(2, 100))
+
+
+def test_table_is_packed_whole_or_not_at_all() -> None:
+    assert pack_table((1, NOBODY)) == struct.pack("=2I", 1, NOBODY) + b"\xff" * (4 * (TABLE_SIZE - 2))
+    with pytest.raises(ValueError, match="8192 entries"):
+        pack_table(range(TABLE_SIZE + 1))
+
+
+def test_more_nodes_than_the_program_scores_are_refused() -> None:
+    """bpf/rendezvous.h looks at no more: the model would give clients to members that the program never sees."""
+    assert len(rendezvous_nodes({0: MOST_NODES})) == MOST_NODES
+    with pytest.raises(ValueError, match="129 nodes"):
+        rendezvous_nodes({0: MOST_NODES, 1: 1})
 
 
 @few

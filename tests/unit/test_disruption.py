@@ -42,3 +42,15 @@ def test_numbers_are_printed_and_drawn(
 def test_nothing_measured_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot"]) == 1
     assert "run the cases" in capsys.readouterr().out
+
+
+def test_numbers_that_cannot_be_kept_are_printed_all_the_same(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(CASE)
+    (pytester.path / "results").write_text("a file, where a directory should be")
+    result = pytester.runpytest_subprocess("-p", "harness.plugins.disruption")
+    result.stdout.fnmatch_lines(
+        ["6.1: maglev: one of 4 members leaves: *", "not kept in results/disruption.json, and not drawn: *"]
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from harness.loader import compiler
 from harness.loader.compiler import CompileError, compile_program, compile_variants
-from harness.model.abi import CONTEXT_SIZE
+from harness.model.abi import CID_LENGTH, CONTEXT_SIZE, MOST_NODES, NOBODY, TABLE_SIZE, Result, pack_command
 from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -73,11 +73,43 @@ def test_cache_that_cannot_be_written_names_the_way_out(source: Path, tmp_path: 
         compile_program(source, cache_directory=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("header", ["answer.h", "of/another/directory.h"])
+def test_header_that_changed_makes_another_object(source: Path, tmp_path: Path, header: str) -> None:
+    path = tmp_path / header
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#define ANSWER SK_PASS\n")
+    source.write_text(f'#include "{header}"\n' + GOOD.replace("SK_PASS", "ANSWER"))
+    first = compile_program(source, includes=(tmp_path,), cache_directory=tmp_path / "cache")
+    path.write_text("#define ANSWER SK_DROP\n")
+    assert compile_program(source, includes=(tmp_path,), cache_directory=tmp_path / "cache") != first
+
+
+@pytest.mark.parametrize("includes", [True, False])
+def test_source_that_is_not_there_is_named(tmp_path: Path, includes: bool) -> None:
+    with pytest.raises(CompileError, match=r"cannot read .*absent\.bpf\.c"):
+        compile_program(
+            tmp_path / "absent.bpf.c",
+            includes=(tmp_path,) if includes else (),
+            cache_directory=tmp_path / "cache",
+        )
+
+
 def test_every_variant_compiles(tmp_path: Path) -> None:
     compiled = compile_variants(cache_directory=tmp_path)
     assert compiled.keys() == {variant.name for variant in VARIANTS.values() if variant.file is not None}
 
 
-def test_record_has_the_size_that_the_header_gives_it() -> None:
-    # struct data_check: 4 + 8*4 + 2*2 + 2 + 1 and a byte of padding + 4 + 4
-    assert CONTEXT_SIZE == 52
+def test_python_side_has_the_numbers_of_the_headers(tmp_path: Path) -> None:
+    """harness/model/abi.py and bpf/ agree: clang itself compares them."""
+    source = tmp_path / "numbers.bpf.c"
+    source.write_text(
+        '#define DIRECT\n#include "quic.h"\n#include "rendezvous.h"\n#include "table.h"\n'
+        f'_Static_assert(sizeof(struct data_check) == {CONTEXT_SIZE}, "record");\n'
+        f'_Static_assert(sizeof(struct cmd) == {len(pack_command(0))}, "command");\n'
+        f'_Static_assert(TABLE_SIZE == {TABLE_SIZE} && NOBODY == {NOBODY}u, "table");\n'
+        f'_Static_assert(MOST_NODES == {MOST_NODES}, "nodes");\n'
+        f'_Static_assert(QUIC_CID_LENGTH == {CID_LENGTH}, "connection ID");\n'
+        f'_Static_assert(NR_RESULTS == {len(Result)}, "results");\n'
+        + "".join(f'_Static_assert({result.name} == {result:d}, "{result.name}");\n' for result in Result)
+    )
+    compile_program(source, cache_directory=tmp_path / "cache")

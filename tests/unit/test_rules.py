@@ -11,6 +11,7 @@ import pytest
 
 from harness.commands import rules
 from harness.commands.marks import marked
+from harness.kernel import ledger
 from harness.kernel.features import FEATURES
 from harness.kernel.ledger import State, bugs
 from harness.kernel.release import Release, of_uname
@@ -78,6 +79,22 @@ def test_bugs_were_tried_where_their_cases_run() -> None:
 )
 def test_state_of_a_release(name: str, release: str, state: State) -> None:
     assert bugs()[name].state(Release.parse(release)) is state
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('commit = ""\nintroduced = "4.5"', r"K99.*lacks subject"),
+        ('commit = ""\nsubject = ""\nintroduced = "4.5"\nfxed = "5.4"', r"K99.*fxed"),
+        ('commit = ""\nsubject = ""\nintroduced = "new"', r"K99.*'new'"),
+    ],
+    ids=["missing", "misspelled", "no-release"],
+)
+def test_wrong_entry_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: str, words: str) -> None:
+    (tmp_path / "ledger.toml").write_text(f"[K99]\n{entry}\n")
+    monkeypatch.setattr(ledger, "PATH", tmp_path / "ledger.toml")
+    with pytest.raises(ValueError, match=words):
+        bugs.__wrapped__()
 
 
 @pytest.mark.parametrize(

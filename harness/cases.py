@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a case imports: the marks that many cases share, the types of the fixtures, and two short computations.
+
+Import the types under `if TYPE_CHECKING:` alone; they are for annotations.
+"""
+# ruff: noqa: PLC0414 - `import X as X` is how a module hands a name on
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.model.layout import Bind, Family, InnerMap, Protocol
+from harness.model.outcome import Delivered, Dropped
+
+if TYPE_CHECKING:
+    from harness.group.bench import Bench as Bench
+    from harness.group.delivery import Delivery as Delivery
+    from harness.group.delivery import Handshake as Handshake
+    from harness.group.protocols import AttachReference as AttachReference
+    from harness.group.protocols import DeliverTo as DeliverTo
+    from harness.group.protocols import LoadProgram as LoadProgram
+    from harness.group.protocols import MakeCommand as MakeCommand
+    from harness.group.protocols import MakeGroup as MakeGroup
+    from harness.group.protocols import RecordProperty as RecordProperty
+    from harness.group.reuseport_group import ReuseportGroup as ReuseportGroup
+    from harness.loader.program import Program as Program
+    from harness.model.abi import Context
+    from harness.model.outcome import Selection
+    from harness.model.packets import Packet as Packet
+    from harness.plugins.own_program import OwnProgram as OwnProgram
+    from harness.wire.veth import Wire as Wire
+
+promise = pytest.mark.promise
+ledger = pytest.mark.ledger
+programs = pytest.mark.programs
+requires = pytest.mark.requires
+shapes = pytest.mark.shapes
+
+# For cases on the bench: each value of an argument.
+each_protocol = pytest.mark.parametrize("protocol", Protocol)
+each_family = pytest.mark.parametrize("family", Family)
+each_address = pytest.mark.parametrize("specific", [False, True], ids=["wildcard", "specific"])
+
+# For cases on a group: the shapes that they are for.
+udp = shapes(protocol=Protocol.UDP)
+tcp = shapes(protocol=Protocol.TCP)
+ipv4 = shapes(family=Family.IPV4)
+ipv6 = shapes(family=Family.IPV6)
+on_wildcard = shapes(bind=Bind.ANY)
+in_sockarray = shapes(inner_map=InnerMap.SOCKARRAY)
+
+
+def place_by_hash(hash_: int | None, members: int) -> int:
+    """Return the place in the group on which a hash falls: hash × members ÷ 2^32 (`reciprocal_scale`).
+
+    Raises AssertionError without a hash.
+    """
+    assert hash_ is not None, "the program recorded no hash"
+    return hash_ * members >> 32
+
+
+def recorded(source: Program | Selection) -> Context:
+    """Return what the program recorded of the last packet, or of the packet that was decided so.
+
+    Raises AssertionError if it did not run.
+    """
+    context = source.context if isinstance(source, Delivered | Dropped) else source.context()[0]
+    assert context is not None, "the program recorded nothing: it did not run"
+    return context

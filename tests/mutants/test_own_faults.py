@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What the harness has to notice by itself, and a program that it must not take for a broken kernel (root needed)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.preflight import missing_requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EMPTIED = """
+import pytest
+from harness.cases import in_sockarray, ipv4, on_wildcard, udp
+
+pytestmark = [in_sockarray, ipv4, on_wildcard, udp]
+
+def test_slot_empties_by_itself(group, deliver, command):
+    group.inner.delete((5).to_bytes(4, "little"))  # behind the back of the group, as a kernel with a bug would
+    deliver(command(4))
+
+def test_nothing_that_looks_at_the_slot(deliver, command):
+    deliver(command(4))
+"""
+
+ALTERNATES = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+char _license[] SEC("license") = "GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} packets SEC(".maps");
+
+SEC("sk_reuseport")
+int alternates(struct sk_reuseport_md *ctx)
+{
+	__u32 only = 0;
+	__u64 *count = bpf_map_lookup_elem(&packets, &only);
+
+	return count && __sync_fetch_and_add(count, 1) & 1 ? SK_PASS : SK_DROP;
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _able() -> None:
+    if reason := missing_requirement():
+        pytest.skip(reason)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    project = ("-c", "pyproject.toml", "--rootdir", str(ROOT), "-p", "harness.plugin", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", "-q", *project, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_slot_that_emptied_by_itself_is_found_when_the_group_ends(tmp_path: Path) -> None:
+    cases = tmp_path / "test_emptied.py"
+    cases.write_text(EMPTIED)
+    done = run(str(cases))
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "2 passed, 1 error" in done.stdout
+    assert "the inner map holds cookies" in done.stdout
+
+
+def test_program_that_decides_otherwise_each_time_is_no_fault(tmp_path: Path) -> None:
+    program = tmp_path / "alternates.bpf.c"
+    program.write_text(ALTERNATES)
+    done = run("cases/test_own_program.py", "--program", str(program))
+    assert done.returncode == 0, done.stdout + done.stderr
