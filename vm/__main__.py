@@ -8,8 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from vm.base.errors import BuildError, FetchError, KernelError
 from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USAGE
-from vm.errors import BuildError, FetchError, KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

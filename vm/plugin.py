@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vm import options, packing
+from vm.boot import options
+from vm.guest import report_codec
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from vm.controller import Plan
-    from vm.places import Place
+    from vm.controller.controller import Plan
+    from vm.remote.hosts import Place
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 
@@ -72,8 +73,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
-    from vm.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
-    from vm.kernels import KernelError, load_catalogue, select, settle  # noqa: PLC0415
+    from vm.controller.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
+    from vm.kernels.obtain import KernelError, load_catalogue, select, settle  # noqa: PLC0415
 
     demand_consistent(option)
     demand_there(config.args)
@@ -113,9 +114,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Place | None], list[str]]:
     """Return where each kernel is to run, and what of the project has to be the same there."""
-    from vm.fingerprint import HOME  # noqa: PLC0415
-    from vm.places import deal, parts_of, read_place  # noqa: PLC0415
-    from vm.survey import PARTS  # noqa: PLC0415
+    from vm.base.fingerprint import HOME  # noqa: PLC0415
+    from vm.remote.checkout import PARTS  # noqa: PLC0415
+    from vm.remote.hosts import deal, parts_of, read_place  # noqa: PLC0415
 
     option = config.option
     if not option.on:
@@ -163,30 +164,30 @@ def demand_there(arguments: Iterable[str]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register what this process needs: the controller's part, or a guest's."""
     if hasattr(config, "workerinput"):
-        from vm.marks import marks_here  # noqa: PLC0415
+        from vm.guest.kmsg_marks import marks_here  # noqa: PLC0415
 
         if marks := marks_here():
-            from vm.sparing import Sparing  # noqa: PLC0415
+            from vm.guest.fastpath import Sparing  # noqa: PLC0415
 
             config.pluginmanager.register(marks, "vm-marks")
             config.pluginmanager.register(Sparing(), "vm-sparing")
-            config.pluginmanager.register(packing, "vm-packing")
+            config.pluginmanager.register(report_codec, "vm-packing")
         return
     if config.option.collectonly:
         return
-    from vm import publishing  # noqa: PLC0415
-    from vm.children import end_with_tox  # noqa: PLC0415
+    from vm.base.children import end_with_tox  # noqa: PLC0415
+    from vm.report import publishing  # noqa: PLC0415
 
     started = datetime.now(UTC)
     if _PLAN not in config.stash:
         # `tox -e host`: the option is the harness's.
         if config.getoption("--where-possible", default=False):
-            from vm.host import HostRun  # noqa: PLC0415
+            from vm.controller.host import HostRun  # noqa: PLC0415
 
             end_with_tox()
             config.pluginmanager.register(HostRun(config, started=started), "vm-host")
         return
-    from vm.controller import Controller  # noqa: PLC0415
+    from vm.controller.controller import Controller  # noqa: PLC0415
 
     end_with_tox()
     try:
@@ -195,4 +196,4 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")
-    config.pluginmanager.register(packing, "vm-packing")
+    config.pluginmanager.register(report_codec, "vm-packing")

@@ -3,7 +3,7 @@
 
 A step has a kind (its class), an actor (the part of the path that takes the step) and its details (the fields: strings,
 integers, booleans and None). `harness.interface.sentences` has the words for each, `harness.interface.json_form` the
-JSON; `vm.picture` draws them.
+JSON; `vm.report.picture` draws them.
 """
 
 from __future__ import annotations

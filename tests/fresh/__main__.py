@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vm.errors import MirrorError
+from vm.base.errors import MirrorError
 
 from .command import PROJECT
 from .live import Line

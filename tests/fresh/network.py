@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.catalogue import load_catalogue
-from vm.sources import addresses
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.sources import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -100,7 +100,9 @@ def test_no_import_leads_back() -> None:
     sorter.prepare()  # raises CycleError, which names the modules
 
 
-@pytest.mark.parametrize("module", ["vm.pid1", "vm.in_guest", "vm.survey", "vm.fingerprint", "harness.model"])
+@pytest.mark.parametrize(
+    "module", ["vm.guest.pid1", "vm.guest.run_command", "vm.remote.checkout", "vm.base.fingerprint", "harness.model"]
+)
 def test_what_runs_before_an_environment_is_there_needs_the_standard_library_alone(module: str) -> None:
     """The guest's first process runs with `python -I -S`; the survey of another machine is sent there as text."""
     graph = grimp.build_graph("harness", "vm", include_external_packages=True, cache_dir=None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Stand in for QEMU: print a console, speak the protocol of vm.pid1 on the port, and run the worker right here.
+"""Stand in for QEMU: print a console, speak the protocol of vm.guest.pid1 on the port, and run the worker right here.
 
 So does a command, of which the console tells the status in the end.
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from fake_archive import image
 from runs import CONFIGURATION, ROOT, environment
 
-from vm.machine import SUBSTITUTE
-from vm.remote import SSH
+from vm.boot.machine import SUBSTITUTE
+from vm.remote.ssh import SSH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from runs import ROOT
 from test_archive import add_kernel, signing_key
 from test_kernel_commands import CATALOGUE
 
-from vm.machine import SUBSTITUTE
+from vm.boot.machine import SUBSTITUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,8 @@ VERSION = "6.1.9-1"
 # For every Python of the run: its catalogue is the archive's.
 SITE_CUSTOMIZE = """
 import pathlib
-import vm.catalogue
-vm.catalogue._DATA = pathlib.Path({catalogue!r})
+import vm.kernels.catalogue
+vm.kernels.catalogue._DATA = pathlib.Path({catalogue!r})
 """
 
 

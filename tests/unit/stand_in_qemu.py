@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vm.qemu import QEMU
+from vm.boot.qemu import QEMU
 
 if TYPE_CHECKING:
     from pathlib import Path

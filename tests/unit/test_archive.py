@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_archive import FakeArchive, image, make_key, module
 
-import vm.archive
-from vm.archive import explain
-from vm.catalogue import Origin, Selection, Series, load_catalogue
+import vm.kernels.archive
+from vm.base.errors import FetchError, MirrorError, MissingToolError, NotOfferedError, SignatureError, StoreError
 from vm.commands import list_kernels
-from vm.errors import FetchError, MirrorError, MissingToolError, NotOfferedError, SignatureError, StoreError
-from vm.kernels import Catalogue, Kernel, kernel_store, obtain, update
-from vm.sources import bases_of
+from vm.kernels.archive import explain
+from vm.kernels.catalogue import Origin, Selection, Series, load_catalogue
+from vm.kernels.obtain import Catalogue, Kernel, kernel_store, obtain, update
+from vm.kernels.sources import bases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,8 +55,8 @@ def signing_key() -> Iterator[Path]:
 def archive(tmp_path: Path, signing_key: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A refused connection is refused at once, and a mirror that stalls here stalls for good.
-    configuration = vm.archive._CONFIGURATION.replace('Timeout "20"', 'Timeout "1"')
-    monkeypatch.setattr(vm.archive, "_CONFIGURATION", configuration + 'Acquire::Retries::Delay "false";\n')
+    configuration = vm.kernels.archive._CONFIGURATION.replace('Timeout "20"', 'Timeout "1"')
+    monkeypatch.setattr(vm.kernels.archive, "_CONFIGURATION", configuration + 'Acquire::Retries::Delay "false";\n')
     return FakeArchive(root=tmp_path / "archive", keyring=signing_key / "key.gpg", home=signing_key / "home")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vm.build import _TOOLS as BUILD_TOOLS
 from vm.commands import COMMANDS
+from vm.kernels.build import _TOOLS as BUILD_TOOLS
 
 ROOT = Path(__file__).resolve().parents[2]
 

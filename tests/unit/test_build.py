@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from fake_archive import image
 
-from vm import build as build_module
-from vm import guest
 from vm.__main__ import main
-from vm.build import FRAGMENT, build
-from vm.errors import BuildError, HostError, MissingToolError, NotAKernelError
-from vm.local import locate
+from vm.base.errors import BuildError, HostError, MissingToolError, NotAKernelError
+from vm.kernels import build as build_module
+from vm.kernels import requirements
+from vm.kernels.build import FRAGMENT, build
+from vm.kernels.local import locate
 
 BISECT = Path(__file__).parents[2] / "vm" / "bisect"
 
@@ -64,7 +64,7 @@ def test_the_fragment_has_all_that_a_guest_and_the_cases_need() -> None:
         text=True,
     ).stdout
     config = f"{virtme}\n{FRAGMENT.read_text()}"
-    missing = {one.option for one in guest.missing_from(config, loadable=False)}
+    missing = {one.option for one in requirements.missing_from(config, loadable=False)}
     assert missing <= {"CONFIG_DEBUG_INFO_BTF"}
 
 
@@ -92,13 +92,13 @@ def test_a_tree_is_built_in_the_output_directory_and_left_alone(tree: Path, tmp_
 
 @needs_make
 def test_a_developer_s_own_configuration_is_used_as_it_is(tree: Path) -> None:
-    theirs = FRAGMENT.read_text() + "".join(f"{one.name}=y\n" for one in guest.wanted_options()) + "CONFIG_X=m\n"
+    theirs = FRAGMENT.read_text() + "".join(f"{one.name}=y\n" for one in requirements.wanted_options()) + "CONFIG_X=m\n"
     (tree / ".config").write_text(theirs)
     assert build(tree, output=None, progress=print).directory == tree
     assert (tree / ".config").read_text() == theirs
     assert (tree / "modules.order").exists(), "it has modules"
     (tree / ".config").write_text("CONFIG_64BIT=y\n")
-    with pytest.raises(BuildError, match=r"lacks CONFIG_PCI: .*CONFIG_VETH: .*vm/kernel.config.*--output DIR"):
+    with pytest.raises(BuildError, match=r"lacks CONFIG_PCI: .*CONFIG_VETH: .*vm/kernels/kernel.config.*--output DIR"):
         build(tree, output=None, progress=print)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What one process has imported another imports from the one file that `vm.bytecode` made of it."""
+"""What one process has imported another imports from the one file that `vm.guest.bytecode` made of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vm import bytecode
+from vm.guest import bytecode
 
 HOME = Path(__file__).parents[2]
 USE = """
 import sys
 sys.path[:0] = {path!r}
-from vm.bytecode import install
+from vm.guest.bytecode import install
 install({file!r})
 """
 
@@ -47,7 +47,9 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def use(package: Path, tmp_path: Path) -> str:
     """Return the code with which a Python has the package come from the file that another wrote."""
     file, path = str(tmp_path / "bytecode"), [str(package.parent), str(HOME)]
-    code = f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm import bytecode; "
+    code = (
+        f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm.kernels.requirements import bytecode; "
+    )
     written = run(f"{code}bytecode.pytest_sessionfinish()", **{bytecode.FILE: file})
     assert written.returncode == 0, written.stderr
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("bytecode")] == ["bytecode"]
@@ -98,6 +100,6 @@ def test_extension_modules_load(use: str) -> None:
 
 def test_file_that_cannot_be_written_is_an_error(package: Path) -> None:
     path = [str(package.parent), str(HOME)]
-    code = f"import sys; sys.path[:0] = {path!r}; import belongings; from vm import bytecode; "
+    code = f"import sys; sys.path[:0] = {path!r}; import belongings; from vm.kernels.requirements import bytecode; "
     done = run(f"{code}bytecode.pytest_sessionfinish()", **{bytecode.FILE: str(package / "nowhere" / "bytecode")})
     assert "No such file or directory" in done.stderr

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vm import results
 from vm.__main__ import main
-from vm.outcomes import Outcome, Verdict
-from vm.results import CaseResult, KernelResult, RunResult
-from vm.summary import differences, lines
+from vm.report import results
+from vm.report.outcomes import Outcome, Verdict
+from vm.report.results import CaseResult, KernelResult, RunResult
+from vm.report.summary import differences, lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vm.console import BEGIN, END, NEW_VM, Allowance, ConsoleError, last_panic, load_allowances, scan, tail
+from vm.report.console import BEGIN, END, NEW_VM, Allowance, ConsoleError, last_panic, load_allowances, scan, tail
 
 PROVOKED = (Path(__file__).parent / "data/console-6.1.log").read_text()
 

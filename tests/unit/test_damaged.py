@@ -11,10 +11,10 @@ import pytest
 from test_archive import add_kernel, archive, needs_apt, quiet, series, signing_key
 
 from vm.__main__ import main
-from vm.archive import Archive
-from vm.errors import MirrorError
-from vm.kernels import Kernel, kernel_store, obtain, update
-from vm.store import cache_root
+from vm.base.errors import MirrorError
+from vm.kernels.archive import Archive
+from vm.kernels.obtain import Kernel, kernel_store, obtain, update
+from vm.kernels.store import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

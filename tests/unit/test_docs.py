@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from documented import PAGES, commands
 
-from vm.outcomes import EXIT_STATUS, Outcome
-from vm.results import CaseResult, KernelResult, RunResult, SplatResult
+from vm.report.outcomes import EXIT_STATUS, Outcome
+from vm.report.results import CaseResult, KernelResult, RunResult, SplatResult
 
 ROOT = Path(__file__).resolve().parents[2]
 

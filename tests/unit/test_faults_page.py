@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vm.qemu import OLDEST
+from vm.boot.qemu import OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/faults.md").read_text(encoding="utf-8")

@@ -12,9 +12,9 @@ from runs import run_pytest
 
 from harness.kernel.features import FEATURES
 from harness.kernel.release import Release
-from vm.kernels import load_catalogue
-from vm.machine import SUBSTITUTE
-from vm.outcomes import EXIT_STATUS, Outcome, Verdict
+from vm.boot.machine import SUBSTITUTE
+from vm.kernels.obtain import load_catalogue
+from vm.report.outcomes import EXIT_STATUS, Outcome, Verdict
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
 

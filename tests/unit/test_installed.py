@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_archive import image, module
 
-import vm.catalogue
-from vm import guest
+import vm.kernels.catalogue
 from vm.__main__ import main
-from vm.catalogue import Selection
-from vm.errors import MissingToolError, NotAKernelError, TooOldError, UnknownKernelError
-from vm.installed import find_installed
-from vm.kernels import archive_of, kernel_store, load_catalogue, missing_options, obtain, select, settle
-from vm.store import Manifest, seal
+from vm.base.errors import MissingToolError, NotAKernelError, TooOldError, UnknownKernelError
+from vm.kernels import requirements
+from vm.kernels.catalogue import Selection
+from vm.kernels.installed import find_installed
+from vm.kernels.obtain import archive_of, kernel_store, load_catalogue, missing_options, obtain, select, settle
+from vm.kernels.store import Manifest, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,15 +146,15 @@ def on_machine(
     """Make this a machine with `root`, os-release and apt sources of its own."""
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     monkeypatch.setattr(platform, "release", lambda: RUNNING)
-    monkeypatch.setattr(vm.catalogue, "find_installed", lambda running: find_installed(running, root=root))
+    monkeypatch.setattr(vm.kernels.catalogue, "find_installed", lambda running: find_installed(running, root=root))
     apt = root / "bin/apt-get"
     apt.parent.mkdir(exist_ok=True)
     apt.write_text(f"#!/bin/sh\ncat <<'EOF'\n{sources}\nEOF\n")
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
     catalogue = root / "kernels.toml"
-    catalogue.write_text(vm.catalogue._DATA.read_text().replace("/usr/share/keyrings", str(root)))
-    monkeypatch.setattr(vm.catalogue, "_DATA", catalogue)
+    catalogue.write_text(vm.kernels.catalogue._DATA.read_text().replace("/usr/share/keyrings", str(root)))
+    monkeypatch.setattr(vm.kernels.catalogue, "_DATA", catalogue)
     if keys:
         (root / "debian-archive-keyring.gpg").touch()
 
@@ -176,7 +176,7 @@ def test_a_kernel_in_the_store_needs_no_source(root: Path, monkeypatch: pytest.M
     install(root, f"boot/vmlinuz-{RUNNING}", RUNNING)
     on_machine(monkeypatch, root=root, release=DEBIAN, sources="", keys=False)
     with kernel_store().staging("6.1", "6.1.9-1") as stage:
-        seal(stage, Manifest(release="6.1.9", version="6.1.9-1", headers=False, modules=guest.modules_digest()))
+        seal(stage, Manifest(release="6.1.9", version="6.1.9-1", headers=False, modules=requirements.modules_digest()))
     assert [one.name for one in select([], catalogue=load_catalogue())] == ["6.1"]
 
 

@@ -11,9 +11,9 @@ import pytest
 from documented import commands
 from test_archive import add_kernel, archive, needs_apt, signing_key, stored
 
-import vm.catalogue
+import vm.kernels.catalogue
 from vm.__main__ import main
-from vm.store import cache_root
+from vm.kernels.store import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def offered(archive: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Have the catalogue's two kernels come from the archive of the test."""
     catalogue = tmp_path / "kernels.toml"
     catalogue.write_text(CATALOGUE.format(keyring=archive.keyring))
-    monkeypatch.setattr(vm.catalogue, "_DATA", catalogue)
+    monkeypatch.setattr(vm.kernels.catalogue, "_DATA", catalogue)
     add_kernel(archive, "6.1.9-1")
     add_kernel(archive, "7.2.3-1", abi="7.2.0-1")
     archive.publish("stable")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_archive import image, module
 
-import vm.catalogue
-from vm import guest
-from vm.image import read_release
-from vm.kernels import (
+import vm.kernels.catalogue
+from vm.kernels import requirements
+from vm.kernels.image import read_release
+from vm.kernels.obtain import (
     Catalogue,
     Kernel,
     NotAKernelError,
@@ -106,7 +106,7 @@ def test_duplicates_collapse_and_the_order_is_the_user_s(catalogue: Catalogue) -
 def test_no_word_means_the_distribution_s_own(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", bookworm)
     for words in ([], ["default"], ["distribution"]):
-        assert [one.name for one in vm.catalogue.select(words, catalogue=catalogue)] == ["6.1"]
+        assert [one.name for one in vm.kernels.catalogue.select(words, catalogue=catalogue)] == ["6.1"]
 
 
 def test_a_distribution_without_a_kernel_here_is_told_what_to_do(
@@ -288,34 +288,34 @@ def config_of(values: dict[str, str]) -> str:
 
 
 def complete(value: str = "y") -> dict[str, str]:
-    return {wanted.name: "y" if wanted.builtin else value for wanted in guest.wanted_options()}
+    return {wanted.name: "y" if wanted.builtin else value for wanted in requirements.wanted_options()}
 
 
 def test_a_complete_configuration_misses_nothing() -> None:
-    assert guest.missing_from(config_of(complete()), loadable=False) == []
-    assert guest.missing_from(config_of(complete("m")), loadable=True) == []
+    assert requirements.missing_from(config_of(complete()), loadable=False) == []
+    assert requirements.missing_from(config_of(complete("m")), loadable=True) == []
 
 
-@pytest.mark.parametrize("wanted", guest.wanted_options(), ids=lambda wanted: wanted.name)
-def test_each_option_is_missed_by_name(wanted: guest.WantedOption) -> None:
+@pytest.mark.parametrize("wanted", requirements.wanted_options(), ids=lambda wanted: wanted.name)
+def test_each_option_is_missed_by_name(wanted: requirements.WantedOption) -> None:
     values = complete()
     del values[wanted.name]
-    missing = guest.missing_from(config_of(values), loadable=True)
+    missing = requirements.missing_from(config_of(values), loadable=True)
     assert (wanted.name, wanted.needed != "some") in [(one.option, one.fatal) for one in missing]
 
 
 def test_a_module_is_no_use_without_the_modules_nor_where_it_must_be_built_in() -> None:
-    (missing,) = guest.missing_from(config_of({**complete(), "CONFIG_VETH": "m"}), loadable=False)
+    (missing,) = requirements.missing_from(config_of({**complete(), "CONFIG_VETH": "m"}), loadable=False)
     assert missing.fatal
     assert "modules are not at hand" in str(missing)
-    (missing,) = guest.missing_from(config_of({**complete(), "CONFIG_DEVTMPFS": "m"}), loadable=True)
+    (missing,) = requirements.missing_from(config_of({**complete(), "CONFIG_DEVTMPFS": "m"}), loadable=True)
     assert "must be built in" in str(missing)
 
 
 def test_a_module_that_is_not_installed_is_missed(tmp_path: Path) -> None:
     config = written(tmp_path / "config", config_of(complete("m")).encode())
     tree = tmp_path / "lib/modules/6.1"
-    for wanted in guest.wanted_options():
+    for wanted in requirements.wanted_options():
         if wanted.module not in (None, "9p"):
             written(tree / f"kernel/{wanted.module}.ko", b"")
     kernel = Kernel(name="k", image=tmp_path, release="6.1", modules=tree, config=config, headers=None, version="")
@@ -339,6 +339,6 @@ def test_a_kernel_without_btf_is_only_noted_after_what_is_fatal(tmp_path: Path) 
 
 
 def test_every_module_and_option_says_why() -> None:
-    assert all(module.why for module in guest.wanted_modules())
-    wanted = [module.name for module in guest.wanted_modules()]
+    assert all(module.why for module in requirements.wanted_modules())
+    wanted = [module.name for module in requirements.wanted_modules()]
     assert len(wanted) == len(set(wanted))

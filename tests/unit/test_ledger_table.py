@@ -9,9 +9,9 @@ import pytest
 
 from harness.__main__ import main
 from harness.commands.ledger import cases_of_bugs
-from vm import results
-from vm.outcomes import Outcome
-from vm.results import CaseResult, KernelResult, RunResult
+from vm.report import results
+from vm.report.outcomes import Outcome
+from vm.report.results import CaseResult, KernelResult, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STARTER = """
 import subprocess, sys
-from vm.lifeline import lifeline
+from vm.base.lifeline import lifeline
 # What it prints says that setpriv has done its work.
 subprocess.run([*lifeline("TERM"), "sh", "-c", "echo $$; exec sleep 600"])
 """

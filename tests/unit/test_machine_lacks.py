@@ -13,10 +13,10 @@ from stand_in_qemu import qemu
 from test_no_room import CASES, may_mount, run
 
 from vm.__main__ import main
-from vm.machine import SUBSTITUTE
-from vm.memory import available
-from vm.outcomes import EXIT_STATUS, Verdict
-from vm.qemu import QEMU, find_qemu
+from vm.base.memory import available
+from vm.boot.machine import SUBSTITUTE
+from vm.boot.qemu import QEMU, find_qemu
+from vm.report.outcomes import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from vm import messages
-from vm.sparing import Messages
+from vm.guest import wire_format
+from vm.guest.fastpath import Messages
 
 
 def test_messages_come_back_as_they_were() -> None:
-    said: list[messages.Message] = [
+    said: list[wire_format.Message] = [
         ("logstart", {"nodeid": "a", "location": ("a", None, "b")}),
         ("report", {"data": b""}),
     ]
-    assert messages.unpack(messages.pack(said)) == said
+    assert wire_format.unpack(wire_format.pack(said)) == said
 
 
 def test_single_message_is_left_as_it_is() -> None:
-    assert messages.unpack(("workerready", {})) == [("workerready", {})]
+    assert wire_format.unpack(("workerready", {})) == [("workerready", {})]
 
 
 def test_messages_of_a_case_leave_together() -> None:
@@ -31,7 +31,7 @@ def test_messages_of_a_case_leave_together() -> None:
     assert len(sent) == 1
     said.held = False
     said.send("complete", item_index=0)
-    assert [messages.unpack(each) for each in sent] == [
+    assert [wire_format.unpack(each) for each in sent] == [
         [("ready", {})],
         [("begin", {"nodeid": "a"}), ("report", {"nodeid": "a"}), ("complete", {"item_index": 0})],
     ]

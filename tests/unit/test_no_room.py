@@ -15,8 +15,8 @@ from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from stand_in_qemu import qemu
 from test_archive import needs_apt
 
-from vm.machine import SUBSTITUTE
-from vm.outcomes import EXIT_STATUS, Verdict
+from vm.boot.machine import SUBSTITUTE
+from vm.report.outcomes import EXIT_STATUS, Verdict
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 

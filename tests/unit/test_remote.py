@@ -18,10 +18,10 @@ from filelock import FileLock
 from other_machines import PROJECT, add_kernels, clone, reachable
 from runs import Run, environment, foreground
 
-from vm.errors import StoreError
-from vm.luggage import unpack
-from vm.outcomes import EXIT_STATUS, Verdict
-from vm.places import HERE, Place, deal, parts_of, read_place, translate
+from vm.base.errors import StoreError
+from vm.remote.hosts import HERE, Place, deal, parts_of, read_place, translate
+from vm.remote.transfer import unpack
+from vm.report.outcomes import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def machines_in(directory: Path, source: str) -> Path:
         project = clone(directory / name, source, set_up=name != "bare")
         add_kernels(project, *MACHINES, "silent")
         if name == "older":
-            with (project / "vm/status.py").open("a") as file:
+            with (project / "vm/controller/protocol.py").open("a") as file:
                 file.write("# as it was\n")
     return directory
 
@@ -126,7 +126,10 @@ def test_results_and_console_come_back(many: tuple[Run, Path]) -> None:
         ("on-nowhere", r"someone@nowhere: ssh: Could not resolve hostname nowhere.*\('ssh someone@nowhere true' has"),
         ("on-lost", r"good:~/elsewhere: there is no directory ~/elsewhere \(clone the project there, or say where"),
         ("on-bare", rf"bare: ~/{PROJECT} has no .venv \(run ./bootstrap there: ssh bare 'cd {PROJECT} && ./bootst"),
-        ("on-older", r"older: the project there is at version \S+, here at \S+; not the same: vm/status.py \(make"),
+        (
+            "on-older",
+            r"older: the project there is at version \S+, here at \S+; not the same: vm/controller/protocol.py \(make",
+        ),
         ("on-chatty", r"chatty: its shell prints something of its own before it runs a command \(have ~/.bashrc"),
     ],
     ids=["refusing", "nowhere", "no clone", "not set up", "another version", "chatty"],

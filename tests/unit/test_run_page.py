@@ -12,9 +12,9 @@ from harness.interface.json_form import story_to_json
 from harness.interface.steps import Dropped, HelperCalled, PacketArrived, Queued, SocketLookup
 from harness.interface.story import Path as StoryPath
 from harness.interface.story import SecondRun, Story
-from vm import html, reports, results, stories
-from vm.outcomes import Outcome, Verdict
-from vm.results import CaseResult, KernelResult, RunResult
+from vm.report import html, reports, results, stories
+from vm.report.outcomes import Outcome, Verdict
+from vm.report.results import CaseResult, KernelResult, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path

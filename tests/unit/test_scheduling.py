@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vm.scheduling import KernelScheduling
+from vm.controller.scheduling import KernelScheduling
 
 
 class Worker:

@@ -18,9 +18,9 @@ import pytest
 from fake_archive import image
 from runs import environment, foreground
 
-from vm import guest
 from vm.__main__ import main
-from vm.machine import SUBSTITUTE
+from vm.boot.machine import SUBSTITUTE
+from vm.kernels import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ def test_kernel_that_does_not_boot(run: Run) -> None:
 def test_kernel_that_cannot_be_a_guest_says_which_option_is_missing(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, why: str
 ) -> None:
-    has = [wanted.name for wanted in guest.wanted_options() if wanted.name != option]
+    has = [wanted.name for wanted in requirements.wanted_options() if wanted.name != option]
     (here / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
     monkeypatch.delenv(SUBSTITUTE, raising=False)
     assert main(["run", str(here / "k61"), "--", "true"]) == 13

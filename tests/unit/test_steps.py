@@ -45,8 +45,8 @@ from harness.interface.steps import (
     SocketSelected,
 )
 from harness.interface.story import Path, SecondRun, Story
-from vm.html import sentence_html
-from vm.picture import draw, label
+from vm.report.html import sentence_html
+from vm.report.picture import draw, label
 
 if TYPE_CHECKING:
     from harness.interface.steps import Start, Step

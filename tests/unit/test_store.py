@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vm.base.errors import StoreError
 from vm.commands import prune as prune_command
-from vm.errors import StoreError
-from vm.kernels import kernel_store
-from vm.store import Manifest, Store, compare_versions, explained, seal
+from vm.kernels.obtain import kernel_store
+from vm.kernels.store import Manifest, Store, compare_versions, explained, seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +173,7 @@ def test_prune_keeps_the_newest_and_removes_what_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("vm.guest.modules_digest", lambda: "now")
+    monkeypatch.setattr("vm.kernels.requirements.modules_digest", lambda: "now")
     store = kernel_store()
     publish(store, "6.1", "6.1.9-1")
     publish(store, "6.1", "6.1.10-1")

@@ -11,9 +11,9 @@ import pytest
 from fake_archive import add_ubuntu_kernel, module
 from test_archive import archive, files_under, needs_apt, quiet, signing_key, stored
 
-from vm.catalogue import Selection, Series, load_catalogue
-from vm.errors import FetchError, MissingToolError
-from vm.kernels import archive_of, obtain
+from vm.base.errors import FetchError, MissingToolError
+from vm.kernels.catalogue import Selection, Series, load_catalogue
+from vm.kernels.obtain import archive_of, obtain
 
 if TYPE_CHECKING:
     from fake_archive import FakeArchive

@@ -18,11 +18,11 @@ from fake_archive import image
 from filelock import FileLock
 from runs import ROOT, Run, run_pytest
 
-from vm import guest
-from vm.machine import SUBSTITUTE
-from vm.outcomes import EXIT_STATUS, Outcome, Verdict, conclude, gravest, verdict_of
+from vm.boot.machine import SUBSTITUTE
+from vm.controller.admission import Slots, capacity
+from vm.kernels import requirements
 from vm.plugin import demand_consistent
-from vm.slots import Slots, capacity
+from vm.report.outcomes import EXIT_STATUS, Outcome, Verdict, conclude, gravest, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Run:
         saved = directory / "run.json"
         if not saved.exists():
             directory.mkdir()
-            has = [option.name for option in guest.wanted_options() if option.name != "CONFIG_DEBUG_INFO_BTF"]
+            has = [option.name for option in requirements.wanted_options() if option.name != "CONFIG_DEBUG_INFO_BTF"]
             (directory / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
             run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "3", "--vms", "3")
             saved.write_text(json.dumps([run.status, run.output]))
@@ -347,7 +347,7 @@ def test_slots_are_given_in_order_and_by_host() -> None:
 NO_RELAY = """
 import sys
 if "-c" in sys.orig_argv:  # execnet's way to start a worker
-    sys.modules["vm.relay"] = None
+    sys.modules["vm.controller.relay"] = None
 """
 
 
@@ -357,7 +357,7 @@ def test_relay_that_cannot_begin_is_not_tried_for_ever(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, ["--kernel", "./k61"], source=COMMON, variables={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     assert done.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], done.output
     assert "its relay on the host died: " in done.kernel()["reason"]
-    assert "vm.relay" in done.kernel()["reason"]
+    assert "vm.controller.relay" in done.kernel()["reason"]
 
 
 FROM_ELSEWHERE = """
@@ -366,8 +366,8 @@ import xdist.plugin  # remembers sys.path as workers are to have it
 sys.path.insert(0, {root!r})
 import pytest
 if {changed}:
-    import vm.fingerprint
-    vm.fingerprint.fingerprint = lambda: "as it was"
+    import vm.base.fingerprint
+    vm.base.fingerprint.fingerprint = lambda: "as it was"
 sys.exit(pytest.main(sys.argv[1:]))
 """
 

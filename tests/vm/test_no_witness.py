@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from started import KERNEL, ROOT, started
 
-from vm.session import take_kernel
+from vm.boot.session import take_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

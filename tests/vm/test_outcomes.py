@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from started import HERE, KERNEL, started
 
 from harness.loader.compiler import compile_program
-from vm.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vm.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, Verdict
 
 EXIT_INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
 """A kernel could not be fetched or built: nothing was learnt about it."""

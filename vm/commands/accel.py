@@ -6,16 +6,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vm import learnt
-from vm.acceleration import device, why_no_kvm
+from vm.boot import learnt
+from vm.boot.acceleration import device, why_no_kvm
+from vm.boot.qemu import find_qemu
 from vm.commands import EXIT_USAGE
-from vm.qemu import find_qemu
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from vm.learnt import FileIdentity, Known, MachineIdentity
+    from vm.boot.learnt import FileIdentity, Known, MachineIdentity
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:

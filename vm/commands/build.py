@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vm.build import FRAGMENT, build
+from vm.base.errors import MissingToolError, StoreError
+from vm.base.progress import progress_on
 from vm.commands import EXIT_USAGE
-from vm.errors import MissingToolError, StoreError
-from vm.progress import progress_on
+from vm.kernels.build import FRAGMENT, build
 
 if TYPE_CHECKING:
     import argparse

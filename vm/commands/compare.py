@@ -7,9 +7,9 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from vm import results
 from vm.commands import EXIT_USAGE
-from vm.comparison import NoSuchRunError, changes, find
+from vm.report import results
+from vm.report.comparison import NoSuchRunError, changes, find
 
 if TYPE_CHECKING:
     import argparse

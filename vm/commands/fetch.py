@@ -6,10 +6,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from vm.base.errors import FetchError
+from vm.base.progress import progress_on
 from vm.commands import EXIT_INFRASTRUCTURE
-from vm.errors import FetchError
-from vm.kernels import load_catalogue, select, update
-from vm.progress import progress_on
+from vm.kernels.obtain import load_catalogue, select, update
 
 if TYPE_CHECKING:
     import argparse

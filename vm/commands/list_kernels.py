@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vm import guest
-from vm.catalogue import RUNNING
+from vm.base.errors import FetchError, KernelError, NotOfferedError, UnknownKernelError
+from vm.base.progress import progress_on
 from vm.commands.fetch import MIRROR_HELP
-from vm.errors import FetchError, KernelError, NotOfferedError, UnknownKernelError
-from vm.installed import find_installed
-from vm.kernels import archive_of, kernel_store, load_catalogue, select
-from vm.progress import progress_on
+from vm.kernels import requirements
+from vm.kernels.catalogue import RUNNING
+from vm.kernels.installed import find_installed
+from vm.kernels.obtain import archive_of, kernel_store, load_catalogue, select
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from vm.archive import Archive
-    from vm.catalogue import Catalogue, Series
+    from vm.kernels.archive import Archive
+    from vm.kernels.catalogue import Catalogue, Series
 
 _COLUMNS = ("name", "newest", "cached", "headers", "size")
 
@@ -134,12 +134,12 @@ def _refresh(archive: Archive, kernels: list[Series], *, progress: Callable[[str
 
 
 def _in_store(series: Series) -> bool:
-    return kernel_store().newest(series.name, modules=guest.modules_digest()) is not None
+    return kernel_store().newest(series.name, modules=requirements.modules_digest()) is not None
 
 
 def _row(series: Series, archive: Archive | None, *, default: set[str]) -> Row:
     newest, download = ("-", 0) if archive is None else _newest(archive, series)
-    entry = kernel_store().newest(series.name, modules=guest.modules_digest())
+    entry = kernel_store().newest(series.name, modules=requirements.modules_digest())
     return Row(
         name=series.name,
         default=series.name in default,

@@ -6,14 +6,14 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from vm import guest
-from vm.kernels import ADOPTED, kernel_store
-from vm.store import cache_root
+from vm.kernels import requirements
+from vm.kernels.obtain import ADOPTED, kernel_store
+from vm.kernels.store import cache_root
 
 if TYPE_CHECKING:
     import argparse
 
-    from vm.store import Entry
+    from vm.kernels.store import Entry
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(_args: argparse.Namespace) -> int:
     """Remove and say what was removed."""
     store = kernel_store()
-    digest = guest.modules_digest()
+    digest = requirements.modules_digest()
     newest = {name: store.newest(name, modules=digest) for name in store.names()}
 
     def keep(entry: Entry) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vm.boot.options import add_options
+from vm.boot.session import read_guest, run_command, take_kernel
 from vm.commands.fetch import MIRROR_HELP
-from vm.options import add_options
-from vm.session import read_guest, run_command, take_kernel
 
 if TYPE_CHECKING:
     import argparse

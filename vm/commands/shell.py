@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vm.boot.options import add_options
+from vm.boot.session import read_guest, run_shell, take_kernel
 from vm.commands.fetch import MIRROR_HELP
 from vm.commands.run import KERNEL_HELP
-from vm.options import add_options
-from vm.session import read_guest, run_shell, take_kernel
 
 if TYPE_CHECKING:
     import argparse

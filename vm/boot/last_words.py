@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Follow the console of a kernel that boots, for its last words and for how long it has said nothing."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+from vm.report import console
+
+_KEPT = 20_000  # characters: a panic with its trace, not a whole boot with debugging
+_LONGEST = 70  # characters of a line that are shown beside a kernel's name
+
+_STAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
+_REGISTERS = re.compile(r"^[A-Z][A-Z0-9]{1,4} ?=|^extra data\[|^Code=")
+
+
+class LastWords:
+    """Hold the end of one VM's console; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def hear(self, part: bytes) -> None:
+        """Take note of what the console says."""
+        with self._lock:
+            self._count += len(part)
+            self._text = (self._text + part.decode(errors="replace").replace("\r", ""))[-_KEPT:]
+
+    @property
+    def count(self) -> int:
+        """Return the number of bytes that were heard."""
+        return self._count
+
+    @property
+    def text(self) -> str:
+        """Return what was heard, or its end."""
+        with self._lock:
+            return self._text
+
+    @property
+    def line(self) -> str:
+        """Return the last line that has anything to read, without its time, short and printable."""
+        for line in reversed(self.text.splitlines()):
+            if said := _printable(_STAMP.sub("", line)):
+                return said
+        return ""
+
+    @property
+    def panic(self) -> str:
+        """Return the panic that ended the kernel, "" if there was none."""
+        found = console.last_panic(self.text)
+        return f"Kernel panic - {found.reason}" if found else ""
+
+
+def complaint(said: bytes | bytearray) -> str:
+    """Return in one line what QEMU said on its standard error: the registers that it prints with it are left out."""
+    lines = [_printable(line, longest=200) for line in said.decode(errors="replace").splitlines()]
+    return "; ".join([line for line in lines if line and not _REGISTERS.match(line)][:3])
+
+
+def _printable(line: str, *, longest: int = _LONGEST) -> str:
+    said = "".join(character if character.isprintable() else " " for character in line).strip()
+    return said if len(said) <= longest else f"{said[: longest - 1]}…"

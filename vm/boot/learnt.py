@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Remember with which kernels KVM works on this machine: acceleration.json in the cache.
+
+What is there is about one machine, one QEMU and one kernel; where any of them has changed it says nothing any more.
+A file that is damaged or cannot be read is as none, and one that cannot be written costs the next run another try.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from vm.kernels.store import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vm.kernels.obtain import Kernel
+
+_SCHEMA = 2
+_MOST = 200  # boots that are remembered: a bisection tries many kernels, each of them once
+_SECONDS_TO_LOCK = 5
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a file that holds something else may raise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineIdentity:
+    """Hold what decides whether KVM works: the hardware and the host's kernel.
+
+    Not the boot: what failed fails after a restart too, and CI systems that keep a cache start a machine for every
+    job. Nor the machine's name, which containers make up. A home directory may be shared by several machines, and an
+    outer hypervisor shows in the processor's flags and in what the firmware calls the board.
+    """
+
+    processor: str  # model name
+    features: str  # digest of its family, model, stepping, microcode and flags
+    board: str  # what the firmware says: vendor and product
+    kernel: str  # release and build of the host's
+    settings: str  # digest of the parameters of the kvm modules that are loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileIdentity:
+    """Hold what tells one version of a program from another, without running it."""
+
+    path: str
+    size: int
+    modified: int  # nanoseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelIdentity:
+    """Hold a kernel by its content: one that is built again at the same path is another."""
+
+    name: str
+    release: str
+    digest: str  # SHA-256 of the image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boot:
+    """Hold what has to be the same for KVM to work or fail again."""
+
+    machine: MachineIdentity
+    qemu: FileIdentity
+    kernel: KernelIdentity
+    append: tuple[str, ...]  # kernel parameters, such as may be what fails
+
+    def is_on_same_machine(self, other: Boot) -> bool:
+        """Tell whether the two have all but the kernel in common."""
+        return (self.machine, self.qemu) == (other.machine, other.qemu)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Hold what a boot has shown."""
+
+    boot: Boot
+    works: bool
+    why: str  # it does not
+    when: str  # ISO 8601, UTC
+
+
+def identify(kernel: Kernel, *, qemu: str, append: Sequence[str]) -> Boot:
+    """Return what is about to boot. Raises OSError if the kernel or QEMU has gone."""
+    with kernel.image.open("rb") as image:
+        digest = hashlib.file_digest(image, "sha256").hexdigest()
+    return Boot(
+        machine=this_machine(),
+        qemu=identify_file(qemu),
+        kernel=KernelIdentity(name=kernel.name, release=kernel.release, digest=digest),
+        append=tuple(append),
+    )
+
+
+def this_machine() -> MachineIdentity:
+    """Return the identity of the machine that this runs on; what it does not say is empty."""
+    processor = dict(_fields(_text("/proc/cpuinfo").partition("\n\n")[0]))
+    telling = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
+    board = " ".join(_text(f"/sys/class/dmi/id/{name}").strip() for name in ("sys_vendor", "product_name"))
+    settings = [f"{file}={_text(str(file))}" for file in sorted(Path("/sys/module").glob("kvm*/parameters/*"))]
+    return MachineIdentity(
+        processor=processor.get("model name", platform.machine()),
+        features=_digest(processor.get(name, "") for name in telling),
+        board=board.strip(),
+        kernel=f"{platform.release()} {platform.version()}",
+        settings=_digest(settings),
+    )
+
+
+def identify_file(path: str) -> FileIdentity:
+    """Return the identity of the program at `path`. Raises OSError."""
+    real = Path(path).resolve()
+    status = real.stat()
+    return FileIdentity(path=str(real), size=status.st_size, modified=status.st_mtime_ns)
+
+
+def recall() -> tuple[Known, ...]:
+    """Return what is known, oldest first, of this machine and others."""
+    try:
+        content = json.loads(_file().read_text())
+        if content["schema"] != _SCHEMA:
+            return ()
+        return tuple(_known(entry) for entry in content["known"])
+    except _DAMAGE:
+        return ()
+
+
+def learn(boot: Boot, *, works: bool, why: str = "") -> None:
+    """Remember what a boot under KVM has shown; forget what is superseded by it or out of date."""
+    known = Known(boot=boot, works=works, why=why, when=datetime.now(UTC).isoformat(timespec="seconds"))
+    with contextlib.suppress(OSError), _locked():
+        kept = [one for one in recall() if not _is_superseded(one.boot, boot)]
+        _write([*kept, known][-_MOST:])
+
+
+def forget() -> int:
+    """Forget all; return of how many boots. Raises OSError."""
+    count = len(recall())
+    with contextlib.suppress(FileNotFoundError):
+        _file().unlink()
+    return count
+
+
+def _is_superseded(old: Boot, new: Boot) -> bool:
+    """Tell whether `old` is the same boot, or one by a QEMU that is there no more."""
+    return old == new or (old.machine == new.machine and old.qemu.path == new.qemu.path and old.qemu != new.qemu)
+
+
+def _file() -> Path:
+    return cache_root() / "acceleration.json"
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Keep others that boot from writing; what they have learnt would be lost. Raises OSError."""
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(_file().with_suffix(".lock"), timeout=_SECONDS_TO_LOCK):
+        yield
+
+
+def _write(known: Sequence[Known]) -> None:
+    content = {"schema": _SCHEMA, "known": [asdict(one) for one in known]}
+    with tempfile.NamedTemporaryFile("w", dir=_file().parent, prefix=".acceleration.", delete=False) as file:
+        try:
+            json.dump(content, file, indent=1)
+            file.flush()
+            Path(file.name).replace(_file())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+def _known(entry: dict[str, Any]) -> Known:
+    boot = entry["boot"]
+    return Known(
+        boot=Boot(
+            machine=MachineIdentity(**boot["machine"]),
+            qemu=FileIdentity(**boot["qemu"]),
+            kernel=KernelIdentity(**boot["kernel"]),
+            append=tuple(boot["append"]),
+        ),
+        works=bool(entry["works"]),
+        why=str(entry["why"]),
+        when=str(entry["when"]),
+    )
+
+
+def _fields(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        yield name.strip(), value.strip()
+
+
+def _text(path: str) -> str:
+    """Return what a file of the kernel's says, nothing if it is not there or for root alone."""
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(errors="replace")
+    return ""
+
+
+def _digest(words: Any) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]

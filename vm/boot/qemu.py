@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Find QEMU, and refuse one that lacks what VMs are started with."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+
+from vm.base.errors import MissingToolError
+from vm.boot.acceleration import SUBSTITUTE
+from vm.kernels.modules import find_tool
+
+QEMU = "qemu-system-x86_64"
+OLDEST = (5, 2)
+"""The first version that knows the CPU feature fsrm, which `vm.boot.machine` switches off for emulated guests.
+
+The other options are older: -fsdev's multidevs= is from 4.2, an ELF kernel with a PVH entry for -kernel from 4.0.
+"""
+
+
+@functools.cache
+def find_qemu() -> str:
+    """Return QEMU's path, once it has told its version: 20 ms.
+
+    Raises MissingToolError when it is not there, too old, or does not run.
+    """
+    path = find_tool(QEMU, package="qemu-system-x86")
+    try:
+        told = subprocess.run(
+            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise MissingToolError(f"{path} cannot be run: {error.strerror}. Install QEMU again") from error
+    version = re.search(r"version (\d+)\.(\d+)", told.stdout)
+    if version is None:
+        words = (told.stderr.strip() or told.stdout.strip() or "nothing").splitlines()[-1]
+        raise MissingToolError(f"{path} does not tell its version but says: {words}. Install QEMU again")
+    if (int(version[1]), int(version[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise MissingToolError(
+            f"{path} is QEMU {version[1]}.{version[2]}, and {oldest} is the oldest that can boot a VM here: "
+            f"upgrade it, or put a newer {QEMU} before it on PATH"
+        )
+    return path
+
+
+def demand_qemu() -> None:
+    """Raise what `find_qemu` raises, unless something else is to run instead of QEMU."""
+    if not os.environ.get(SUBSTITUTE):
+        find_qemu()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Leave the same results for a run on the running kernel as for one in VMs."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm.controller.recorder import Recorder
+from vm.report import publishing, stories
+from vm.report.outcomes import verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+HOST = "host"
+"""What the running kernel is called in results."""
+
+
+class HostRun:
+    """The plugin of a run without VMs."""
+
+    def __init__(self, config: pytest.Config, *, started: datetime) -> None:
+        self._config = config
+        self._started = started
+        self._recorder = Recorder([HOST])
+        self._directory: Path | None = None
+        self._publication = publishing.Publication(config, started=started)
+
+    def pytest_runtest_logstart(self) -> None:
+        """Make room for the results when the first case has its turn."""
+        if self._directory is None:
+            try:
+                self._directory = publishing.make_directory(self._config, started=self._started)
+            except publishing.ResultsError as error:
+                pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record a case's report."""
+        assert self._directory is not None
+        case = self._recorder.add(HOST, report)
+        with contextlib.suppress(OSError):  # results cannot be written either, which is said once
+            story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory)
+            case.story = story or case.story
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        """Write the results before pytest sums up; a run in which no case had its turn leaves none."""
+        result = yield
+        kernel = self._recorder.kernels[HOST]
+        if self._directory is None:
+            return result
+        ran = set(self._recorder.ran(HOST))
+        left = [item.nodeid for item in session.items if item.nodeid not in ran]
+        self._recorder.add_not_run(HOST, left, reason="the run ended before")
+        kernel.release, kernel.accel = platform.release(), "native"
+        kernel.suite_seconds = self._publication.seconds
+        kernel.outcome = verdict_of((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
+        self._publication.publish(session, exitstatus, kernels=[kernel], directory=self._directory)
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table of topics."""
+        self._publication.sum_up(terminalreporter)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a kernel's relay and the controller tell each other, beside the xdist protocol."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+from vm.boot.acceleration import Acceleration  # noqa: TC001  # a dataclass's field
+from vm.boot.options import GuestOptions
+
+
+class End(enum.StrEnum):
+    """How a VM ended."""
+
+    DONE = "done"  # its worker had finished
+    STOPPED = "stopped"  # the run was ended
+    LOST = "lost"  # it ended by itself: a panic, or QEMU
+    HUNG = "hung"  # the watchdog ended it
+    WORKER_DIED = "worker died"  # the kernel is up, its worker is not
+    INFRASTRUCTURE = "infrastructure"  # it never came up
+
+
+class Say(enum.StrEnum):
+    """What the controller says to a relay."""
+
+    GO = "go"  # there is room for another VM
+    STOP = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Hold what the controller wants of a relay; travels in the worker's input."""
+
+    kernel: str
+    words: list[str]  # what the user gave to --kernel; `kernel` is the name of one of them
+    directory: str | None  # the project on the relay's machine; None: that of the controller, on the same machine
+    home: str  # where the controller found its own code: the project's directory on its machine
+    fingerprint: str  # of that code
+    timeout: float  # seconds without news
+    acceleration: Acceleration | None
+    options: GuestOptions
+    mirror: str | None
+    plugins: list[str]  # of pytest, that the guest's worker loads
+    bytecode: str | None  # a file on the controller's machine where `vm.guest.bytecode` may put what guests import
+    idle: bool  # be a worker without cases
+    refusal: str  # why the kernel cannot run where it was to; "" if it can
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what execnet can send."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Self:
+        """Return what was sent."""
+        return cls(**{**message, "options": GuestOptions(**message["options"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Status:
+    kind: ClassVar[str]
+
+    def to_message(self) -> tuple[str, dict[str, Any]]:
+        """Return what execnet can send."""
+        return self.kind, {
+            name: str(value) if isinstance(value, enum.Enum) else value for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(_Status):
+    """Say what the relay is at."""
+
+    kind = "progress"
+    phase: str  # "fetching", "booting"
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(_Status):
+    """Say what the user is to read even when the relay has moved on."""
+
+    kind = "told"
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotWanted(_Status):
+    """Ask for leave to boot."""
+
+    kind = "slot wanted"
+    host: str
+    capacity: int  # VMs that this host takes at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booted(_Status):
+    """Say that the guest is up."""
+
+    kind = "booted"
+    release: str  # uname -r
+    version: str  # the package's
+    cmdline: str
+    acceleration: str
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending(_Status):
+    """Say how the VM ended; the last word of a relay."""
+
+    kind = "ending"
+    how: End
+    why: str
+
+
+Status = Progress | Told | SlotWanted | Booted | Ending
+
+_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Told, SlotWanted, Booted, Ending)}
+
+
+def read_status(message: tuple[str, Any]) -> Status | bytes:
+    """Return what a relay sent: a status, or a part of the console."""
+    kind, content = message
+    if kind == "console":
+        return bytes(content)
+    if kind == Ending.kind:
+        content = {**content, "how": End(content["how"])}
+    return _KINDS[kind](**content)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Mark the begin and end of each case in the guest's kernel log, so that a splat names its case."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vm.report.console import BEGIN, END, LONGEST_MARK
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+KMSG = "REUSEPORT_KMSG"
+"""The environment variable in which `vm.guest.pid1` names the kernel log; without it there is no VM around."""
+
+_NOTICE = "<5>"
+
+
+class Marks:
+    """A plugin for the worker in a VM."""
+
+    def __init__(self, kmsg: Path) -> None:
+        self._kmsg = kmsg
+
+    @cached_property
+    def _log(self) -> FileIO:
+        # Open for good: to open a device takes longer than to write to it.
+        return self._kmsg.open("wb", buffering=0)
+
+    def pytest_unconfigure(self) -> None:
+        """Close the kernel log."""
+        with contextlib.suppress(OSError):
+            self._log.close()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Say that a case begins."""
+        self._write(f"{BEGIN}{nodeid[:LONGEST_MARK]}")
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Say that the case has ended."""
+        self._write(END)
+
+    def _write(self, mark: str) -> None:
+        # A kernel log that takes nothing is found out when the console is scanned.
+        with contextlib.suppress(OSError):
+            self._log.write(f"{_NOTICE}{mark}\n".encode())
+
+
+def marks_here() -> Marks | None:
+    """Return the plugin if this process is in a VM."""
+    return Marks(Path(name)) if (name := os.environ.get(KMSG)) else None

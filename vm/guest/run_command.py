@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run a command in the guest for `vm.boot.session`: python -I -S in_guest.py fed|terminal COMMAND [ARGUMENT…].
+
+Standard input and output are the port to the host, which has no end of file of its own and is no terminal.
+
+    fed        the command's input comes in portions: a length (4 bytes, big-endian), then the bytes; 0 is the end
+    terminal   the command has a terminal, which is what the port carries
+
+It imports next to nothing: each module is read through 9p.
+"""
+
+import _thread
+import os
+import signal
+import sys
+
+# Python ignores these for itself, and a command would inherit that.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def _restore_signals() -> None:
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _read(count: int) -> bytes:
+    """Return `count` bytes from the port; EOFError when the host is gone."""
+    data = b""
+    while len(data) < count:
+        part = os.read(0, count - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def _feed(writer: int) -> None:
+    """Pass the portions on to the command until the last, or until it reads no more."""
+    try:
+        while size := int.from_bytes(_read(4), "big"):
+            data = _read(size)
+            while data:
+                data = data[os.write(writer, data) :]
+    except (OSError, EOFError):
+        pass
+    os.close(writer)
+
+
+def _run_fed(command: list[str]) -> int:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(reader, 0)
+        _restore_signals()
+        # A shell, which says what cannot be run, and how.
+        os.execv("/bin/sh", ["sh", "-c", 'exec "$@"', "sh", *command])
+    os.close(reader)
+    _thread.start_new_thread(_feed, (writer,))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _run_in_terminal(command: list[str]) -> int:
+    import pty  # noqa: PLC0415  # not for a command without one
+
+    _restore_signals()
+    return os.waitstatus_to_exitcode(pty.spawn(command))
+
+
+if __name__ == "__main__":
+    run = _run_fed if sys.argv[1] == "fed" else _run_in_terminal
+    ended = run(sys.argv[2:])
+    # At once: the thread may be waiting for input that never comes. 128 and the signal, as a shell has it.
+    os._exit(ended if ended >= 0 else 128 - ended)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Build a kernel tree with what a guest and the cases need and little else."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vm.base.errors import BuildError, HostError, NotAKernelError
+from vm.kernels import requirements
+from vm.kernels.image import read_release
+from vm.kernels.local import TREE_IMAGE
+from vm.kernels.modules import find_tool
+from vm.kernels.store import cache_root, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TextIO
+
+FRAGMENT = Path(__file__).with_name("kernel.config")
+
+_TOOLS = {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
+_SAY_EVERY = 5.0  # seconds
+
+_OF_THE_HOST = re.compile(r"No space left on device|Disk quota exceeded|Killed signal terminated program")
+"""In the output of make: not the tree's fault. The last is what gcc says when the kernel ran out of memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """Hold what a build made."""
+
+    directory: Path  # what --kernel takes
+    image: Path
+    release: str
+    seconds: float
+    log: Path
+
+
+def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -> Built:
+    """Build the bzImage of `tree`, in `output` or else in the tree itself.
+
+    In `output` the configuration is made anew each time, which rebuilds only what it changes. In the tree a .config
+    that is there is the developer's own: it is used as it is. Raises NotAKernelError when `tree` is no kernel tree or
+    cannot be left alone, MissingToolError, HostError, StoreError, BuildError.
+    """
+    _demand_tree(tree)
+    if output is not None:
+        _demand_clean(tree)
+    for tool, package in _TOOLS.items():
+        find_tool(tool, package=package)
+    directory = (output or tree).absolute()
+    log = cache_root() / "builds" / f"{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}.log"
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        make = _Make(tree=tree.absolute(), output=directory if output else None, log=log, progress=progress)
+        log.write_text("")
+        started = time.monotonic()
+        config = directory / ".config"
+        if output is not None or not config.exists():
+            progress(f"configuring {tree}")
+            _configure(make, config)
+        make("olddefconfig")
+        _demand_options(config)
+        progress(f"building {tree}")
+        # The fragment has no modules; a configuration of the developer's own may well have.
+        modules = ["modules"] if re.search(r"=m$", config.read_text(), re.MULTILINE) else []
+        # Without LOCALVERSION a tree under git that is ahead of its tag would call itself "...+".
+        make("LOCALVERSION=", f"-j{len(os.sched_getaffinity(0))}", "bzImage", *modules)
+    image = directory / TREE_IMAGE
+    return Built(
+        directory=directory,
+        image=image,
+        release=read_release(image),
+        seconds=round(time.monotonic() - started, 1),
+        log=log,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Make:
+    """Run make on a tree, with its output in the log."""
+
+    tree: Path
+    output: Path | None
+    log: Path
+    progress: Callable[[str], None]
+
+    def __call__(self, *arguments: str) -> None:
+        """Run `make *arguments`; BuildError with the end of its output when it fails."""
+        where = [f"O={self.output}"] if self.output else []
+        self.run(["make", "-C", str(self.tree), *where, "ARCH=x86", *arguments])
+
+    def run(self, command: list[str]) -> None:
+        """Run `command` in the tree; BuildError with the end of its output when it fails."""
+        environment = {name: value for name, value in os.environ.items() if name != "KBUILD_OUTPUT"}
+        if self.output:
+            environment["KBUILD_OUTPUT"] = str(self.output)
+        with (
+            self.log.open("a") as log,
+            subprocess.Popen(
+                command,
+                cwd=self.tree,
+                env={**environment, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process,
+        ):
+            assert process.stdout is not None
+            log.write(f"$ {shlex.join(command)}\n")
+            try:
+                self._follow(process.stdout, log)
+            except BaseException:
+                # Ctrl-C reaches make as well, which removes the files that it has half made.
+                with contextlib.suppress(KeyboardInterrupt):
+                    process.wait()
+                raise
+        if process.returncode:
+            kind = HostError if _OF_THE_HOST.search(self.log.read_text(errors="replace")) else BuildError
+            raise kind(_failure(self.log, command))
+
+    def _follow(self, lines: Iterable[str], log: TextIO) -> None:
+        built, said = 0, time.monotonic()
+        for line in lines:
+            log.write(line)
+            compiled = re.match(r"  (?:CC|AS|AR|LD)\s+(\S+)", line)
+            built += compiled is not None
+            if compiled and time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                self.progress(f"building {self.tree}, {built} objects, {compiled[1]}")
+
+
+def _configure(make: _Make, config: Path) -> None:
+    """Write `config`: nothing, then what virtme-ng asks of every guest, then this project's fragment."""
+    make("allnoconfig")
+    # virtme-ng's own step, without its defconfig: that is a kernel for PCs, and takes four times as long to build.
+    output = [f"O={make.output}"] if make.output else []
+    make.run([sys.executable, "-m", "virtme.commands.configkernel", "--arch", "x86_64", "--update", *output])
+    with config.open("a") as file:
+        # kconfig lets the last word count, and virtme-ng would have the last word on its --custom.
+        file.write("\n" + FRAGMENT.read_text())
+
+
+def _demand_tree(tree: Path) -> None:
+    if not tree.is_dir():
+        raise NotAKernelError(f"{tree}: there is no such directory")
+    for name in ("Makefile", "Kconfig", "arch/x86"):
+        if not (tree / name).exists():
+            raise NotAKernelError(f"{tree} is no kernel source tree: it has no {name}")
+
+
+def _demand_clean(tree: Path) -> None:
+    """Raise NotAKernelError for a tree that was built in place: kbuild refuses O= (Makefile, `outputmakefile`)."""
+    for name in (".config", "include/config", "arch/x86/include/generated"):
+        if (tree / name).exists():
+            raise NotAKernelError(
+                f"{tree} was configured or built in place (it has {name}), and cannot be built elsewhere as well: run "
+                f"'make -C {tree} mrproper', which removes the .config with it, or leave out --output"
+            )
+
+
+def _demand_options(config: Path) -> None:
+    """Raise BuildError when a kernel with `config` could not become a guest: before an hour of compiling."""
+    missing = [one for one in requirements.missing_from(config.read_text(), loadable=True) if one.fatal]
+    if missing:
+        raise BuildError(
+            f"a kernel with {config} could not run the cases. It lacks {'; '.join(map(str, missing))}. "
+            "Set these (kernel.config in vm/kernels has them all), or build with --output DIR, which makes its own"
+        )
+
+
+def _failure(log: Path, command: list[str]) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if re.search(r"(?i)\berror\b|\*\*\*|undefined reference", line)]
+    shown = (errors or lines)[-8:]
+    return f"{shlex.join(command)} failed; the whole output is in {log}\n" + "\n".join(f"  {line}" for line in shown)

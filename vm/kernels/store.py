@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Keep kernels that are ready to boot: one directory a version, published whole or not at all.
+
+kernels/<name>/<version>/
+    vmlinuz  config
+    contents.json                        the digests of these and of the modules (`vm.kernels.contents`)
+    kernel.json                          what it is and how it was made; written last
+    lib/modules/<release>/               the modules that a guest needs; `build` points at headers/
+    headers/                             include/ and arch/x86/include/, for bcc
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import cmp_to_key
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+import platformdirs
+
+from vm.base.errors import KernelError, StoreError
+from vm.kernels import contents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LAYOUT = 1
+"""Raised when what an entry holds changes: entries of another layout are fetched again."""
+
+_MANIFEST = "kernel.json"
+_STAGING = ".staging-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Hold what a store entry says of itself."""
+
+    release: str
+    version: str
+    headers: bool
+    modules: str  # guest.modules_digest() when it was made
+    layout: int = LAYOUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Hold one kernel of the store."""
+
+    path: Path
+    name: str
+    manifest: Manifest
+
+    @property
+    def size(self) -> int:
+        """Return the bytes on disk."""
+        return sum(
+            file.lstat().st_blocks * 512 for file in self.path.rglob("*") if not file.is_dir() or file.is_symlink()
+        )
+
+
+def cache_root() -> Path:
+    """Return the directory of this project's caches; XDG_CACHE_HOME moves it."""
+    return platformdirs.user_cache_path("reuseport-harness", appauthor=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Hold kernels under one directory, which several runs share."""
+
+    root: Path
+
+    def entries(self, name: str) -> list[Entry]:
+        """Return the complete entries of `name`, newest version first, also those that are out of date."""
+        found = []
+        for manifest in (self.root / name).glob(f"[!.]*/{_MANIFEST}"):
+            # One that cannot be read is an entry of another time or a damaged one: as if it were not there.
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                fields = json.loads(manifest.read_text())
+                found.append(Entry(path=manifest.parent, name=name, manifest=Manifest(**fields)))
+        order = cmp_to_key(compare_versions)
+        return sorted(found, key=lambda entry: order(entry.path.name), reverse=True)
+
+    def newest(self, name: str, *, modules: str) -> Entry | None:
+        """Return the newest entry of `name` that holds what `modules` (guest.modules_digest()) asks for."""
+        current = (entry for entry in self.entries(name) if _is_current(entry.manifest, modules))
+        return next(current, None)
+
+    def discard_damaged(self, name: str, *, say: Callable[[str], None]) -> str:
+        """Remove the entries of `name` that are no longer what they were made as; return what was wrong with the last.
+
+        The caller has locked `name`. `say` is told of each. Raises StoreError.
+        """
+        wrong = ""
+        for entry in self.entries(name):
+            if what := contents.damage(entry.path):
+                wrong = f"{entry.path.name} in the store is damaged ({what})"
+                say(f"{wrong} and is made again")
+                with explained(self.root):
+                    self._remove(entry)
+        return wrong
+
+    def names(self) -> list[str]:
+        """Return the names that the store has a directory for."""
+        return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
+
+    @contextlib.contextmanager
+    def locked(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
+        """Keep every other run from making `name` meanwhile."""
+        with explained(self.root):
+            directory = self.root / name
+            directory.mkdir(parents=True, exist_ok=True)
+            # Beside the entries, never removed: unlinking a lock lets two runs hold "it" at once.
+            lock = filelock.FileLock(directory / ".lock")
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                progress(f"{name}: waiting for another run that is fetching it")
+                lock.acquire()
+        try:
+            # A run that was killed leaves its staging directory behind; the lock says that nobody works in it.
+            for left in directory.glob(f"{_STAGING}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def staging(self, name: str, version: str) -> Iterator[Path]:
+        """Yield an empty directory that becomes the entry `version` of `name` when the block succeeds.
+
+        The block calls `seal` last. Whatever it raises, nothing of it stays.
+        """
+        with explained(self.root):
+            directory = self.root / name
+            directory.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
+            try:
+                yield stage
+                stage.chmod(0o755)
+                final = directory / version
+                if final.exists():
+                    final.rename(stage.with_name(f"{stage.name}-old"))
+                stage.rename(final)
+            finally:
+                for left in directory.glob(f"{stage.name}*"):
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def prune(self, *, keep: Callable[[Entry], bool]) -> list[Entry]:
+        """Remove the entries that `keep` refuses, and what killed runs left, and return the removed."""
+        removed = []
+        for name in self.names():
+            with self.locked(name, progress=lambda _line: None):
+                for entry in self.entries(name):
+                    if not keep(entry):
+                        removed.append(entry)
+                        self._remove(entry)
+        return removed
+
+    def _remove(self, entry: Entry) -> None:
+        # Out of sight first: whoever is killed meanwhile leaves no half entry.
+        away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
+        entry.path.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def seal(stage: Path, manifest: Manifest) -> None:
+    """Write the digests and the manifest: the entry is complete."""
+    contents.record(stage)
+    (stage / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def compare_versions(one: str, other: str) -> int:
+    """Order two package versions as dpkg does: negative, 0 or positive."""
+    if one == other:
+        return 0
+    dpkg = shutil.which("dpkg")
+    if dpkg is None:
+        return -1 if one < other else 1
+    return -1 if subprocess.run([dpkg, "--compare-versions", one, "lt", other], check=False).returncode == 0 else 1
+
+
+@contextlib.contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turn an OSError of the file system under `root` into a StoreError that says what to do."""
+    try:
+        yield
+    except KernelError:
+        raise
+    except OSError as error:
+        raise storage_error(root, error) from error
+
+
+def storage_error(root: Path, error: OSError) -> StoreError:
+    """Return the StoreError for what the file system under `root` answered."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no space left for kernels under {root}: free some ('python -m vm prune' removes old versions), "
+            "or point XDG_CACHE_HOME at a larger disk"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreError(
+            f"{error.filename or root} cannot be written ({os.strerror(error.errno)}): give this user the directory "
+            f'{root} (sudo chown -R "$USER" …), or point XDG_CACHE_HOME elsewhere'
+        )
+    return StoreError(f"the kernel store under {root} cannot be used: {error}")
+
+
+def _is_current(manifest: Manifest, modules: str) -> bool:
+    return manifest.layout == LAYOUT and manifest.modules == modules

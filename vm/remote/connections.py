@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Hold the machines of a run for the controller: which kernel runs where, and the way to its relay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vm.base.errors import RemoteError
+from vm.remote.hosts import translate
+from vm.remote.ssh import Connection, close, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from vm.remote.hosts import Place
+
+
+class Fleet:
+    """Hold the connections to other machines; a kernel without a place runs on this one."""
+
+    def __init__(self, places: Mapping[str, Place | None]) -> None:
+        self._places = places
+        self._found: dict[Place, Connection | RemoteError] = {}
+
+    def connect(self, *, root: Path, parts: Sequence[str], modules: Sequence[str], tell: Callable[[str], None]) -> None:
+        """Connect to every machine that has a kernel to run; `tell` is called with what they complain of later."""
+        wanted = dict.fromkeys(place for place in self._places.values() if place is not None)
+        self._found = connect(wanted, root=root, parts=parts, modules=modules) if wanted else {}
+        for connection in self._found.values():
+            if isinstance(connection, Connection):
+                connection.tell(tell)
+
+    def collect(self, arguments: Sequence[str], *, root: Path) -> None:
+        """Have a Python with these `arguments`, paths below `root` among them, collect the cases on every machine.
+
+        So the bytecode that pytest keeps of them is there when a guest wants it.
+        """
+        for connection in self._found.values():
+            if isinstance(connection, Connection):
+                connection.collect(translate(arguments, root=str(root), directory=connection.directory))
+
+    def word(self, kernel: str) -> str:
+        """Return what --on calls the machine of `kernel`, "" for this one."""
+        place = self._places.get(kernel)
+        return place.word if place is not None else ""
+
+    def connection(self, kernel: str) -> Connection | None:
+        """Return the connection to the machine of `kernel`, None if it is this one or there is none."""
+        found = self._of(kernel)
+        return found if isinstance(found, Connection) else None
+
+    def refusal(self, kernel: str) -> str:
+        """Return why there is no connection to the machine of `kernel`, "" if none is missing."""
+        found = self._of(kernel)
+        return str(found) if isinstance(found, RemoteError) else ""
+
+    def specification(self, kernel: str, local: str) -> str:
+        """Return execnet's specification of the relay of `kernel`, made of that for a relay on this machine."""
+        connection = self.connection(kernel)
+        return f"{local}//via={connection.name}" if connection is not None else local
+
+    def join(self, group: Any) -> None:
+        """Have `group`, execnet's, know the gateways that relays go through."""
+        for connection in self._found.values():
+            if isinstance(connection, Connection):
+                group._register(connection.gateway)
+
+    def is_cut_off(self, kernel: str) -> bool:
+        """Tell whether the connection to the machine of `kernel` has broken."""
+        connection = self.connection(kernel)
+        return connection is not None and connection.is_gone
+
+    def forget_cut_off(self, group: Any) -> None:
+        """Have `group` not wait for the relays behind broken connections: there is nobody to ask how they ended."""
+        gone = {id(found.gateway) for found in self._found.values() if isinstance(found, Connection) and found.is_gone}
+        for gateway in list(group):
+            through = getattr(gateway._io, "iochan", None)
+            if through is not None and id(through.gateway) in gone:
+                group._gateways.remove(gateway)
+
+    def close(self) -> None:
+        """End every connection."""
+        close(self._found.values())
+
+    def _of(self, kernel: str) -> Connection | RemoteError | None:
+        place = self._places.get(kernel)
+        return self._found.get(place) if place is not None else None

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Reach the machines of --on: one ssh connection each, on which execnet starts a relay for every kernel there.
+
+execnet's own ssh gateway would do but for two things: what ssh has to say of a failure goes past it to the terminal,
+and Ctrl-C, which is for the test run, would reach ssh, and cut the machine off before the VMs there have been ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import execnet
+from execnet.gateway_base import Popen2IO, get_execmodel
+from execnet.gateway_bootstrap import bootstrap
+
+from vm.base.errors import RemoteError
+from vm.remote import checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from vm.remote.hosts import Place
+
+SSH = "REUSEPORT_SSH"
+"""The environment variable with the ssh command, as GIT_SSH_COMMAND has it for git: "ssh -F FILE"."""
+
+_OPTIONS = (
+    # Nobody sits at a test run to answer, and several questions at once would have one terminal.
+    *("-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
+    *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
+)
+_SECONDS_TO_ANSWER = 60
+
+_NO_DIRECTORY, _NO_PROJECT, _NOT_SET_UP = 91, 92, 93
+_SSH_FAILED = 255
+_START = f"""\
+cd -- {{directory}} 2>/dev/null || exit {_NO_DIRECTORY}
+[ -f vm/controller/relay.py ] || exit {_NO_PROJECT}
+[ -x .venv/bin/python ] || exit {_NOT_SET_UP}
+exec "$PWD/.venv/bin/python" -u -c "import sys;exec(eval(sys.stdin.readline()))"
+"""
+
+
+class Connection:
+    """Hold the connection to one machine, from the moment that ssh is started."""
+
+    def __init__(self, place: Place, *, name: str) -> None:
+        """Start ssh. Raises RemoteError."""
+        self.place = place
+        self.name = name  # of the gateway that relays go through
+        self.directory = ""  # of the project there
+        self.gateway: Any = None
+        self._surveyor: Any = None
+        self._said: deque[str] = deque(maxlen=20)
+        self._tell: Callable[[str], None] = self._said.append
+        start = _START.format(directory=shlex.quote(place.directory))
+        command = [*shlex.split(os.environ.get(SSH, "ssh")), *_OPTIONS, place.host, f"exec sh -c {shlex.quote(start)}"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # Ctrl-C in the terminal is for the test run, which then ends the VMs, and then this.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RemoteError(
+                f"{place.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
+            ) from None
+        self._io = _Io(self._process)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether nothing will be heard from the machine any more."""
+        return self._io.ended
+
+    @property
+    def last_words(self) -> str:
+        """Return the last line that ssh or the machine's processes complained with, or that there is none."""
+        self._listener.join(1)
+        return next((line for line in reversed(self._said) if line), "ssh ended without a word")
+
+    def open(self, here: dict[str, Any], *, parts: Sequence[str], modules: Sequence[str]) -> None:
+        """Start a Python in the project there and see that it is this project. Raises RemoteError.
+
+        `here` is the survey of this machine's project over the same `parts`; `modules` are needed there.
+        """
+        spec = execnet.XSpec(f"ssh={self.place.host}//id={self.name}//execmodel=thread")
+        silence = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
+        silence.start()
+        try:
+            gateway = bootstrap(self._io, spec)
+            gateway.spec = spec
+            channel = gateway.remote_exec(checkout)
+            channel.send({"parts": list(parts), "modules": list(modules)})
+            there = channel.receive()
+        except AssertionError:  # execnet's, of the first byte that it reads
+            raise self._error(
+                "its shell prints something of its own before it runs a command",
+                "have ~/.bashrc and the like print nothing where there is no terminal",
+            ) from None
+        except (EOFError, OSError):
+            raise self._refusal(answered=silence.is_alive()) from None
+        except execnet.RemoteError as error:
+            raise self._error(f"the Python there cannot look at the project: {error}", self._bootstrap) from None
+        finally:
+            silence.cancel()
+        if there["lacks"]:
+            raise self._error(f"the .venv in {self.place.shown} lacks {', '.join(there['lacks'])}", self._bootstrap)
+        if why := difference(here, there):
+            raise self._error(why, f"make {self.place.shown} there the same, by git push and git pull or by rsync")
+        self.gateway, self.directory = gateway, there["directory"]
+        self._surveyor = channel  # as long as it is open the Python there stays
+
+    def collect(self, arguments: list[str]) -> None:
+        """Have the Python there run another one with these arguments, and end it when the connection ends."""
+        with contextlib.suppress(OSError):  # it is gone already, which its kernels will tell
+            self._surveyor.send(arguments)
+
+    def tell(self, tell: Callable[[str], None]) -> None:
+        """From now on have `tell` called with what ssh and the machine's processes complain of."""
+
+        def keep_and_tell(line: str) -> None:
+            self._said.append(line)
+            tell(f"{self.place.word}: {line}")
+
+        self._tell = keep_and_tell
+
+    def close(self) -> None:
+        """End the connection; what still runs at its other end then ends itself."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as complaints:
+            for line in complaints:
+                self._tell(line.decode(errors="replace").rstrip())
+
+    @property
+    def _bootstrap(self) -> str:
+        return f"run ./bootstrap there: ssh {self.place.host} 'cd {self.place.directory} && ./bootstrap'"
+
+    def _refusal(self, *, answered: bool) -> RemoteError:
+        """Return why there is no Python at the other end, from how ssh ended."""
+        place = self.place
+        clone = f"clone the project there, or say where it is: --on {place.host}:DIRECTORY"
+        if not answered:
+            return self._error(f"no answer in {_SECONDS_TO_ANSWER} seconds", f"does 'ssh {place.host} true' end?")
+        match self._process.wait():
+            case n if n == _NO_DIRECTORY:
+                return self._error(f"there is no directory {place.shown}", clone)
+            case n if n == _NO_PROJECT:
+                return self._error(f"{place.shown} is not this project", clone)
+            case n if n == _NOT_SET_UP:
+                return self._error(f"{place.shown} has no .venv", self._bootstrap)
+            case n if n == _SSH_FAILED:
+                return self._error(self.last_words, f"'ssh {place.host} true' has to work without a question")
+            case n:
+                return self._error(f"the Python there ended with status {n}: {self.last_words}", self._bootstrap)
+
+    def _error(self, why: str, remedy: str) -> RemoteError:
+        return RemoteError(f"{self.place.word}: {why} ({remedy})")
+
+
+class _Io(Popen2IO):
+    """What execnet reads and writes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process.stdin, process.stdout, get_execmodel("thread"))
+        self._process = process
+        self.ended = False
+
+    def read(self, numbytes: int) -> bytes:
+        try:
+            return super().read(numbytes)
+        except EOFError:
+            self.ended = True  # before anyone who waits at a channel is told
+            raise
+
+    def wait(self) -> int | None:
+        return self._process.wait()
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
+
+def connect(
+    places: Iterable[Place], *, root: Path, parts: Sequence[str], modules: Sequence[str]
+) -> dict[Place, Connection | RemoteError]:
+    """Connect to each of `places`; return the connection, or why there is none.
+
+    On each there has to be the project of `root`, the same in `parts`, with a Python that has `modules`.
+    """
+    here = checkout.survey(root, parts=parts, modules=())
+    found: dict[Place, Connection | RemoteError] = {}
+    try:
+        # All start before the first is waited for.
+        for number, place in enumerate(places):
+            try:
+                found[place] = Connection(place, name=f"on{number}")
+            except RemoteError as error:
+                found[place] = error
+        for place, connection in found.items():
+            if isinstance(connection, RemoteError):
+                continue
+            try:
+                connection.open(here, parts=parts, modules=modules)
+            except RemoteError as error:
+                connection.close()
+                found[place] = error
+    except BaseException:
+        close(found.values())
+        raise
+    return found
+
+
+def close(connections: Iterable[Connection | RemoteError]) -> None:
+    """End every connection."""
+    for connection in connections:
+        if isinstance(connection, Connection):
+            connection.close()
+
+
+def difference(here: dict[str, Any], there: dict[str, Any]) -> str:
+    """Say what the two surveys do not have in common, "" if their files are the same."""
+    names = sorted(here["files"].keys() | there["files"].keys())
+    different = [name for name in names if here["files"].get(name) != there["files"].get(name)]
+    if not different:
+        return ""
+    listed = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+    return f"the project there is at version {there['version']}, here at {here['version']}; not the same: {listed}"

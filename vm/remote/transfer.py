@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Send compiled programs to another machine: the same bytes are tested everywhere, and nothing is compiled there."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vm.kernels.store import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def pack(files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
+    """Return for each name the file's own name and content, as execnet can send them. Raises OSError."""
+    return {name: (Path(path).name, Path(path).read_bytes()) for name, path in files.items()}
+
+
+def unpack(packed: Mapping[str, tuple[str, bytes]], directory: Path) -> dict[str, str]:
+    """Write what was packed into `directory`, what is there already left alone; return each name's path.
+
+    Files are told apart by their content, so runs share them. Raises StoreError.
+    """
+    paths = {}
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, (file_name, content) in packed.items():
+            path = directory / f"{hashlib.sha256(content).hexdigest()[:16]}-{file_name}"
+            if not path.exists() or path.read_bytes() != content:  # it may have been damaged there
+                _write(path, content)
+            paths[name] = str(path)
+    return paths
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and move it to its own: another run may want it at the same moment."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Put a run's results where their readers look."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from vm.report import html, reports, results, summary
+from vm.report.outcomes import EXIT_STATUS, Verdict, conclude, gravest
+from vm.report.results import RunResult
+from vm.report.tools import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    import pytest
+
+    from vm.report.results import KernelResult
+
+
+UNPUBLISHED = EXIT_STATUS[Verdict.INFRASTRUCTURE]
+"""The exit status of a run that leaves no results, unless what its kernels did is graver."""
+
+
+class ResultsError(Exception):
+    """Say why results cannot be written and what to do about it."""
+
+
+class Publication:
+    """Judge a run, write its results, and sum it up in the terminal."""
+
+    def __init__(self, config: pytest.Config, *, started: datetime) -> None:
+        self._config = config
+        self._started = started
+        self._clock = time.monotonic()
+        self._directory: Path | None = None
+        self._failure = ""  # why there are no results
+        self.run: RunResult | None = None
+        """The results, once the run has ended."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the run has taken so far."""
+        return round(time.monotonic() - self._clock, 2)
+
+    def publish(
+        self, session: pytest.Session, exitstatus: int, *, kernels: list[KernelResult], directory: Path
+    ) -> None:
+        """Write what the kernels came to into `directory`, and give the session the exit status that says so.
+
+        `exitstatus` is what pytest makes of the run.
+        """
+        self._directory = directory
+        outcome, session.exitstatus = conclude(gravest(kernel.outcome for kernel in kernels), exitstatus)
+        self.run = RunResult(
+            command=["pytest", *map(str, self._config.invocation_params.args)],
+            started=self._started.isoformat(timespec="seconds"),
+            duration=self.seconds,
+            exit=int(session.exitstatus),
+            outcome=outcome,
+            tools=versions(),
+            kernels=kernels,
+        )
+        try:
+            write(self.run, directory)
+        except ResultsError as error:
+            self._failure = str(error)
+            session.exitstatus = status_without_results(int(session.exitstatus))
+
+    def sum_up(self, terminalreporter: Any) -> None:
+        """Print the table of kernels and topics, what differs between kernels, and where the results are."""
+        if self.run is not None:
+            for line in summary.lines(self.run):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(self._failure or f"results: {self._directory}")
+
+
+def root(config: pytest.Config) -> Path:
+    """Return the directory that runs leave theirs in."""
+    return config.rootpath / results.ROOT.name
+
+
+def make_directory(config: pytest.Config, *, started: datetime) -> Path:
+    """Make and return the directory that a run leaves its results in. Raises ResultsError."""
+    with explained(root(config)):
+        return results.new_directory(root(config), started=started)
+
+
+def write(run: RunResult, directory: Path) -> None:
+    """Write the results and the reports made from them, and have results/latest lead there.
+
+    Raises ResultsError; results/latest then leads where it led.
+    """
+    with explained(directory):
+        results.write(run, directory)
+        reports.write(run, directory)
+        html.write(run, directory)
+        results.point_latest(directory)
+
+
+def status_without_results(status: int) -> int:
+    """Return the exit status of a run whose results could not be written and which would have ended with `status`."""
+    return UNPUBLISHED if status in (0, EXIT_STATUS[Verdict.UNFINISHED]) else status
+
+
+@contextlib.contextmanager
+def explained(directory: Path) -> Iterator[None]:
+    """Turn an OSError of the file system that `directory` is on into a ResultsError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(explain(directory, error)) from error
+
+
+def explain(directory: Path, error: OSError) -> str:
+    """Return in words for the user what the file system under `directory` answered."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space; each directory in results/ is a run of the past"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "give this user the directory, or run in a checkout that can be written"
+    else:
+        remedy = "results/ has to be a directory that this user may write to"
+    return f"results cannot be written: {error.filename or directory}: {reason}. To mend it, {remedy}"

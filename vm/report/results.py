@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a run leaves in results/<run>/results.json. docs/results.md describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
+from vm.report.outcomes import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+ROOT = Path(__file__).parents[2] / DIRECTORY
+
+
+@dataclass(kw_only=True)
+class CaseResult:
+    """Hold what one case came to on one kernel."""
+
+    id: str
+    outcome: Outcome
+    seconds: float  # set-up and tear-down included
+    reason: str = ""  # of a failure (its first line), a skip, an expected failure
+    observed: Any = None  # what the case observed, as it says itself; compared between kernels
+    missing_feature: str | None = None
+    detail: str = ""  # the whole report of a failure
+    story: str | None = None  # what the witness saw of it, as text: a file, relative to this one
+
+
+@dataclass(kw_only=True)
+class SplatResult:
+    """Hold one complaint of a kernel on its console."""
+
+    kind: str
+    title: str
+    case: str | None  # that was running; None: none was
+    excerpt: str
+
+
+@dataclass(kw_only=True)
+class KernelResult:
+    """Hold what one kernel came to."""
+
+    name: str
+    outcome: Verdict = Verdict.PASSED
+    machine: str = ""  # that it ran on, as --on has it; "" for the one that the run was started on
+    reason: str = ""  # why it could not be fetched, booted, or kept
+    release: str = ""  # as the guest itself reported it (uname -r)
+    version: str = ""  # of the distribution's package
+    cmdline: str = ""
+    accel: str = ""  # "kvm", "tcg", "native"
+    append: list[str] = field(default_factory=list)  # kernel parameters that the user added
+    memory: int | None = None  # MiB of each VM
+    cpus: int | None = None  # of each VM
+    boot_seconds: float | None = None  # of its first VM
+    suite_seconds: float | None = None  # from the first boot to the last case
+    vms: int = 0
+    notes: list[str] = field(default_factory=list)  # options that it lacks, what the guest could not set up
+    console: str | None = None  # relative to this file
+    splats: list[SplatResult] = field(default_factory=list)
+    cases: list[CaseResult] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """Hold what a run came to."""
+
+    schema: int = SCHEMA
+    command: list[str]
+    started: str  # ISO 8601, UTC
+    duration: float  # seconds
+    exit: int
+    outcome: str  # a Verdict; "interrupted" and so on where pytest ended the run
+    tools: dict[str, str]  # versions
+    kernels: list[KernelResult]
+
+
+def write(run: RunResult, directory: Path) -> Path:
+    """Write results.json into `directory`, whole or not at all; return its path."""
+    return write_text(directory / FILE, json.dumps(asdict(run), indent=1, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file under a temporary name and move it to its own; return its path.
+
+    In UTF-8 whatever the locale; a name that is none is escaped.
+    """
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            Path(file.name).chmod(0o644)
+            return Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+def read(path: Path) -> RunResult:
+    """Read the results.json at `path`, or in the directory `path`.
+
+    Raises OSError, and ValueError for a file that is no such results.
+    """
+    data = load(path)
+    try:
+        return RunResult(**{**data, "kernels": [_read_kernel(kernel) for kernel in data["kernels"]]})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no results: {error}") from error
+
+
+def _read_kernel(data: dict[str, Any]) -> KernelResult:
+    cases = [CaseResult(**{**case, "outcome": Outcome(case["outcome"])}) for case in data["cases"]]
+    splats = [SplatResult(**splat) for splat in data["splats"]]
+    return KernelResult(**{**data, "outcome": Verdict(data["outcome"]), "splats": splats, "cases": cases})
+
+
+def new_directory(root: Path, *, started: datetime) -> Path:
+    """Make and return root/<run> for a run; those that started in the same second get a number."""
+    root.mkdir(parents=True, exist_ok=True)
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
+    for number in range(1, 1000):
+        directory = root / (stamp if number == 1 else f"{stamp}-{number}")
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir()
+            return directory
+    raise FileExistsError(f"{root} has a thousand runs of {stamp}")
+
+
+def point_latest(directory: Path) -> None:
+    """Make results/latest lead to `directory`."""
+    link = directory.parent / LATEST
+    temporary = directory.parent / f".{LATEST}.{os.getpid()}"
+    temporary.symlink_to(directory.name)
+    temporary.replace(link)
