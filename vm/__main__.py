@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from vm.base.errors import BuildError, FetchError, KernelError
-from vm.commands import COMMANDS, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USAGE
+from vm.commands import COMMANDS
+from vm.commands.statuses import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -48,7 +48,7 @@ def use(package: Path, tmp_path: Path) -> str:
     """Return the code with which a Python has the package come from the file that another wrote."""
     file, path = str(tmp_path / "bytecode"), [str(package.parent), str(HOME)]
     code = (
-        f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm.kernels.requirements import bytecode; "
+        f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm.guest import bytecode; "
     )
     written = run(f"{code}bytecode.pytest_sessionfinish()", **{bytecode.FILE: file})
     assert written.returncode == 0, written.stderr
@@ -100,6 +100,6 @@ def test_extension_modules_load(use: str) -> None:
 
 def test_file_that_cannot_be_written_is_an_error(package: Path) -> None:
     path = [str(package.parent), str(HOME)]
-    code = f"import sys; sys.path[:0] = {path!r}; import belongings; from vm.kernels.requirements import bytecode; "
+    code = f"import sys; sys.path[:0] = {path!r}; import belongings; from vm.guest import bytecode; "
     done = run(f"{code}bytecode.pytest_sessionfinish()", **{bytecode.FILE: str(package / "nowhere" / "bytecode")})
     assert "No such file or directory" in done.stderr

@@ -114,7 +114,7 @@ def test_release_is_the_upstream_one(release: str, version: str, signature: str,
 
 def test_some_kernel_of_the_matrix_has_every_feature() -> None:
     """A gate that no kernel can pass would hide its cases for good."""
-    kernels = re.findall(r'^\[kernel\."(\d+\.\d+)"\]$', (ROOT / "vm" / "kernels.toml").read_text(), re.MULTILINE)
+    kernels = re.findall(r'^\[kernel\."(\d+\.\d+)"\]$', (ROOT / "vm/kernels/kernels.toml").read_text(), re.MULTILINE)
     newest = max(map(Release.parse, kernels))
     for feature in FEATURES.values():
         assert feature.introduced <= newest, f"{feature.name} came with {feature.introduced}, the newest is {newest}"

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _REMOVE_AT_THE_END = 'cat >/dev/null; exec rm -rf -- "$0"'
-
-
-def dying_with_us() -> list[str]:
-    """Return what, put before a command, makes its process end when the thread that starts it does (prctl(2))."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def end_with_tox() -> None:

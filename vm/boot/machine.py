@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from vm.base.children import dying_with_us
 from vm.base.errors import MachineError
+from vm.base.lifeline import lifeline
 from vm.base.memory import available
 from vm.boot.acceleration import SUBSTITUTE
 from vm.boot.parameters import PORT
@@ -190,7 +190,7 @@ def start(
                 raise MachineError(f"no room for {kernel.name}'s initramfs in {where}: {error}") from error
         try:
             process = subprocess.Popen(
-                [*dying_with_us(), *command],
+                [*lifeline("KILL"), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from virtme.cpiowriter import CpioWriter
 
-from vm.base.children import demand_room, dying_with_us, scratch_directory
+from vm.base.children import demand_room, scratch_directory
 from vm.base.errors import MachineError
+from vm.base.lifeline import lifeline
 from vm.boot.parameters import FOLLOWED, PORT, command_line
 from vm.boot.vmlinux import extract_vmlinux
 from vm.guest import pid1
@@ -89,7 +90,7 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
     """Have virtme-ng make the initramfs of `kernel` and return the QEMU command that it would run. Raises OSError."""
     asked = subprocess.run(
         [
-            *dying_with_us(),
+            *lifeline("KILL"),
             *(sys.executable, "-m", "virtme.commands.run", "--kimg", str(kernel.image), "--mods", "auto"),
             *("--force-9p", "--force-initramfs", "--save-initramfs", str(initramfs), "--disable-monitor"),
             *([] if acceleration == "kvm" else ["--disable-kvm"]),

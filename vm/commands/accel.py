@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vm.boot import learnt
 from vm.boot.acceleration import device, why_no_kvm
 from vm.boot.qemu import find_qemu
-from vm.commands import EXIT_USAGE
+from vm.commands.statuses import EXIT_USAGE
 
 if TYPE_CHECKING:
     import argparse

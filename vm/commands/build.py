@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vm.base.errors import MissingToolError, StoreError
 from vm.base.progress import progress_on
-from vm.commands import EXIT_USAGE
+from vm.commands.statuses import EXIT_USAGE
 from vm.kernels.build import FRAGMENT, build
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from vm.commands import EXIT_USAGE
+from vm.commands.statuses import EXIT_USAGE
 from vm.report import results
 from vm.report.comparison import NoSuchRunError, changes, find
 

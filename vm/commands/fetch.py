@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vm.base.errors import FetchError
 from vm.base.progress import progress_on
-from vm.commands import EXIT_INFRASTRUCTURE
+from vm.commands.statuses import EXIT_INFRASTRUCTURE
 from vm.kernels.obtain import load_catalogue, select, update
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import pytest
 
 import vm.controller.worker
 from harness.interface.keys import OBJECTS
-from vm.base.children import dying_with_us, scratch_directory
+from vm.base.children import scratch_directory
 from vm.base.fingerprint import HOME, fingerprint
+from vm.base.lifeline import lifeline
 from vm.controller.admission import Slots
 from vm.controller.board import Board
 from vm.controller.protocol import Booted, End, Ending, Order, Progress, Say, SlotWanted, Told, read_status
@@ -483,7 +484,7 @@ def collect_here(config: pytest.Config, file: Path) -> subprocess.Popen[bytes] |
     if sys.dont_write_bytecode:
         return None
     return subprocess.Popen(
-        [*dying_with_us(), sys.executable, *_collecting(config), "-p", bytecode.__name__],
+        [*lifeline("KILL"), sys.executable, *_collecting(config), "-p", bytecode.__name__],
         env={**os.environ, bytecode.FILE: str(file)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

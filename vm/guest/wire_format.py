@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Send what xdist's worker says from a guest to its relay as strings of bytes, several messages at once.
 
-execnet serialises in Python, value by value, and sends each message by itself. `vm.guest.report_codec` has made a string
-of bytes of each report already, which stays one as far as the controller.
+execnet serialises in Python, value by value, and sends each message by itself. `vm.guest.report_codec` has made a
+string of bytes of each report already, which stays one as far as the controller.
 """
 
 from __future__ import annotations

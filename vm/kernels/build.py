@@ -178,7 +178,7 @@ def _demand_options(config: Path) -> None:
     if missing:
         raise BuildError(
             f"a kernel with {config} could not run the cases. It lacks {'; '.join(map(str, missing))}. "
-            "Set these (kernel.config in vm/kernels has them all), or build with --output DIR, which makes its own"
+            "Set these (vm/kernels/kernel.config has them), or build with --output DIR, which makes its own"
         )
 
 
