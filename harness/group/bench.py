@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
+from harness.group.socket_names import cookie_of
 from harness.loader.libc import check, libc
 from harness.model.abi import pack_command
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import Packet
-from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF, SO_COOKIE, SO_DETACH_REUSEPORT_BPF
+from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF
 from harness.wire import frames
 from harness.wire.veth import SERVER_LINK
 
@@ -132,7 +133,7 @@ class Bench:
 
     def cookie(self, number: int) -> int:
         """Return the socket's cookie."""
-        return int.from_bytes(self[number].getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
+        return cookie_of(self[number])
 
     def packet(
         self, index: int = 0, protocol: Protocol = Protocol.UDP, family: Family = Family.IPV4, **changes: object

@@ -6,14 +6,13 @@ from __future__ import annotations
 import select
 import socket
 import struct
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness.group.socket_names import remember
-from harness.model.abi import NO_OVERRIDE
+from harness.group.socket_names import cookie_of, remember
+from harness.model.abi import NO_OVERRIDE, native_bytes
 from harness.model.layout import GROUP_PORT, Layout, Protocol, Shape
-from harness.model.uapi import BPF_NOEXIST, SO_COOKIE, SO_DETACH_REUSEPORT_BPF
+from harness.model.uapi import BPF_NOEXIST, SO_DETACH_REUSEPORT_BPF
 from harness.wire.batch import NUMBER, USUAL_ROOM, make_room, message_buffers
 
 if TYPE_CHECKING:
@@ -180,8 +179,7 @@ class ReuseportGroup:
     def cookie(self, member: int) -> int:
         """Return the member's socket cookie, which the inner map's lookup returns too."""
         if member not in self._cookies:  # a socket keeps its cookie for life
-            value = self._sockets[member].getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
-            self._cookies[member] = int.from_bytes(value, "little")
+            self._cookies[member] = cookie_of(self._sockets[member])
         return self._cookies[member]
 
     def inner_map_cookies(self) -> dict[int, int]:
@@ -277,7 +275,7 @@ class ReuseportGroup:
         self._slots_known = True
 
     def _key(self, index: int) -> bytes:
-        return index.to_bytes(self._inner.key_size, sys.byteorder)
+        return native_bytes(index, self._inner.key_size)
 
     @property
     def _inner(self) -> Map:
