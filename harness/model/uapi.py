@@ -34,7 +34,7 @@ ICMP_PORT_UNREACH = 3
 ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH = 1, 4
 
 # The byte of flags in a TCP header (RFC 9293, section 3.1)
-TCP_FIN, TCP_SYN, TCP_RST, TCP_PSH, TCP_ACK, TCP_URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+TCP_SYN, TCP_RST, TCP_ACK = 0x02, 0x04, 0x10
 
 # include/uapi/linux/bpf.h: flags of bpf(BPF_MAP_UPDATE_ELEM)
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
@@ -44,7 +44,6 @@ BPF_F_MMAPABLE = 1 << 10
 # include/uapi/linux/bpf.h: enum bpf_attach_type
 BPF_SK_LOOKUP = 36
 BPF_XDP = 37
-BPF_SK_REUSEPORT_SELECT = 39
 BPF_SK_REUSEPORT_SELECT_OR_MIGRATE = 40
 
 MAP_TYPE = {
