@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Select nothing and return VERDICT, which the compiler is given; note the hash of each source port. */
+/* Select nothing, return VERDICT (a -D of the compiler), and record the hash of each source port. */
 #define DIRECT
 #include "select.h"
 

@@ -18,11 +18,8 @@ from harness.wire import frames
 from harness.wire.batch import NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from harness.cases import DeliverTo, MakeGroup, Wire
 
-    from harness.cases import Delivery, MakeGroup, Wire
-
-    DeliveryTo = Callable[..., Delivery]
 
 NO_SOCKET = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 PRIMARY, BACKUP = 0, 1
@@ -33,7 +30,7 @@ BEFORE, BURST, AFTER = 400, 100, 400
 @promise("pair.backup")
 @on_wildcard
 def test_backup_stands_in_while_the_primary_is_away(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape
 ) -> None:
     """All packets go to the primary while it is in its slot, and to the backup from its close() on."""
     group = make_group(shape, program="active_backup", size=2)
@@ -52,7 +49,7 @@ def test_backup_stands_in_while_the_primary_is_away(
 @promise("pair.active")
 @on_wildcard
 def test_two_that_share_the_work_stand_in_for_each_other(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape
 ) -> None:
     """The parity of the client's port decides between two sockets; while one of them is closed, the other has all."""
     group = make_group(shape, program="active_active", size=2)
@@ -73,7 +70,7 @@ def test_two_that_share_the_work_stand_in_for_each_other(
 @on_wildcard
 @in_sockarray
 @pytest.mark.parametrize("program", ["active_backup", "active_active"])
-def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str) -> None:
+def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str) -> None:
     """A packet is dropped where neither slot is filled, though the group has two members, and where there is no map."""
     group = make_group(shape, program=program, size=2)
     deliver = delivery_to(group)
@@ -87,7 +84,7 @@ def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliveryTo, shape:
 @promise("pair.no-loss")
 @each_family
 def test_no_packet_is_lost_once_the_close_has_returned(
-    make_group: MakeGroup, delivery_to: DeliveryTo, wire: Wire, family: Family
+    make_group: MakeGroup, delivery_to: DeliverTo, wire: Wire, family: Family
 ) -> None:
     """Every datagram that is sent after the primary's close() reaches the backup.
 

@@ -17,12 +17,9 @@ from harness.model.abi import Result
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.cases import Delivery, LoadProgram, MakeGroup, Packet, ReuseportGroup, Wire
+    from harness.cases import DeliverTo, Delivery, LoadProgram, MakeGroup, Packet, ReuseportGroup, Wire
     from harness.model.layout import Shape
 
-    DeliveryTo = Callable[..., Delivery]
 
 pytestmark = [on_wildcard, in_sockarray]
 SIZE = 16
@@ -54,7 +51,7 @@ def send_for_hash(group: ReuseportGroup, deliver: Delivery, load_for_test: LoadP
 @promise("filter.place")
 @each_filter
 def test_place_in_the_payload_names_the_member(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str
 ) -> None:
     """A filter returns a place in the group; at offset 0 it reads the payload's first byte (`run_bpf_filter`)."""
     group = make_group(shape, program=program, size=SIZE)
@@ -67,7 +64,7 @@ def test_place_in_the_payload_names_the_member(
 @promise("filter.order")
 @each_filter
 def test_place_follows_the_order_of_the_group(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str
 ) -> None:
     """A filter's places follow the group's order: when a member leaves, the last one takes its place (socket(7))."""
     group = make_group(shape, program=program, size=SIZE)
@@ -82,7 +79,7 @@ def test_place_follows_the_order_of_the_group(
 @promise("filter.beyond")
 @each_filter
 def test_place_that_is_not_there_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape, program: str
 ) -> None:
     """A filter that returns a place beyond the last member leaves the choice to the hash: none can drop."""
     group = make_group(shape, program=program, size=SIZE)
@@ -95,7 +92,7 @@ def test_place_that_is_not_there_leaves_the_choice_to_the_hash(
 
 @promise("filter.classic-load-fails")
 def test_classic_load_beyond_the_packet_means_the_first_member(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape
 ) -> None:
     """A load beyond the packet ends a classic filter with 0, which is a place: the first member's."""
     group = make_group(shape, program="classic_payload", size=SIZE)
@@ -107,7 +104,7 @@ def test_classic_load_beyond_the_packet_means_the_first_member(
 
 @promise("filter.ebpf-load-fails")
 def test_filter_that_cannot_read_leaves_the_choice_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape
 ) -> None:
     """An eBPF filter sees that its load failed, and may leave the choice to the hash by a place that no member has."""
     group = make_group(shape, program="filter_index", size=SIZE)
@@ -122,7 +119,7 @@ def test_filter_that_cannot_read_leaves_the_choice_to_the_hash(
 @udp
 @each_filter
 def test_payload_behind_the_linear_part_is_read(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str
 ) -> None:
     """A filter reads a datagram in fragments as a whole, behind the first fragment too."""
     group = make_group(shape, program=program, size=SIZE)
@@ -135,7 +132,7 @@ def test_payload_behind_the_linear_part_is_read(
 @promise("filter.network-header")
 @ipv4
 def test_headers_are_reached_through_the_network_header(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape
 ) -> None:
     """A classic filter reaches the headers by SKF_NET_OFF, which counts from the IP header."""
     group = make_group(shape, program="classic_source_port", size=SIZE)
@@ -145,7 +142,7 @@ def test_headers_are_reached_through_the_network_header(
 
 
 @promise("filter.cpu")
-def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliveryTo, wire: Wire, shape: Shape) -> None:
+def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliverTo, wire: Wire, shape: Shape) -> None:
     """A classic filter that returns SKF_AD_CPU gives each CPU's packets to the member in that place."""
     group = make_group(shape, program="classic_cpu", size=max(wire.cpus) + 1)
     deliver = delivery_to(group)
@@ -156,7 +153,7 @@ def test_place_of_the_cpu(make_group: MakeGroup, delivery_to: DeliveryTo, wire: 
 
 @promise("filter.offset")
 def test_one_packet_two_offsets(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape
 ) -> None:
     """At offset 0 a filter reads the payload, an SK_REUSEPORT program the transport header."""
     group = make_group(shape, program="classic_payload", size=SIZE)
@@ -176,7 +173,7 @@ def test_one_packet_two_offsets(
 @promise("filter.replaced")
 @each_filter
 def test_last_program_attached_is_the_one_that_decides(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape, program: str
 ) -> None:
     """A filter replaces a program that selects from a map, and the other way round; detached, the hash decides."""
     group = make_group(shape, size=SIZE)

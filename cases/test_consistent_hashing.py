@@ -23,9 +23,8 @@ from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.cases import Delivery, MakeGroup, Packet, RecordProperty, ReuseportGroup
+    from harness.cases import DeliverTo, Delivery, MakeGroup, Packet, RecordProperty, ReuseportGroup
 
-    DeliveryTo = Callable[..., Delivery]
     Owners = Sequence[int | None]
 
 Value = TypeVar("Value")
@@ -101,7 +100,7 @@ def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[s
 @pytest.mark.parametrize(("program", "bound"), [("maglev", 0.03), ("rendezvous", 0.0)])
 def test_leaving_moves_little_and_returning_moves_it_back(
     make_group: MakeGroup,
-    delivery_to: DeliveryTo,
+    delivery_to: DeliverTo,
     record_property: RecordProperty,
     program: str,
     bound: float,
@@ -138,7 +137,7 @@ def test_leaving_moves_little_and_returning_moves_it_back(
 
 @promise("hashing.fall-back")
 def test_fall_back_of_the_kernel_moves_half(
-    make_group: MakeGroup, delivery_to: DeliveryTo, record_property: RecordProperty
+    make_group: MakeGroup, delivery_to: DeliverTo, record_property: RecordProperty
 ) -> None:
     """When one of 64 members leaves, the kernel's fall-back moves about half of all other clients.
 
@@ -164,7 +163,7 @@ def test_fall_back_of_the_kernel_moves_half(
 
 @promise("hashing.weights")
 @pytest.mark.parametrize("program", TABLES)
-def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
+def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliverTo, program: str) -> None:
     """A member of weight 3 gets about three times the clients of one of weight 1; one of weight 0 gets none."""
     group = make_group(UDP4, program=program, size=8)
     deliver = delivery_to(group)
@@ -181,7 +180,7 @@ def test_weights_are_kept(make_group: MakeGroup, delivery_to: DeliveryTo, progra
 @promise("hashing.weight-grows")
 @pytest.mark.parametrize("program", TABLES)
 def test_weight_that_grows_draws_from_the_others_alone(
-    make_group: MakeGroup, delivery_to: DeliveryTo, program: str
+    make_group: MakeGroup, delivery_to: DeliverTo, program: str
 ) -> None:
     """When a member gets heavier, it alone gains clients (rendezvous), or few others do besides (Maglev)."""
     group = make_group(UDP4, program=program, size=8)
@@ -201,7 +200,7 @@ def test_weight_that_grows_draws_from_the_others_alone(
 
 @promise("hashing.empty-table")
 @pytest.mark.parametrize("program", TABLES)
-def test_table_of_nobody_drops(make_group: MakeGroup, delivery_to: DeliveryTo, program: str) -> None:
+def test_table_of_nobody_drops(make_group: MakeGroup, delivery_to: DeliverTo, program: str) -> None:
     """A packet is dropped where the table is empty, or names a member that left since it was computed."""
     group = make_group(UDP4, program=program, size=4)
     deliver = delivery_to(group)

@@ -27,10 +27,19 @@ from harness.model.outcome import ReplyKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.cases import Delivery, Handshake, LoadProgram, MakeGroup, Packet, Program, ReuseportGroup, Wire
+    from harness.cases import (
+        DeliverTo,
+        Delivery,
+        Handshake,
+        LoadProgram,
+        MakeGroup,
+        Packet,
+        Program,
+        ReuseportGroup,
+        Wire,
+    )
     from harness.model.layout import Shape
 
-    DeliveryTo = Callable[..., Delivery]
 
 pytestmark = [tcp, in_sockarray]
 needs_sysctl = requires("tcp_migrate_req")
@@ -151,7 +160,7 @@ def make(make_group: MakeGroup, shape: Shape, target: int) -> ReuseportGroup:
 @needs_program
 @each_point
 def test_program_chooses_the_migration_target(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point
 ) -> None:
     """With SELECT_OR_MIGRATE the program chooses the listener that a connection migrates to, with all its data.
 
@@ -183,7 +192,7 @@ def test_program_chooses_the_migration_target(
 @needs_program
 @each_point
 def test_program_that_selects_nobody_leaves_the_migration_target_to_the_hash(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point
 ) -> None:
     """SK_PASS without a selection leaves the migration target to the hash, over the remaining members."""
     group = make(make_group, shape, BY_HASH)
@@ -203,7 +212,7 @@ def test_program_that_selects_nobody_leaves_the_migration_target_to_the_hash(
 @each_point
 @pytest.mark.parametrize(("target", "error"), [(REFUSE, 0), (EMPTY, -errno.ENOENT), (SIZE, -errno.ENOENT)])
 def test_program_that_drops_resets_the_connection(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point, target: int, error: int
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point, target: int, error: int
 ) -> None:
     """A program that drops, also because it found no target, resets the connection that would migrate."""
     group = make(make_group, shape, target)
@@ -225,7 +234,7 @@ def test_program_that_drops_resets_the_connection(
 @pytest.mark.parametrize("attached", [True, False], ids=["program-for-selection", "no-program"])
 def test_sysctl_lets_the_hash_choose_the_migration_target(
     make_group: MakeGroup,
-    delivery_to: DeliveryTo,
+    delivery_to: DeliverTo,
     load_for_test: LoadProgram,
     wire: Wire,
     shape: Shape,
@@ -265,7 +274,7 @@ def test_sysctl_lets_the_hash_choose_the_migration_target(
 @promise("migration.off")
 @each_point
 def test_without_migration_a_closing_listener_resets(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point
 ) -> None:
     """Without migration, the default, a listener that closes resets what it has not accepted."""
     group = make_group(shape, size=SIZE)
@@ -280,7 +289,7 @@ def test_without_migration_a_closing_listener_resets(
 @needs_program
 @each_point
 def test_no_member_is_left_to_migrate_to(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, point: Point
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point
 ) -> None:
     """A connection of a group's only member migrates nowhere: it is reset, and the program does not run."""
     group = make_group(shape, program="migrate", size=1)
@@ -294,7 +303,7 @@ def test_no_member_is_left_to_migrate_to(
 
 @promise("migration.many")
 @needs_program
-def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape) -> None:
+def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape) -> None:
     """All that waits migrates at once: forty connections, half of them still without their ACK."""
     group = make(make_group, shape, TARGET)
     deliver = delivery_to(group)
@@ -347,7 +356,7 @@ def by_accept(listener: socket.socket) -> None:
 @pytest.mark.parametrize("sleep", [by_epoll, by_poll, by_accept], ids=["epoll", "poll", "accept"])
 def test_migration_target_is_woken(
     make_group: MakeGroup,
-    delivery_to: DeliveryTo,
+    delivery_to: DeliverTo,
     shape: Shape,
     point: Point,
     sleep: Callable[[socket.socket], None],

@@ -15,11 +15,8 @@ from harness.model.layout import GROUP_SIZE, Family, Protocol, Shape
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from harness.cases import DeliverTo, Delivery, LoadProgram, MakeGroup, ReuseportGroup
 
-    from harness.cases import Delivery, LoadProgram, MakeGroup, ReuseportGroup
-
-    DeliveryTo = Callable[..., Delivery]
 
 EMPTY = 3
 NO_SOCKET = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
@@ -110,7 +107,7 @@ def test_one_level_selects_as_two_do(group: ReuseportGroup, deliver: Delivery) -
 @promise("select.by-port")
 @on_wildcard
 def test_destination_port_finds_the_group(
-    make_group: MakeGroup, delivery_to: DeliveryTo, load_for_test: LoadProgram, shape: Shape
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape
 ) -> None:
     """One program may serve several groups, each with an inner map of its own under its port in the outer map."""
     program = load_for_test("by_port_group", inner_map=shape.inner_map, size=8)
@@ -140,7 +137,7 @@ def test_destination_port_finds_the_group(
     ids=["group", "protocol", "family"],
 )
 def test_socket_of_another_group_cannot_be_selected(
-    make_group: MakeGroup, delivery_to: DeliveryTo, shape: Shape, changed: str, number: int
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, changed: str, number: int
 ) -> None:
     """Selecting a socket of another group is EBADFD, of another protocol EPROTOTYPE, of another family EAFNOSUPPORT.
 

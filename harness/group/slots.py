@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import struct
-import sys
 from typing import TYPE_CHECKING
 
+from harness.model.abi import native_bytes, native_number
 from harness.model.uapi import BPF_NOEXIST
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ class Slots:
     def cookies(self) -> dict[int, int]:
         """Return what the kernel's map holds: index to socket cookie."""
         values = {index: self._map.lookup(self._key(index)) for index in range(self._program.size)}
-        return {index: int.from_bytes(value, sys.byteorder) for index, value in values.items() if value is not None}
+        return {index: native_number(value) for index, value in values.items() if value is not None}
 
     def _put(self, index: int, made: socket.socket) -> None:
         self.touch()
         self._map.update(self._key(index), struct.pack("=Q", made.fileno()), flags=BPF_NOEXIST)
 
     def _key(self, index: int) -> bytes:
-        return index.to_bytes(self._map.key_size, sys.byteorder)
+        return native_bytes(index, self._map.key_size)
 
     @property
     def _map(self) -> Map:

@@ -86,7 +86,7 @@ def shows_migrating_socket() -> bool:
 
 
 def leaves_connections_to_others() -> bool:
-    """Return whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl and nothing behind it."""
+    """Return whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl without effect."""
     with _loopback():
         sysctl = Path("/proc/sys/net/ipv4/tcp_migrate_req")
         if not sysctl.exists():
@@ -108,7 +108,7 @@ def leaves_connections_to_others() -> bool:
 
 
 def numbers_groups_at_once() -> bool:
-    """Return whether a group that was never in a map is told from another: the helper answers EBADFD, not ENOENT."""
+    """Return whether a group that was never in a map has a number: the helper answers EBADFD for a foreign socket."""
     with (
         _loopback(),
         closing(create_map("sockarray", max_entries=1)) as sockarray,
@@ -153,7 +153,7 @@ def has_sk_lookup() -> bool:
 
 
 def loops_segments_whole() -> bool:
-    """Return whether loopback hands on what UDP_SEGMENT sent in one piece; a socket with UDP_GRO gets it like that."""
+    """Return whether loopback delivers a UDP_SEGMENT send in one piece, as a socket with UDP_GRO receives it."""
     with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         sender.connect(receiver.getsockname())
@@ -181,7 +181,7 @@ FEATURES = {
             name="group_id_at_creation",
             introduced=Release(5, 7),
             probe=numbers_groups_at_once,
-            why="a group has its number from its creation on, not from its first map",
+            why="a group gets its number when it is created, not when a map takes its first member",
         ),
         Feature(
             name="sk_lookup",
@@ -199,7 +199,7 @@ FEATURES = {
             name="udp_segments_on_loopback",
             introduced=Release(5, 11),
             probe=loops_segments_whole,
-            why="NETIF_F_GSO_SOFTWARE has UDP_L4: a software device no longer has a UDP_SEGMENT send cut up before it",
+            why="NETIF_F_GSO_SOFTWARE has UDP_L4: a UDP_SEGMENT send is no longer split before a software device",
         ),
         Feature(
             name="select_or_migrate",
@@ -232,17 +232,17 @@ FEATURES = {
 
 @cache
 def present(name: str) -> bool:
-    """Tell, by the feature's probe, whether the running kernel has it; probed once."""
+    """Return whether the running kernel has the feature; its probe runs once."""
     return FEATURES[name].probe()
 
 
 def expected(name: str, *, release: Release | None = None) -> bool:
-    """Return whether the kernel is of a release that has to have the feature."""
+    """Return whether kernels of a release, by default the running one, have to have the feature."""
     return (release or running()) >= FEATURES[name].introduced
 
 
 def conceivable(name: str) -> bool:
-    """Return whether this kernel has the feature or ought to: if not, what needs it is not generated at all."""
+    """Return whether this kernel has the feature or should have it: cases that need it are generated only then."""
     return expected(name) or present(name)
 
 
@@ -267,7 +267,7 @@ def _loads(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) 
 
 
 def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> socket.socket:
-    """Return a bound member of the port's group; of a group of its own, on a port that the kernel picks, for 0."""
+    """Return a new member of the group on a port; 0: of a new group, on a port that the kernel picks."""
     made = socket.socket(socket.AF_INET, kind)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))

@@ -38,7 +38,7 @@ _messages: list[str] = []
 
 
 def _keep(level: int, template: bytes, arguments: int) -> int:
-    if level >= _LIBBPF_DEBUG:  # eighty lines for every object
+    if level >= _LIBBPF_DEBUG:  # some eighty lines for every object
         return 0
     text = ctypes.create_string_buffer(_MOST_TEXT)
     libc.vsnprintf(text, c_size_t(_MOST_TEXT), template, c_void_p(arguments))

@@ -8,11 +8,11 @@ import errno
 import mmap
 import os
 import struct
-import sys
 from ctypes import c_size_t, c_uint32, c_uint64
 from functools import cache
 
 from harness.loader.bindings import BpfError, call, library
+from harness.model.abi import native_number
 from harness.model.uapi import BPF_ANY, BPF_F_MMAPABLE, MAP_TYPE
 
 
@@ -100,7 +100,7 @@ class Map:
 
     def _start(self, key: bytes) -> int | None:
         """Return the offset in bytes of an array's entry, None if the array has no such entry."""
-        index = int.from_bytes(key, sys.byteorder)
+        index = native_number(key)
         return index * self._stride if index < self._mapped else None
 
     def _check(self, result: int, action: str) -> None:

@@ -86,8 +86,14 @@ def _story_of(packed: Mapping[str, Any]) -> Story:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say, once for each reason, why there was no witness where one was wanted."""
-    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, ())]
-    reasons = {value for report in reports for name, value in report.user_properties if name == NO_WITNESS}
+    kinds = ("passed", "failed", "error")
+    reports = [
+        report
+        for kind in kinds
+        for report in terminalreporter.stats.get(kind, ())
+        if isinstance(report, pytest.TestReport)  # a file that cannot be imported is an error too
+    ]
+    reasons = {str(value) for report in reports for name, value in report.user_properties if name == NO_WITNESS}
     for reason in sorted(reasons):
         terminalreporter.write_line(f"no witness: {reason}", yellow=True)
 

@@ -27,9 +27,49 @@ WEIGHTS = st.dictionaries(st.integers(0, 15), st.integers(0, 4), min_size=1, max
 few = settings(deadline=None, max_examples=50)
 
 
-@pytest.mark.parametrize(("word", "scrambled"), [(0, 0), (1, 0x514E28B7), (0xFFFFFFFF, 0x81F16F39)])
-def test_scramble_is_the_finalizer_of_murmurhash3(word: int, scrambled: int) -> None:
-    assert fmix32(word) == scrambled
+@pytest.mark.parametrize(
+    ("word", "mixed"),
+    [
+        # no bytes, seeds 0, 1 and ~0
+        (0, 0),
+        (1, 0x514E28B7),
+        (0xFFFFFFFF, 0x81F16F39),
+        # one, two and three zero bytes with seed 0: what is finalized is the length
+        (2, 0x30F4C306),
+        (3, 0x85F0B427),
+        # four: a block of zeros makes 0xe6546b64 of the seed, and the length is added without carry
+        (0xE6546B64 ^ 4, 0x2362F9DE),
+    ],
+)
+def test_mix_is_the_finalizer_of_murmurhash3(word: int, mixed: int) -> None:
+    """Published test vectors of MurmurHash3_x86_32, of which the inputs leave all the work to the finalizer."""
+    assert fmix32(word) == mixed
+
+
+@pytest.mark.parametrize(
+    ("weights", "table"),
+    [
+        # fmix32(1) = 0x514e28b7 and fmix32(2) = 0x30f4c306: member 0 starts at 6 and steps by 5: 6 4 2 0 5 3 1.
+        # fmix32(3) = 0x85f0b427 and fmix32(4) = 0x249cb285: member 1 starts at 0 and steps by 6: 0 6 5 4 3 2 1.
+        # In turn: 6 for 0, 0 for 1, 4 for 0, 5 for 1 (6 is taken), 2 for 0, 3 for 1, and 1 for 0.
+        ({0: 1, 1: 1}, (1, 0, 0, 1, 0, 1, 0)),
+        # Two a turn for member 0: 6 and 4, 0 for 1, 2 and 5 for 0, 3 for 1, 1 for 0.
+        ({0: 2, 1: 1}, (1, 0, 0, 1, 0, 0, 0)),
+    ],
+)
+def test_table_worked_out_by_hand(weights: dict[int, int], table: tuple[int, ...]) -> None:
+    assert maglev_table(weights, size=7) == table
+
+
+def test_node_whose_seed_is_the_client_scores_nothing() -> None:
+    """fmix32 is a bijection with 0 at 0: a client that equals a node's seed gives it the lowest score of all."""
+    seeds = rendezvous_seeds(rendezvous_nodes(dict.fromkeys(range(8), 1)))
+    assert [member for _, member in seeds] == list(range(8))
+    for seed, member in seeds:
+        assert rendezvous_owner(seed, [(seed, member)]) == member
+        for other in seeds:
+            if other[1] != member:
+                assert rendezvous_owner(seed, [(seed, member), other]) == other[1]
 
 
 def test_hash_of_a_client_takes_all_of_its_address_and_port() -> None:

@@ -120,6 +120,23 @@ def test_only_what_the_hash_decides_waits_for_the_hash() -> None:
     assert expect_without_hash(layout(), failing) is None
 
 
+@pytest.mark.parametrize(
+    ("hash_", "size", "member"),
+    [
+        # 0x40000000 is a quarter of the range: a quarter of 32 is 8, and one less falls into the place before
+        (0x40000000, 32, 8),
+        (0x3FFFFFFF, 32, 7),
+        # 0xFFFFFFFF * 3 = 0x2FFFFFFFD, whose high half is 2
+        (0xFFFFFFFF, 3, 2),
+        # 0x80000000 * 5 = 0x280000000
+        (0x80000000, 5, 2),
+        (0xFFFFFFFF, 1, 0),
+    ],
+)
+def test_scale_in_numbers(hash_: int, size: int, member: int) -> None:
+    assert reciprocal_scale(hash_, size) == member
+
+
 @given(hash_=st.integers(0, 2**32 - 1), size=st.integers(1, 70000))
 def test_scale_is_even_and_in_range(hash_: int, size: int) -> None:
     member = reciprocal_scale(hash_, size)

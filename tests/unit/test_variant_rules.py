@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from types import MappingProxyType
 
 import pytest
@@ -103,6 +104,58 @@ def test_client_chose_the_connection_id(kind: int) -> None:
 @pytest.mark.parametrize("payload", [b"", bytes(20), b"\x40" * 8, b"\xe0\0\0\0\1\x08\1\2\3"])
 def test_no_connection_id_can_be_read(payload: bytes) -> None:
     assert decide("by_quic_index", payload).result is Result.DROP_ERR_SKB_DATA
+
+
+# RFC 9001, appendix A: packets that carry the client's or the server's connection ID.
+CLIENT_INITIAL = "c000000001088394c8f03e5157080000449e7b9aec34d1b1c98dd7689fb8ec11"  # A.2: destination 8394c8f03e515708
+SERVER_INITIAL = "cf000000010008f067a5502a4262b5004075c0d95a482cd0991cd25b0aac406a"  # A.3: destination of no length
+RETRY = "ff000000010008f067a5502a4262b5746f6b656e04a265ba2eff4d829058fb3f"  # A.4: destination of no length
+SHORT = "4cfe4189655e5cd55c41f69080575d7999c25a5bfb"  # A.5: destination of no length, so 8 bytes of something else
+# The server's connection ID of A.3 and A.4 as the client would send it (RFC 9000, section 17.2.4 and 17.3.1).
+HANDSHAKE_TO_SERVER = "e00000000108f067a5502a4262b5"
+SHORT_TO_SERVER = "4cf067a5502a4262b5"
+SERVER_CID = bytes.fromhex("f067a5502a4262b5")
+
+
+@pytest.mark.parametrize("packet", [HANDSHAKE_TO_SERVER, SHORT_TO_SERVER], ids=["handshake", "short-header"])
+def test_servers_connection_id_of_the_rfc_names_the_socket(packet: str) -> None:
+    key = struct.unpack("=Q", SERVER_CID)[0]
+    held = {key: 2}
+    assert summary(decide("by_quic_connection", bytes.fromhex(packet), slots=held)) == selected(2)
+    # 0xf0 = 240 is the first byte of the same ID
+    assert summary(decide("by_quic_index", bytes.fromhex(packet), slots={240: 1})) == selected(1)
+
+
+@pytest.mark.parametrize(
+    "packet", [CLIENT_INITIAL, SERVER_INITIAL, RETRY], ids=["client-initial", "server-initial", "retry"]
+)
+def test_other_long_headers_of_the_rfc_are_left_to_the_hash(packet: str) -> None:
+    decision = decide("by_quic_connection", bytes.fromhex(packet))
+    assert (decision.result, decision.index, decision.member) == (Result.PASS, None, None)
+
+
+def test_short_header_has_its_connection_id_at_the_first_byte() -> None:
+    decision = decide("by_quic_connection", bytes.fromhex(SHORT))
+    assert decision.index == struct.unpack("=Q", bytes.fromhex("fe4189655e5cd55c"))[0]
+    assert decision.result is Result.PASS_ERR_SK_SELECT_REUSEPORT
+
+
+@pytest.mark.parametrize(
+    ("state", "following"),
+    [
+        # Marsaglia, "Xorshift RNGs" (2003), a = 13, b = 7, c = 17: the sequence from his example's seed, whose
+        # first three numbers are published
+        (88172645463325252, 8748534153485358512),
+        (8748534153485358512, 3040900993826735515),
+        (3040900993826735515, 3453997556048239312),
+        # by hand from 2: 2 ^ 2 << 13 = 0x4002; ^ 0x4002 >> 7 = 0x4082; ^ 0x4082 << 17 = 0x81044082
+        (2, 0x81044082),
+    ],
+)
+def test_generator_is_xorshift64(state: int, following: int) -> None:
+    decision = decide("random", state=state)
+    assert decision.state == following
+    assert decision.index == (following >> 32) % 4
 
 
 def test_place_beyond_the_group_is_left_to_the_hash() -> None:

@@ -116,6 +116,14 @@ def test_stories_of_workers_are_made_by_the_controller(project: pytest.Pytester)
     result.stdout.fnmatch_lines(["run again under trace, the case failed again: *", "nothing arrived for UDP or TCP"])
 
 
+def test_file_that_cannot_be_imported_ends_the_run_with_its_error(project: pytest.Pytester) -> None:
+    project.makepyfile("import nothing_of_that_name")
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "AttributeError" not in result.stdout.str() + result.stderr.str()
+
+
 @pytest.mark.parametrize("mode", ["failed", "all"])
 def test_without_a_witness_cases_run_and_one_line_says_how_to_get_one(project: pytest.Pytester, mode: str) -> None:
     project.makeconftest(_NONE)
