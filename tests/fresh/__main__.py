@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vm.base.errors import MirrorError
+from vm.base.errors import FetchError
 
 from .command import PROJECT
 from .live import Line
@@ -43,8 +43,8 @@ _DESCRIPTION = """\
 Install Debian 12 and Debian 13 into directories (the smallest installation, git and python3), and run in each what the
 README tells a newcomer to run, from a fresh clone of this checkout's last commit: as root, the first command again
 as an ordinary user who has no sudo, and once more with --kernel running and the distribution's kernel installed.
-Mirror, proxies and certificates are those of this machine. Needs root, mmdebstrap, and 6 GB of disk; takes about
-15 minutes a root where KVM works, an hour where QEMU emulates."""
+Mirror, proxies and certificates are those of this machine. Needs root, mmdebstrap, and 6 GB of disk; takes about 20
+minutes a root on two cores where QEMU emulates."""
 
 _EPILOG = """\
 results/fresh-TIME/ keeps the output of every command, the results of the runs, and fresh.json.
@@ -62,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(chosen, arguments)
-    except MirrorError as error:
+    except FetchError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -57,12 +57,12 @@ class Network:
 
 
 def this_network(*, mirror: str | None = None) -> Network:
-    """Read this machine's settings; `mirror` replaces the one of its apt sources. Raises MirrorError without one."""
-    if mirror is None:
-        main, security = addresses(load_catalogue().series["6.1"].origin, mirror=None)
-    else:
-        main = mirror.rstrip("/")
-        security = f"{main}-security"
+    """Read this machine's settings; `mirror` replaces the one of its apt sources.
+
+    Raises MissingToolError without apt, MirrorError where its sources name no mirror of Debian.
+    """
+    debian = next(series.origin for series in load_catalogue().series.values() if series.origin.name == "Debian")
+    main, security = addresses(debian, mirror=mirror)
     pip = pip_settings(_said(sys.executable, "-m", "pip", "config", "list"))
     apt = apt_settings(_said("apt-config", "dump"))
     bundle = certificates(pip, apt, os.environ)
