@@ -47,9 +47,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def use(package: Path, tmp_path: Path) -> str:
     """Return the code with which a Python has the package come from the file that another wrote."""
     file, path = str(tmp_path / "bytecode"), [str(package.parent), str(HOME)]
-    code = (
-        f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm.guest import bytecode; "
-    )
+    code = f"import sys; sys.path[:0] = {path!r}; import belongings, _bz2; from vm.guest import bytecode; "
     written = run(f"{code}bytecode.pytest_sessionfinish()", **{bytecode.FILE: file})
     assert written.returncode == 0, written.stderr
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("bytecode")] == ["bytecode"]
