@@ -162,7 +162,7 @@ def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(
 
 
 @pytest.mark.parametrize(
-    ("built", "tested", "verdict"),
+    ("built", "tested", "status"),
     [
         (0, 0, 0),
         (0, 1, 1),
@@ -178,7 +178,7 @@ def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(
         (0, 5, 128),
     ],
 )
-def test_git_bisect_is_told_good_bad_skip_or_stop(tmp_path: Path, built: int, tested: int, verdict: int) -> None:
+def test_git_bisect_is_told_good_bad_skip_or_stop(tmp_path: Path, built: int, tested: int, status: int) -> None:
     python = tmp_path / "python"
     python.write_text(
         f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path}/calls\ncase $2 in vm) exit {built};; pytest) exit {tested};; esac\n'
@@ -187,7 +187,7 @@ def test_git_bisect_is_told_good_bad_skip_or_stop(tmp_path: Path, built: int, te
     (tmp_path / "tree").mkdir()
     environment = {**os.environ, "PYTHON": str(python), "BISECT_OUTPUT": str(tmp_path / "out")}
     ran = subprocess.run([BISECT, "-k", "udp and drop"], cwd=tmp_path / "tree", env=environment, check=False)
-    assert ran.returncode == verdict
+    assert ran.returncode == status
     calls = (tmp_path / "calls").read_text().splitlines()
     project = BISECT.parents[1]
     assert calls[0] == f"{project}: -m vm build {tmp_path}/tree --output {tmp_path}/out"

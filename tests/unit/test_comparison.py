@@ -10,7 +10,7 @@ import pytest
 
 from vm.__main__ import main
 from vm.report import results
-from vm.report.outcomes import Outcome, Verdict
+from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import CaseResult, KernelResult, RunResult
 from vm.report.summary import differences, lines
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def case(name: str, outcome: Outcome = Outcome.PASSED, *, observed: Any = None, reason: str = "") -> CaseResult:
+def case(name: str, outcome: CaseOutcome = CaseOutcome.PASSED, *, observed: Any = None, reason: str = "") -> CaseResult:
     return CaseResult(id=f"cases/{name}", outcome=outcome, seconds=0.1, observed=observed, reason=reason)
 
 
@@ -31,7 +31,7 @@ def run_of(**kernels: list[CaseResult]) -> RunResult:
         outcome="passed",
         tools={},
         kernels=[
-            KernelResult(name=name, release=f"{name}.0-test", outcome=Verdict.PASSED, vms=1, cases=cases)
+            KernelResult(name=name, release=f"{name}.0-test", outcome=KernelOutcome.PASSED, vms=1, cases=cases)
             for name, cases in kernels.items()
         ],
     )
@@ -57,9 +57,9 @@ def test_what_changed_is_shown_a_case_at_a_time(root: Path, capsys: pytest.Captu
     ]
     now = [
         case("test_a.py::test_same", observed=["member 3, PASS"]),
-        case("test_a.py::test_broken", Outcome.FAILED, observed=["member 3, PASS"], reason="member 4"),
+        case("test_a.py::test_broken", CaseOutcome.FAILED, observed=["member 3, PASS"], reason="member 4"),
         case("test_a.py::test_other", observed=["member 3, PASS", "member 6, PASS"]),
-        case("test_b.py::test_new", Outcome.SKIPPED, reason="no such thing"),
+        case("test_b.py::test_new", CaseOutcome.SKIPPED, reason="no such thing"),
     ]
     keep(root, "one", **{"6.1": was})
     keep(root, "two", **{"6.1": now})
@@ -94,7 +94,7 @@ def test_case_that_was_skipped_is_not_said_to_have_observed_nothing(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(root, "one", **{"6.1": [case("test_a.py::test_x", observed=["member 3, PASS"])]})
-    keep(root, "two", **{"5.10": [case("test_a.py::test_x", Outcome.SKIPPED, reason="too old")]})
+    keep(root, "two", **{"5.10": [case("test_a.py::test_x", CaseOutcome.SKIPPED, reason="too old")]})
     assert main(["compare", "one", "two"]) == 1
     assert "observed" not in capsys.readouterr().out
 
@@ -129,8 +129,8 @@ def test_word_that_names_no_run(root: Path, capsys: pytest.CaptureFixture[str], 
 def test_function_whose_cases_agree_is_one_line() -> None:
     new, old, partly = "test_a.py::test_new", "test_a.py::test_old", "test_a.py::test_partly"
     passed = [case(f"{name}[{at}]") for name in (new, old, partly) for at in "xy"]
-    skipped = [case(f"{new}[{at}]", Outcome.SKIPPED) for at in "xy"]
-    differing = [*skipped, *passed[2:5], case(f"{partly}[y]", Outcome.FAILED)]
+    skipped = [case(f"{new}[{at}]", CaseOutcome.SKIPPED) for at in "xy"]
+    differing = [*skipped, *passed[2:5], case(f"{partly}[y]", CaseOutcome.FAILED)]
     assert list(differences(run_of(**{"5.10": differing, "6.1": passed, "7.2": passed}))) == [
         f"cases/{new}, all 2 cases: skipped on 5.10; passed on 6.1, 7.2",
         f"cases/{partly}[y]: failed on 5.10; passed on 6.1, 7.2",
@@ -142,7 +142,7 @@ def test_every_case_that_is_not_the_same_on_all_kernels_is_named() -> None:
     run = run_of(
         **{
             "6.1": [same, ok],
-            "6.12": [same, case("test_a.py::test_x", Outcome.FAILED)],
+            "6.12": [same, case("test_a.py::test_x", CaseOutcome.FAILED)],
             "7.2": [same],
             "7.3": [],  # did not boot: what it would have come to is not known
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from documented import PAGES, commands
 
-from vm.report.outcomes import EXIT_STATUS, Outcome
+from vm.report.outcomes import EXIT_STATUS, CaseOutcome
 from vm.report.results import CaseResult, KernelResult, RunResult, SplatResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_exit_statuses_are_those_of_the_code_in_their_order() -> None:
     page = (ROOT / "docs/exit-codes.md").read_text()
     rows = re.findall(r"^\| (\d+) \| ([a-z ]+) \|", page, flags=re.MULTILINE)
     assert [(int(status), outcome) for status, outcome in rows] == [
-        (status, verdict.value) for verdict, status in EXIT_STATUS.items()
+        (status, outcome.value) for outcome, status in EXIT_STATUS.items()
     ]
 
 
@@ -112,7 +112,7 @@ def test_schema_names_every_field(opening: str, kind: type) -> None:
 
 def test_schema_names_every_outcome_of_a_case() -> None:
     page = (ROOT / "docs/results.md").read_text()
-    assert [outcome.value for outcome in Outcome if outcome.value not in page] == []
+    assert [outcome.value for outcome in CaseOutcome if outcome.value not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -14,7 +14,7 @@ from harness.kernel.features import FEATURES
 from harness.kernel.release import Release
 from vm.boot.machine import SUBSTITUTE
 from vm.kernels.obtain import load_catalogue
-from vm.report.outcomes import EXIT_STATUS, Outcome, Verdict
+from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
@@ -58,13 +58,13 @@ def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, whe
         "test_needs[future]": "skipped",
         "test_needs_two": "feature missing",
     }
-    assert done.status == EXIT_STATUS[Verdict.FEATURE_MISSING] == 10, done.output
-    assert done.kernel()["outcome"] == done.results["outcome"] == Verdict.FEATURE_MISSING
+    assert done.status == EXIT_STATUS[KernelOutcome.FEATURE_MISSING] == 10, done.output
+    assert done.kernel()["outcome"] == done.results["outcome"] == KernelOutcome.FEATURE_MISSING
     case = done.case("test_needs[broken]")
     assert case["missing_feature"] == "broken"
     assert "ought to have it since 1.0 (a planted one (0001)), but its probe fails" in case["reason"]
     assert "introduced in 99.0" in done.case("test_needs[future]")["reason"]
-    assert f"{Outcome.FEATURE_MISSING}" in (done.directory / "junit.xml").read_text()
+    assert f"{CaseOutcome.FEATURE_MISSING}" in (done.directory / "junit.xml").read_text()
     assert "2 feature missing" in done.output
 
 

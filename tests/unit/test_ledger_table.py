@@ -10,7 +10,7 @@ import pytest
 from harness.__main__ import main
 from harness.commands.ledger import cases_of_bugs
 from vm.report import results
-from vm.report.outcomes import Outcome
+from vm.report.outcomes import CaseOutcome
 from vm.report.results import CaseResult, KernelResult, RunResult
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run_of(kernels: list[KernelResult]) -> RunResult:
     )
 
 
-def row_of(bug: str, outcome: Outcome, release: str, directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def row_of(bug: str, outcome: CaseOutcome, release: str, directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Return the last cell of a bug's row, where each of its cases came out as `outcome` on a kernel."""
     cases = [CaseResult(id=f"{name}[any]", outcome=outcome, seconds=1) for name in cases_of_bugs()[bug]]
     kernels = [KernelResult(name="never booted"), KernelResult(name="k", release=release, cases=cases)]
@@ -40,15 +40,15 @@ def row_of(bug: str, outcome: Outcome, release: str, directory: Path, capsys: py
 
 
 def test_bug_that_a_kernel_has_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert row_of("K12", Outcome.XFAILED, "5.10.223", tmp_path, capsys) == "affected, shown"
+    assert row_of("K12", CaseOutcome.XFAILED, "5.10.223", tmp_path, capsys) == "affected, shown"
 
 
 def test_bug_that_was_fixed_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert row_of("K12", Outcome.PASSED, "5.10.234", tmp_path, capsys) == "fixed, as tested"
+    assert row_of("K12", CaseOutcome.PASSED, "5.10.234", tmp_path, capsys) == "fixed, as tested"
 
 
 def test_outcome_that_the_ledger_does_not_expect_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert row_of("K12", Outcome.FAILED, "5.10.234", tmp_path, capsys) == "fixed, but 1 of 1 differ"
+    assert row_of("K12", CaseOutcome.FAILED, "5.10.234", tmp_path, capsys) == "fixed, but 1 of 1 differ"
 
 
 @pytest.mark.parametrize(

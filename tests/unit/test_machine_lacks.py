@@ -16,14 +16,14 @@ from vm.__main__ import main
 from vm.base.memory import available
 from vm.boot.machine import SUBSTITUTE
 from vm.boot.qemu import QEMU, find_qemu
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
-INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
+INFRASTRUCTURE = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
 
 needs_mounts = pytest.mark.skipif(not may_mount(), reason="this user may not mount anything in a namespace of its own")
 

@@ -16,7 +16,7 @@ from stand_in_qemu import qemu
 from test_archive import needs_apt
 
 from vm.boot.machine import SUBSTITUTE
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
@@ -36,7 +36,7 @@ def test_third(): assert "WRONG" not in os.environ
 """
 IN_A_VM, HERE = ("--kernel", "./k61"), ("-p", "harness.plugin", "-p", "harness.plugins.own_program", "--where-possible")
 READ_ONLY = "mount -t tmpfs -o ro none results"
-INFRASTRUCTURE, FAILED = EXIT_STATUS[Verdict.INFRASTRUCTURE], EXIT_STATUS[Verdict.FAILED]
+INFRASTRUCTURE, FAILED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], EXIT_STATUS[KernelOutcome.FAILED]
 
 
 def may_mount() -> bool:

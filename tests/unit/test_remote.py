@@ -21,7 +21,7 @@ from runs import Run, environment, foreground
 from vm.base.errors import StoreError
 from vm.remote.hosts import HERE, Place, deal, parts_of, read_place, translate
 from vm.remote.transfer import unpack
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,7 +219,7 @@ def test_connection_that_breaks_ends_the_kernels_there_alone(running: tuple[subp
             os.kill(child, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     run = Run(process.returncode, output, machines / "here" / PROJECT / "results/latest")
-    assert run.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], output
+    assert run.status == EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], output
     assert run.cases("on-good") == {"test_first": "passed", "test_slow": "not run", "test_last": "not run"}
     assert run.cases("on-this") == {"test_first": "passed", "test_slow": "passed", "test_last": "passed"}
     assert {kernel["name"] for kernel in run.results["kernels"] if "the connection broke" in kernel["reason"]} == {

@@ -13,7 +13,7 @@ from harness.interface.steps import Dropped, HelperCalled, PacketArrived, Queued
 from harness.interface.story import Path as StoryPath
 from harness.interface.story import SecondRun, Story
 from vm.report import html, reports, results, stories
-from vm.report.outcomes import Outcome, Verdict
+from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import CaseResult, KernelResult, RunResult
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _CASE = "cases/test_reference.py::test_every_member[udp-ipv4-any-sockarray]"
 
 
 def run_of(*cases: CaseResult) -> RunResult:
-    kernel = KernelResult(name="6.1", outcome=Verdict.FAILED, release="6.1.0", cases=list(cases))
+    kernel = KernelResult(name="6.1", outcome=KernelOutcome.FAILED, release="6.1.0", cases=list(cases))
     return RunResult(
         command=["pytest", "-k", "<all>"],
         started="2026-01-01T00:00:00+00:00",
@@ -88,8 +88,8 @@ def test_names_of_stories_are_short_enough_and_stay_apart() -> None:
 
 def test_page_shows_failures_stories_and_pictures(tmp_path: Path) -> None:
     story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
-    failed = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, reason="a < b", detail="<diff>", story=story)
-    fine = CaseResult(id="cases/test_b.py::test_c", outcome=Outcome.PASSED, seconds=0.25)
+    failed = CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, reason="a < b", detail="<diff>", story=story)
+    fine = CaseResult(id="cases/test_b.py::test_c", outcome=CaseOutcome.PASSED, seconds=0.25)
     run = run_of(failed, fine)
     results.write(run, tmp_path)
     html.write(results.read(tmp_path), tmp_path)
@@ -106,7 +106,7 @@ def test_page_shows_failures_stories_and_pictures(tmp_path: Path) -> None:
 
 
 def test_page_does_without_a_story_that_was_deleted(tmp_path: Path) -> None:
-    case = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story="6.1/stories/gone.txt")
+    case = CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, story="6.1/stories/gone.txt")
     assert "gone.txt is not there any more" in html.page(run_of(case), tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_page_has_the_text_alone_where_the_data_are_of_no_use(tmp_path: Path, da
     assert story is not None
     file = (tmp_path / story).with_suffix(".json")
     file.unlink() if data is None else file.write_text(data)
-    case = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story)
+    case = CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, story=story)
     page = html.page(run_of(case), tmp_path)
     assert "on the receive queue of member 4" in page
     assert "<svg" not in page
@@ -125,12 +125,12 @@ def test_page_has_the_text_alone_where_the_data_are_of_no_use(tmp_path: Path, da
 def test_page_says_why_there_is_no_witness(tmp_path: Path) -> None:
     told = Story(unavailable="bcc is not installed: run ./bootstrap")
     story = stories.keep([("story", told)], _CASE, kernel="6.1", directory=tmp_path)
-    case = CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story)
+    case = CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, story=story)
     assert "there is no witness: bcc is not installed: run ./bootstrap" in html.page(run_of(case), tmp_path)
 
 
 def test_junit_carries_the_story(tmp_path: Path) -> None:
     story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
-    run = run_of(CaseResult(id=_CASE, outcome=Outcome.FAILED, seconds=1, story=story))
+    run = run_of(CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, story=story))
     assert "on the receive queue of member 4" in reports.junit(run, tmp_path)
     assert "receive queue" not in reports.junit(run)

@@ -22,7 +22,7 @@ from vm.boot.machine import SUBSTITUTE
 from vm.controller.admission import Slots, capacity
 from vm.kernels import requirements
 from vm.plugin import demand_consistent
-from vm.report.outcomes import EXIT_STATUS, Outcome, Verdict, conclude, gravest, verdict_of
+from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome, conclude, gravest, kernel_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,30 +298,30 @@ def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
 
 
 def test_what_a_kernel_did_outranks_what_could_not_be_tried() -> None:
-    assert [EXIT_STATUS[verdict] for verdict in EXIT_STATUS] == [12, 11, 10, 1, 13, 2, 0]
-    assert gravest([Verdict.INFRASTRUCTURE, Verdict.FAILED]) is Verdict.FAILED
-    assert gravest([]) is Verdict.PASSED
+    assert [EXIT_STATUS[outcome] for outcome in EXIT_STATUS] == [12, 11, 10, 1, 13, 2, 0]
+    assert gravest([KernelOutcome.INFRASTRUCTURE, KernelOutcome.FAILED]) is KernelOutcome.FAILED
+    assert gravest([]) is KernelOutcome.PASSED
 
 
 @pytest.mark.parametrize(
-    ("cases", "verdict"),
+    ("cases", "outcome"),
     [
-        ([Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED], Verdict.PASSED),
-        ([Outcome.PASSED, Outcome.FAILED], Verdict.FAILED),
-        ([Outcome.XPASSED], Verdict.FAILED),
-        ([Outcome.FAILED, Outcome.FEATURE_MISSING], Verdict.FEATURE_MISSING),
-        ([Outcome.FAILED, Outcome.SPLAT], Verdict.SPLAT),
-        ([Outcome.SPLAT, Outcome.HUNG], Verdict.LOST_OR_HUNG),
-        ([Outcome.LOST], Verdict.LOST_OR_HUNG),
+        ([CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED], KernelOutcome.PASSED),
+        ([CaseOutcome.PASSED, CaseOutcome.FAILED], KernelOutcome.FAILED),
+        ([CaseOutcome.XPASSED], KernelOutcome.FAILED),
+        ([CaseOutcome.FAILED, CaseOutcome.FEATURE_MISSING], KernelOutcome.FEATURE_MISSING),
+        ([CaseOutcome.FAILED, CaseOutcome.SPLAT], KernelOutcome.SPLAT),
+        ([CaseOutcome.SPLAT, CaseOutcome.HUNG], KernelOutcome.LOST_OR_HUNG),
+        ([CaseOutcome.LOST], KernelOutcome.LOST_OR_HUNG),
     ],
 )
-def test_verdict_of_a_kernel(cases: list[Outcome], verdict: Verdict) -> None:
-    assert verdict_of(cases) is verdict
+def test_outcome_of_a_kernel(cases: list[CaseOutcome], outcome: KernelOutcome) -> None:
+    assert kernel_outcome(cases) is outcome
 
 
 @pytest.mark.parametrize("status", [pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR])
 def test_run_that_pytest_ended_keeps_its_status(status: int) -> None:
-    assert conclude(Verdict.LOST_OR_HUNG, status)[1] == status
+    assert conclude(KernelOutcome.LOST_OR_HUNG, status)[1] == status
 
 
 @pytest.mark.parametrize(("cores", "memory", "vms"), [(8, 64_000, 8), (8, 3000, 2), (2, 500, 1), (1, 64_000, 1)])
@@ -355,7 +355,7 @@ def test_relay_that_cannot_begin_is_not_tried_for_ever(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_RELAY)
     (tmp_path / "k61").write_bytes(image("6.1.0"))
     done = run_pytest(tmp_path, ["--kernel", "./k61"], source=COMMON, variables={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
-    assert done.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], done.output
+    assert done.status == EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], done.output
     assert "its relay on the host died: " in done.kernel()["reason"]
     assert "vm.controller.relay" in done.kernel()["reason"]
 
@@ -394,5 +394,5 @@ def test_relay_and_guest_run_the_controller_s_code_and_no_other_installation_s(t
 
 def test_code_that_changed_under_a_run_is_refused_by_name(tmp_path: Path) -> None:
     done = run_from_elsewhere(tmp_path, changed=True)
-    assert done.status == EXIT_STATUS[Verdict.INFRASTRUCTURE], done.output
+    assert done.status == EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], done.output
     assert f"{ROOT}/vm is not what the run was started with" in done.kernel()["reason"]

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from started import HERE, KERNEL, started
 
 from harness.loader.compiler import compile_program
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +25,15 @@ WAITING = "reuseport-harness: begin trouble.py::test_wait"
 SECONDS_WITHOUT_NEWS = 20
 
 
-def told(run: Started, verdict: Verdict) -> Any:
-    """Hold the run's end, its results and its summary against a verdict; return its only kernel's results."""
+def told(run: Started, outcome: KernelOutcome) -> Any:
+    """Check the run's end, its results and its summary for one outcome; return its only kernel's results."""
     status = run.ended()
-    assert status == EXIT_STATUS[verdict], run.output
+    assert status == EXIT_STATUS[outcome], run.output
     results = run.results
     (kernel,) = results["kernels"]
-    assert (results["exit"], results["outcome"], kernel["outcome"]) == (status, verdict, verdict)
+    assert (results["exit"], results["outcome"], kernel["outcome"]) == (status, outcome, outcome)
     (line,) = [line for line in run.output.splitlines() if line.startswith("outcome ")]
-    assert line.split(maxsplit=1)[1] == verdict
+    assert line.split(maxsplit=1)[1] == outcome
     assert run.left() == []
     return kernel
 
@@ -56,7 +56,7 @@ def junit(run: Started) -> dict[str, str]:
 
 def test_panic_fails_its_case_and_the_others_run_in_a_fresh_vm(tmp_path: Path) -> None:
     with started(tmp_path / "run", "--kernel", KERNEL, cases="before or panic or after") as run:
-        kernel = told(run, Verdict.FAILED)
+        kernel = told(run, KernelOutcome.FAILED)
     assert run.outcomes == {"test_before": "passed", "test_panic": "failed", "test_after": "passed"}
     assert "sysrq triggered crash" in reasons(kernel)["test_panic"]
     assert kernel["vms"] == 2
@@ -66,7 +66,7 @@ def test_panic_fails_its_case_and_the_others_run_in_a_fresh_vm(tmp_path: Path) -
 
 def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Path) -> None:
     with started(tmp_path / "run", "--kernel", KERNEL, cases="before or splat or after") as run:
-        kernel = told(run, Verdict.SPLAT)
+        kernel = told(run, KernelOutcome.SPLAT)
     said = "WARNING: CPU: 0 PID: 1 at net/core/sock_reuseport.c:1 planted"
     assert run.outcomes == {"test_before": "passed", "test_splat": "splat", "test_after": "passed"}
     assert [(splat["kind"], splat["title"]) for splat in kernel["splats"]] == [("WARNING", said)]
@@ -86,7 +86,7 @@ def test_three_ways_to_lose_a_vm_are_told_apart(tmp_path: Path) -> None:
         run.wait_until(WAITING, where="console")
         (qemu,) = run.processes("qemu")
         os.kill(qemu, signal.SIGKILL)
-        kernel = told(run, Verdict.LOST_OR_HUNG)
+        kernel = told(run, KernelOutcome.LOST_OR_HUNG)
     assert run.outcomes == {
         "test_before": "passed",
         "test_wait": "lost",
@@ -103,7 +103,7 @@ def test_three_ways_to_lose_a_vm_are_told_apart(tmp_path: Path) -> None:
 def test_kernel_without_9p_is_refused_before_it_boots(tmp_path: Path) -> None:
     """The cloud flavour of the distribution's kernel."""
     with started(tmp_path / "run", "--kernel", "6.1-cloud", cases="before") as run:
-        kernel = told(run, Verdict.INFRASTRUCTURE)
+        kernel = told(run, KernelOutcome.INFRASTRUCTURE)
     assert "CONFIG_NET_9P_VIRTIO: the guest cannot reach the host's files" in kernel["reason"]
     assert (kernel["vms"], kernel["cases"]) == (0, [])
     assert junit(run) == {"kernel": "infrastructure"}

@@ -29,7 +29,7 @@ from vm.guest.pid1 import ENDED
 from vm.kernels.obtain import UnknownKernelError, load_catalogue, obtain
 from vm.kernels.obtain import select as select_kernels
 from vm.report import console
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     import argparse
@@ -108,7 +108,7 @@ def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[M
                 )
         except MachineError as error:
             print(f"{console.tail(audience.said)}\nerror: {error}", file=sys.stderr)
-            return EXIT_STATUS[Verdict.INFRASTRUCTURE]
+            return EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
         exchange(up.vm)
         up.vm.wait(seconds=30)
         obituary = up.obituary()
@@ -116,7 +116,7 @@ def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[M
         return int(status[1])
     why = f": {obituary}" if obituary else ""
     print(f"the VM was lost{why}. Its last words:\n{console.tail(audience.said)}", file=sys.stderr)
-    return EXIT_STATUS[Verdict.LOST_OR_HUNG]
+    return EXIT_STATUS[KernelOutcome.LOST_OR_HUNG]
 
 
 class _Audience:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from vm.report.outcomes import EXIT_STATUS, Verdict
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
-EXIT_INFRASTRUCTURE = EXIT_STATUS[Verdict.INFRASTRUCTURE]
+EXIT_INFRASTRUCTURE = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
 """A kernel could not be fetched or built: nothing was learnt about it."""
 EXIT_USAGE = 4
 """A word that names no kernel, a path that holds none; as pytest's usage error."""

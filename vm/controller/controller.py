@@ -28,7 +28,7 @@ from vm.guest import bytecode
 from vm.remote import transfer
 from vm.remote.connections import Fleet
 from vm.report import console, publishing, stories
-from vm.report.outcomes import Outcome, verdict_of
+from vm.report.outcomes import CaseOutcome, kernel_outcome
 from vm.report.results import SplatResult
 
 if TYPE_CHECKING:
@@ -256,17 +256,17 @@ class Controller:
         report.longrepr = f"{what} (the VM went down with the case)"
         report.sections.append((f"console of {name}", console.tail(text)))
 
-    def _cause_of_death(self, name: str, text: str) -> tuple[Outcome, str]:
+    def _cause_of_death(self, name: str, text: str) -> tuple[CaseOutcome, str]:
         ending = self._progress[name].ending
         if ending is None and self._fleet.is_cut_off(name):
-            return Outcome.NOT_RUN, self._progress[name].trouble[-1]
+            return CaseOutcome.NOT_RUN, self._progress[name].trouble[-1]
         if ending is not None and ending.how is End.HUNG:
-            return Outcome.HUNG, ending.why
+            return CaseOutcome.HUNG, ending.why
         if panic := console.last_panic(text):
-            return (Outcome.HUNG if panic.is_hang else Outcome.FAILED), f"Kernel panic - {panic.reason}"
+            return (CaseOutcome.HUNG if panic.is_hang else CaseOutcome.FAILED), f"Kernel panic - {panic.reason}"
         if ending is not None and ending.how is End.WORKER_DIED:
-            return Outcome.FAILED, f"the test process died in the guest: {ending.why}"
-        return Outcome.LOST, ending.why if ending is not None else "its relay on the host died"
+            return CaseOutcome.FAILED, f"the test process died in the guest: {ending.why}"
+        return CaseOutcome.LOST, ending.why if ending is not None else "its relay on the host died"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -418,9 +418,9 @@ class Controller:
         self._recorder.add_not_run(name, self._scheduling.left(name), reason=why)
         self._scan(name)
         lost_for_good = progress.lost > 0 and (
-            not self._scheduling.collected(name) or any(case.outcome is Outcome.NOT_RUN for case in result.cases)
+            not self._scheduling.collected(name) or any(case.outcome is CaseOutcome.NOT_RUN for case in result.cases)
         )
-        result.outcome = verdict_of(
+        result.outcome = kernel_outcome(
             (case.outcome for case in result.cases),
             splats=bool(result.splats),
             lost=lost_for_good,

@@ -11,7 +11,7 @@ import pytest
 
 from vm.controller.recorder import Recorder
 from vm.report import publishing, stories
-from vm.report.outcomes import verdict_of
+from vm.report.outcomes import kernel_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class HostRun:
         self._recorder.add_not_run(HOST, left, reason="the run ended before")
         kernel.release, kernel.accel = platform.release(), "native"
         kernel.suite_seconds = self._publication.seconds
-        kernel.outcome = verdict_of((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
+        kernel.outcome = kernel_outcome((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
         self._publication.publish(session, exitstatus, kernels=[kernel], directory=self._directory)
         return result
 

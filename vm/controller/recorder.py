@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.interface.keys import MISSING_FEATURE, OBSERVED
-from vm.report.outcomes import Outcome
+from vm.report.outcomes import CaseOutcome
 from vm.report.results import CaseResult, KernelResult
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-_BLAMELESS = {Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED}
+_BLAMELESS = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 
 class Recorder:
@@ -27,18 +27,18 @@ class Recorder:
         """How many cases of each kernel are not as they should be, so far."""
         self._cases: dict[tuple[str, str], CaseResult] = {}
 
-    def add(self, kernel: str, report: pytest.TestReport, *, taken_as: Outcome | None = None) -> CaseResult:
+    def add(self, kernel: str, report: pytest.TestReport, *, taken_as: CaseOutcome | None = None) -> CaseResult:
         """Take in one phase of a case; `taken_as` is what a failure of it counts as."""
         case = self._case(kernel, report.nodeid)
         case.seconds = round(case.seconds + (report.duration or 0), 4)
         properties = dict(report.user_properties)
         case.observed = properties.get(OBSERVED, case.observed)
         outcome = taken_as or _outcome_of(report)
-        if outcome in (Outcome.FAILED, Outcome.FEATURE_MISSING) and MISSING_FEATURE in properties:
-            outcome = Outcome.FEATURE_MISSING
+        if outcome in (CaseOutcome.FAILED, CaseOutcome.FEATURE_MISSING) and MISSING_FEATURE in properties:
+            outcome = CaseOutcome.FEATURE_MISSING
             case.missing_feature = str(properties[MISSING_FEATURE])
         # The first failure of a case is the one that counts; a phase that passes takes nothing back.
-        if outcome is not Outcome.PASSED and case.outcome in _BLAMELESS:
+        if outcome is not CaseOutcome.PASSED and case.outcome in _BLAMELESS:
             case.outcome = outcome
             self.failed[kernel] += outcome not in _BLAMELESS
             case.reason = _reason_of(report)
@@ -50,35 +50,35 @@ class Recorder:
         """Take note of cases that did not come to their turn."""
         for name in cases:
             case = self._case(kernel, name)
-            case.outcome, case.reason = Outcome.NOT_RUN, reason
+            case.outcome, case.reason = CaseOutcome.NOT_RUN, reason
 
     def add_splat(self, kernel: str, name: str, *, title: str) -> bool:
         """Hold a splat against the case that was running; tell whether it had been blameless until then."""
         case = self._cases.get((kernel, name))
         if case is None or case.outcome not in _BLAMELESS:
             return False
-        case.outcome, case.reason = Outcome.SPLAT, title
+        case.outcome, case.reason = CaseOutcome.SPLAT, title
         return True
 
     def ran(self, kernel: str) -> list[str]:
         """Return the cases of `kernel` that began."""
-        return [case.id for case in self.kernels[kernel].cases if case.outcome is not Outcome.NOT_RUN]
+        return [case.id for case in self.kernels[kernel].cases if case.outcome is not CaseOutcome.NOT_RUN]
 
     def _case(self, kernel: str, name: str) -> CaseResult:
         if (kernel, name) not in self._cases:
-            case = CaseResult(id=name, outcome=Outcome.PASSED, seconds=0)
+            case = CaseResult(id=name, outcome=CaseOutcome.PASSED, seconds=0)
             self._cases[kernel, name] = case
             self.kernels[kernel].cases.append(case)
         return self._cases[kernel, name]
 
 
-def _outcome_of(report: pytest.TestReport) -> Outcome:
+def _outcome_of(report: pytest.TestReport) -> CaseOutcome:
     if hasattr(report, "wasxfail"):
-        return Outcome.XFAILED if report.skipped else Outcome.XPASSED
+        return CaseOutcome.XFAILED if report.skipped else CaseOutcome.XPASSED
     if report.failed:
         strict = isinstance(report.longrepr, str) and report.longrepr.startswith("[XPASS(strict)]")
-        return Outcome.XPASSED if strict else Outcome.FAILED
-    return Outcome.SKIPPED if report.skipped else Outcome.PASSED
+        return CaseOutcome.XPASSED if strict else CaseOutcome.FAILED
+    return CaseOutcome.SKIPPED if report.skipped else CaseOutcome.PASSED
 
 
 def _reason_of(report: pytest.TestReport) -> str:

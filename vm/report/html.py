@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from harness.interface.sentences import Code, SocketName, heading, sentence, topic
 from vm.report import results, stories
-from vm.report.outcomes import Outcome
+from vm.report.outcomes import CaseOutcome
 from vm.report.picture import draw
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ HTML = "report.html"
 PICTURES = 8
 """Packets of a case that are drawn; the steps of all are listed."""
 
-_QUIET = {Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED}
+_QUIET = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 
 def write(run: RunResult, directory: Path) -> None:
@@ -82,7 +82,7 @@ def _story(path: Path) -> Story | None:
         return None
 
 
-def _counts(cases: Iterable[CaseResult]) -> list[tuple[Outcome, int]]:
+def _counts(cases: Iterable[CaseResult]) -> list[tuple[CaseOutcome, int]]:
     return Counter(case.outcome for case in cases).most_common()
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Outcome(enum.StrEnum):
+class CaseOutcome(enum.StrEnum):
     """What a case came to."""
 
     PASSED = "passed"
@@ -27,7 +27,7 @@ class Outcome(enum.StrEnum):
     NOT_RUN = "not run"  # its kernel was given up before
 
 
-class Verdict(enum.StrEnum):
+class KernelOutcome(enum.StrEnum):
     """What a kernel came to, and with it a run: the gravest of its kernels'."""
 
     PASSED = "passed"
@@ -41,40 +41,40 @@ class Verdict(enum.StrEnum):
 
 EXIT_STATUS = {
     # What a kernel did outranks what could not be tried; among what it did, the gravest comes first.
-    Verdict.LOST_OR_HUNG: 12,
-    Verdict.SPLAT: 11,
-    Verdict.FEATURE_MISSING: 10,
-    Verdict.FAILED: 1,
-    Verdict.INFRASTRUCTURE: 13,
-    Verdict.UNFINISHED: 2,
-    Verdict.PASSED: 0,
+    KernelOutcome.LOST_OR_HUNG: 12,
+    KernelOutcome.SPLAT: 11,
+    KernelOutcome.FEATURE_MISSING: 10,
+    KernelOutcome.FAILED: 1,
+    KernelOutcome.INFRASTRUCTURE: 13,
+    KernelOutcome.UNFINISHED: 2,
+    KernelOutcome.PASSED: 0,
 }
-"""Exit status by verdict, gravest first. The statuses from 0 to 5 mean what they mean in pytest."""
+"""Exit status by outcome, gravest first. The statuses from 0 to 5 mean what they mean in pytest."""
 
 _OF_CASE = {
-    Outcome.FAILED: Verdict.FAILED,
-    Outcome.XPASSED: Verdict.FAILED,
-    Outcome.FEATURE_MISSING: Verdict.FEATURE_MISSING,
-    Outcome.SPLAT: Verdict.SPLAT,
-    Outcome.LOST: Verdict.LOST_OR_HUNG,
-    Outcome.HUNG: Verdict.LOST_OR_HUNG,
+    CaseOutcome.FAILED: KernelOutcome.FAILED,
+    CaseOutcome.XPASSED: KernelOutcome.FAILED,
+    CaseOutcome.FEATURE_MISSING: KernelOutcome.FEATURE_MISSING,
+    CaseOutcome.SPLAT: KernelOutcome.SPLAT,
+    CaseOutcome.LOST: KernelOutcome.LOST_OR_HUNG,
+    CaseOutcome.HUNG: KernelOutcome.LOST_OR_HUNG,
 }
 
 
-def gravest(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict that comes first in EXIT_STATUS; PASSED if there is none."""
-    found = set(verdicts)
-    return next((verdict for verdict in EXIT_STATUS if verdict in found), Verdict.PASSED)
+def gravest(outcomes: Iterable[KernelOutcome]) -> KernelOutcome:
+    """Return the outcome that comes first in EXIT_STATUS; PASSED if there is none."""
+    found = set(outcomes)
+    return next((outcome for outcome in EXIT_STATUS if outcome in found), KernelOutcome.PASSED)
 
 
-def verdict_of(
-    cases: Iterable[Outcome],
+def kernel_outcome(
+    cases: Iterable[CaseOutcome],
     *,
     splats: bool = False,
     lost: bool = False,
     broken: bool = False,
     unfinished: bool = False,
-) -> Verdict:
+) -> KernelOutcome:
     """Return what a kernel came to.
 
     `splats`: its console has some; `lost`: a VM of it was lost outside any case, or cases were not run for that;
@@ -82,16 +82,18 @@ def verdict_of(
     because the run was ended.
     """
     found = [_OF_CASE[case] for case in cases if case in _OF_CASE]
-    found += [Verdict.SPLAT] * splats + [Verdict.LOST_OR_HUNG] * lost + [Verdict.INFRASTRUCTURE] * broken
-    found += [Verdict.UNFINISHED] * unfinished
+    found += (
+        [KernelOutcome.SPLAT] * splats + [KernelOutcome.LOST_OR_HUNG] * lost + [KernelOutcome.INFRASTRUCTURE] * broken
+    )
+    found += [KernelOutcome.UNFINISHED] * unfinished
     return gravest(found)
 
 
-def conclude(verdict: Verdict, pytest_status: int) -> tuple[str, int]:
+def conclude(outcome: KernelOutcome, pytest_status: int) -> tuple[str, int]:
     """Return what the run came to and its exit status, from what its kernels did and what pytest thinks."""
     if pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), int(pytest_status)
-    if verdict in (Verdict.PASSED, Verdict.UNFINISHED) and pytest_status:
+    if outcome in (KernelOutcome.PASSED, KernelOutcome.UNFINISHED) and pytest_status:
         # Nothing collected, or a case file that cannot be imported.
         return pytest.ExitCode(pytest_status).name.lower().replace("_", " "), pytest_status
-    return str(verdict), EXIT_STATUS[verdict]
+    return str(outcome), EXIT_STATUS[outcome]

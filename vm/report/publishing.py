@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vm.report import html, reports, results, summary
-from vm.report.outcomes import EXIT_STATUS, Verdict, conclude, gravest
+from vm.report.outcomes import EXIT_STATUS, KernelOutcome, conclude, gravest
 from vm.report.results import RunResult
 from vm.report.tools import versions
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vm.report.results import KernelResult
 
 
-UNPUBLISHED = EXIT_STATUS[Verdict.INFRASTRUCTURE]
+UNPUBLISHED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
 """The exit status of a run that leaves no results, unless what its kernels did is graver."""
 
 
@@ -106,7 +106,7 @@ def write(run: RunResult, directory: Path) -> None:
 
 def status_without_results(status: int) -> int:
     """Return the exit status of a run whose results could not be written and which would have ended with `status`."""
-    return UNPUBLISHED if status in (0, EXIT_STATUS[Verdict.UNFINISHED]) else status
+    return UNPUBLISHED if status in (0, EXIT_STATUS[KernelOutcome.UNFINISHED]) else status
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from vm.report import results, stories
-from vm.report.outcomes import Outcome, Verdict
+from vm.report.outcomes import CaseOutcome, KernelOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ JUNIT, KTAP = "junit.xml", "results.ktap"
 # What XML 1.0 cannot hold, not even escaped: a payload's bytes in a diff, a terminal's colours.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_FINE = {Outcome.PASSED, Outcome.SKIPPED, Outcome.XFAILED}
+_FINE = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 
 def write(run: RunResult, directory: Path) -> None:
@@ -59,7 +59,7 @@ def ktap(run: RunResult) -> str:
         lines += [f"  # --append {text}" for text in kernel.append]
         lines += [f"  # {splat.kind}: {splat.title}" for splat in kernel.splats]
         lines += [f"  # {line}" for line in kernel.reason.splitlines()]
-        good = kernel.outcome is Verdict.PASSED
+        good = kernel.outcome is KernelOutcome.PASSED
         lines.append(f"{'ok' if good else 'not ok'} {number} {_name(kernel.name)}")
     return "\n".join(lines) + "\n"
 
@@ -79,11 +79,11 @@ def _junit_case(kernel: KernelResult, case: CaseResult, directory: Path | None) 
         entry.system_out = _xml(stories.read_text(directory / case.story))
     reason, detail = _xml(case.reason), _xml(case.detail)
     match case.outcome:
-        case Outcome.PASSED:
+        case CaseOutcome.PASSED:
             pass
-        case Outcome.SKIPPED | Outcome.XFAILED:
+        case CaseOutcome.SKIPPED | CaseOutcome.XFAILED:
             entry.result = [Skipped(reason, str(case.outcome))]
-        case Outcome.FAILED | Outcome.XPASSED | Outcome.FEATURE_MISSING:
+        case CaseOutcome.FAILED | CaseOutcome.XPASSED | CaseOutcome.FEATURE_MISSING:
             failure = Failure(reason, str(case.outcome))
             failure.text = detail
             entry.result = [failure]
@@ -98,7 +98,7 @@ def _junit_kernel(kernel: KernelResult) -> Iterator[TestCase]:
     """Yield what is wrong with a kernel and no case's: a kernel that never booted has no other entry."""
     for splat in kernel.splats:
         entry = TestCase(_xml(f"console: {splat.title}"), classname=_xml(kernel.name))
-        error = Error(_xml(splat.title), str(Outcome.SPLAT))
+        error = Error(_xml(splat.title), str(CaseOutcome.SPLAT))
         error.text = _xml(splat.excerpt)
         entry.result = [error]
         yield entry
@@ -112,15 +112,15 @@ def _ktap_case(number: int, case: CaseResult) -> str:
     line = f"{'ok' if case.outcome in _FINE else 'not ok'} {number} {_name(case.id)}"
     reason = " ".join(case.reason.split())
     match case.outcome:
-        case Outcome.PASSED:
+        case CaseOutcome.PASSED:
             return line
-        case Outcome.SKIPPED:
+        case CaseOutcome.SKIPPED:
             return f"{line} # SKIP {reason}"
-        case Outcome.XFAILED:
+        case CaseOutcome.XFAILED:
             return f"{line} # XFAIL {reason}"
-        case Outcome.HUNG:
+        case CaseOutcome.HUNG:
             return f"{line} # TIMEOUT {reason}"
-        case Outcome.LOST | Outcome.NOT_RUN:
+        case CaseOutcome.LOST | CaseOutcome.NOT_RUN:
             return f"{line} # ERROR {reason}"
         case _:
             return line

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
-from vm.report.outcomes import Outcome, Verdict
+from vm.report.outcomes import CaseOutcome, KernelOutcome
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +25,7 @@ class CaseResult:
     """Hold what one case came to on one kernel."""
 
     id: str
-    outcome: Outcome
+    outcome: CaseOutcome
     seconds: float  # set-up and tear-down included
     reason: str = ""  # of a failure (its first line), a skip, an expected failure
     observed: Any = None  # what the case observed, as it says itself; compared between kernels
@@ -49,7 +49,7 @@ class KernelResult:
     """Hold what one kernel came to."""
 
     name: str
-    outcome: Verdict = Verdict.PASSED
+    outcome: KernelOutcome = KernelOutcome.PASSED
     machine: str = ""  # that it ran on, as --on has it; "" for the one that the run was started on
     reason: str = ""  # why it could not be fetched, booted, or kept
     release: str = ""  # as the guest itself reported it (uname -r)
@@ -77,7 +77,7 @@ class RunResult:
     started: str  # ISO 8601, UTC
     duration: float  # seconds
     exit: int
-    outcome: str  # a Verdict; "interrupted" and so on where pytest ended the run
+    outcome: str  # a KernelOutcome; "interrupted" and so on where pytest ended the run
     tools: dict[str, str]  # versions
     kernels: list[KernelResult]
 
@@ -118,9 +118,9 @@ def read(path: Path) -> RunResult:
 
 
 def _read_kernel(data: dict[str, Any]) -> KernelResult:
-    cases = [CaseResult(**{**case, "outcome": Outcome(case["outcome"])}) for case in data["cases"]]
+    cases = [CaseResult(**{**case, "outcome": CaseOutcome(case["outcome"])}) for case in data["cases"]]
     splats = [SplatResult(**splat) for splat in data["splats"]]
-    return KernelResult(**{**data, "outcome": Verdict(data["outcome"]), "splats": splats, "cases": cases})
+    return KernelResult(**{**data, "outcome": KernelOutcome(data["outcome"]), "splats": splats, "cases": cases})
 
 
 def new_directory(root: Path, *, started: datetime) -> Path:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from vm.report.outcomes import Outcome
+from vm.report.outcomes import CaseOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from vm.report.results import KernelResult, RunResult
 
 _SHORT = {
-    Outcome.PASSED: "",
-    Outcome.FAILED: "failed",
-    Outcome.SKIPPED: "skipped",
-    Outcome.XFAILED: "xfailed",
-    Outcome.XPASSED: "xpassed",
-    Outcome.FEATURE_MISSING: "feature missing",
-    Outcome.SPLAT: "splat",
-    Outcome.LOST: "lost",
-    Outcome.HUNG: "hung",
-    Outcome.NOT_RUN: "not run",
+    CaseOutcome.PASSED: "",
+    CaseOutcome.FAILED: "failed",
+    CaseOutcome.SKIPPED: "skipped",
+    CaseOutcome.XFAILED: "xfailed",
+    CaseOutcome.XPASSED: "xpassed",
+    CaseOutcome.FEATURE_MISSING: "feature missing",
+    CaseOutcome.SPLAT: "splat",
+    CaseOutcome.LOST: "lost",
+    CaseOutcome.HUNG: "hung",
+    CaseOutcome.NOT_RUN: "not run",
 }
 
 
@@ -90,8 +90,8 @@ def _cell(kernel: KernelResult, topic: str) -> str:
     counts = Counter(case.outcome for case in kernel.cases if topic_of(case.id) == topic)
     if not counts:
         return "-"
-    others = [f"{count} {_SHORT[outcome]}" for outcome, count in counts.items() if outcome is not Outcome.PASSED]
-    return ", ".join([str(counts[Outcome.PASSED]), *others])
+    others = [f"{count} {_SHORT[outcome]}" for outcome, count in counts.items() if outcome is not CaseOutcome.PASSED]
+    return ", ".join([str(counts[CaseOutcome.PASSED]), *others])
 
 
 def _splats(kernel: KernelResult) -> str:
