@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vm.controller.controller import Plan
-    from vm.remote.hosts import Place
+    from vm.remote.hosts import Host
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 
@@ -86,10 +86,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         kernels = [selection.name for selection in select(words, catalogue=catalogue)]
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
-    places, parts = _where(config, kernels)
+    hosts, parts = _where(config, kernels)
     try:
         guest_options = options.read_options(append=option.append, memory=option.memory, cpus=option.cpus)
-        if None in places.values():
+        if None in hosts.values():
             options.demand_kvm(option.accel)
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
@@ -103,7 +103,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         mirror=option.mirror,
         vms=option.vms,
         lost_vms=LOST_VMS if restarts is None else int(restarts) + 1,
-        places=places,
+        hosts=hosts,
         parts=parts,
     )
     # xdist's own limit is on all workers together: one bad kernel would end the others.
@@ -112,23 +112,23 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option.tx = [local_worker(name) for name in kernels]
 
 
-def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Place | None], list[str]]:
+def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:
     """Return where each kernel is to run, and what of the project has to be the same there."""
     from vm.base.fingerprint import HOME  # noqa: PLC0415
     from vm.remote.checkout import PARTS  # noqa: PLC0415
-    from vm.remote.hosts import deal, parts_of, read_place  # noqa: PLC0415
+    from vm.remote.hosts import assign, case_paths, read_host  # noqa: PLC0415
 
     option = config.option
     if not option.on:
-        return deal(kernels, []), []
+        return assign(kernels, []), []
     if config.invocation_params.dir.resolve() != HOME:
         raise pytest.UsageError(f"--on: run this in {HOME}, so that paths mean the same on every machine")
     try:
-        places = [read_place(word, root=HOME, home=Path.home()) for word in option.on]
-        parts = [*PARTS, *parts_of(option.file_or_dir, root=HOME)]
+        hosts = [read_host(word, root=HOME, home=Path.home()) for word in option.on]
+        parts = [*PARTS, *case_paths(option.file_or_dir, root=HOME)]
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    return deal(kernels, places), parts
+    return assign(kernels, hosts), parts
 
 
 def demand_consistent(option: argparse.Namespace) -> None:
@@ -167,11 +167,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from vm.guest.kmsg_marks import marks_here  # noqa: PLC0415
 
         if marks := marks_here():
-            from vm.guest.fastpath import Sparing  # noqa: PLC0415
+            from vm.guest.fastpath import FastPath  # noqa: PLC0415
 
-            config.pluginmanager.register(marks, "vm-marks")
-            config.pluginmanager.register(Sparing(), "vm-sparing")
-            config.pluginmanager.register(report_codec, "vm-packing")
+            config.pluginmanager.register(marks, "vm-kmsg-marks")
+            config.pluginmanager.register(FastPath(), "vm-fastpath")
+            config.pluginmanager.register(report_codec, "vm-report-codec")
         return
     if config.option.collectonly:
         return
@@ -196,4 +196,4 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
     controller = Controller(config, config.stash[_PLAN], directory=directory, started=started, file=sys.stdout)
     config.pluginmanager.register(controller, "vm-controller")
-    config.pluginmanager.register(report_codec, "vm-packing")
+    config.pluginmanager.register(report_codec, "vm-report-codec")

@@ -19,7 +19,7 @@ from other_machines import PROJECT, add_kernels, clone, reachable
 from runs import Run, environment, foreground
 
 from vm.base.errors import StoreError
-from vm.remote.hosts import HERE, Place, deal, parts_of, read_place, translate
+from vm.remote.hosts import HERE, Host, assign, case_paths, read_host, translate
 from vm.remote.transfer import unpack
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
@@ -276,7 +276,7 @@ def test_mistakes_are_usage_errors(tmp_path: Path, options: list[str], says: str
 
 
 @pytest.mark.parametrize(
-    ("word", "host", "directory"),
+    ("word", "destination", "directory"),
     [
         ("big", "big", "src/project"),
         ("me@big", "me@big", "src/project"),
@@ -287,28 +287,28 @@ def test_mistakes_are_usage_errors(tmp_path: Path, options: list[str], says: str
         ("me@[2001:db8::1]:~", "me@2001:db8::1", "."),
     ],
 )
-def test_words_for_a_machine(word: str, host: str, directory: str) -> None:
-    place = read_place(word, root=Path("/home/me/src/project"), home=Path("/home/me"))
-    assert place == Place(word=word, host=host, directory=directory)
+def test_words_for_a_machine(word: str, destination: str, directory: str) -> None:
+    found = read_host(word, root=Path("/home/me/src/project"), home=Path("/home/me"))
+    assert found == Host(word=word, destination=destination, directory=directory)
 
 
 def test_project_outside_the_home_directory_is_at_the_same_path() -> None:
-    place = read_place("big", root=Path("/srv/project"), home=Path("/home/me"))
-    assert place == Place(word="big", host="big", directory="/srv/project")
-    assert read_place(HERE, root=Path("/srv/project"), home=Path("/home/me")) is None
+    found = read_host("big", root=Path("/srv/project"), home=Path("/home/me"))
+    assert found == Host(word="big", destination="big", directory="/srv/project")
+    assert read_host(HERE, root=Path("/srv/project"), home=Path("/home/me")) is None
 
 
 @pytest.mark.parametrize("word", ["", "ssh://big:22", "-oProxyCommand=x", "big/project", "a b", "@big", ":/srv"])
 def test_words_that_are_no_machine(word: str) -> None:
     with pytest.raises(ValueError, match=r"takes .*HOST"):
-        read_place(word, root=Path("/srv/project"), home=Path("/home/me"))
+        read_host(word, root=Path("/srv/project"), home=Path("/home/me"))
 
 
-def test_kernels_are_dealt_out_in_turn() -> None:
-    one, other = (Place(word=word, host=word, directory=".") for word in ("one", "other"))
-    assert deal(["a", "b", "c"], [one, other]) == {"a": one, "b": other, "c": one}
-    assert deal(["a", "b"], []) == {"a": None, "b": None}
-    assert deal(["a"], [one, other]) == {"a": one}
+def test_hosts_get_kernels_in_turn() -> None:
+    one, other = (Host(word=word, destination=word, directory=".") for word in ("one", "other"))
+    assert assign(["a", "b", "c"], [one, other]) == {"a": one, "b": other, "c": one}
+    assert assign(["a", "b"], []) == {"a": None, "b": None}
+    assert assign(["a"], [one, other]) == {"a": one}
 
 
 def test_paths_below_the_project_are_translated() -> None:
@@ -329,9 +329,9 @@ def test_cases_outside_the_project_are_refused(tmp_path: Path) -> None:
     for name in ("project/mine.py", "other.py"):
         (tmp_path / name).touch()
     root = tmp_path / "project"
-    assert parts_of([f"{root}/mine.py::test_x[a::b]", f"{root}/nothing.py"], root=root) == ["mine.py"]
+    assert case_paths([f"{root}/mine.py::test_x[a::b]", f"{root}/nothing.py"], root=root) == ["mine.py"]
     with pytest.raises(ValueError, match="outside"):
-        parts_of([str(tmp_path / "other.py")], root=root)
+        case_paths([str(tmp_path / "other.py")], root=root)
 
 
 def test_files_with_the_same_name_stay_apart(tmp_path: Path) -> None:

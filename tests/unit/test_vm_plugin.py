@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -19,7 +20,7 @@ from filelock import FileLock
 from runs import ROOT, Run, run_pytest
 
 from vm.boot.machine import SUBSTITUTE
-from vm.controller.admission import Slots, capacity
+from vm.controller.admission import Admission, capacity
 from vm.kernels import requirements
 from vm.plugin import demand_consistent
 from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome, conclude, gravest, kernel_outcome
@@ -235,7 +236,7 @@ def test_every_kernel_has_a_line_of_progress(misfits: Run) -> None:
 
 
 def test_everything_passed_on_two_kernels_one_at_a_time(run: Callable[..., Run]) -> None:
-    """With fewer slots than kernels the second boots when the first has ended."""
+    """With fewer VMs at once than kernels the second boots when the first has ended."""
     alone = """
 def test_alone():
     lock = Path("lock")
@@ -334,14 +335,14 @@ def test_vms_that_are_given_more_memory_are_fewer() -> None:
     assert capacity(memory=4096, cores=8, available_mebibytes=9000) == 2
 
 
-def test_slots_are_given_in_order_and_by_host() -> None:
-    slots, gone = Slots(), list[str]()
-    for who, host in (("a", "here"), ("b", "here"), ("c", "there"), ("d", "here")):
-        slots.want(who, host=host, capacity=1, go=lambda who=who: gone.append(who))  # type: ignore[misc]
-    assert gone == ["a", "c"]
-    slots.release("b")  # gives up its place
-    slots.release("a")
-    assert gone == ["a", "c", "d"]
+def test_kernels_are_admitted_in_order_on_each_host() -> None:
+    admission, started = Admission(), list[str]()
+    for kernel, host in (("a", "here"), ("b", "here"), ("c", "there"), ("d", "here")):
+        admission.request(kernel, host=host, capacity=1, start=partial(started.append, kernel))
+    assert started == ["a", "c"]
+    admission.release("b")  # it no longer waits
+    admission.release("a")
+    assert started == ["a", "c", "d"]
 
 
 NO_RELAY = """

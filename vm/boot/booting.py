@@ -50,7 +50,7 @@ WORDS_EVERY = 4.0
 """Seconds after which the line of a kernel that boots changes: nobody looks at the same one for more than five."""
 
 
-class Audience(Protocol):
+class BootObserver(Protocol):
     """Whoever waits for a kernel to boot."""
 
     def console(self, part: bytes) -> None:
@@ -76,7 +76,7 @@ class Booted:
     notes: tuple[str, ...]  # why it is emulated although there is a KVM
     _boot: Boot | None
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         """Return what QEMU told of the end of its VM, "" if nothing; remember a KVM that failed."""
         if not self.vm.is_paused:
             return ""
@@ -93,7 +93,7 @@ def booted(
     acceleration: Acceleration | None,
     options: GuestOptions,
     greeting: Greeting,
-    audience: Audience,
+    observer: BootObserver,
     follow_files: bool = False,
 ) -> Iterator[Booted]:
     """Boot `kernel` and yield its VM, which ends with the context.
@@ -101,8 +101,8 @@ def booted(
     `acceleration` is what the user insists on. Raises MachineError.
     """
     boot = _identify(kernel, options)
-    attempt = _Attempt(kernel, boot, options=options, greeting=greeting, audience=audience, follow_files=follow_files)
-    audience.progress(kernel.release)
+    attempt = _Attempt(kernel, boot, options=options, greeting=greeting, observer=observer, follow_files=follow_files)
+    observer.progress(kernel.release)
     try:
         up = attempt.make(_choose(boot, acceleration), insists=acceleration == "kvm")
     except _KvmError as failure:
@@ -145,18 +145,18 @@ class _Attempt:
         *,
         options: GuestOptions,
         greeting: Greeting,
-        audience: Audience,
+        observer: BootObserver,
         follow_files: bool,
     ) -> None:
         self._kernel, self._boot = kernel, boot
-        self._options, self._greeting, self._audience = options, greeting, audience
+        self._options, self._greeting, self._observer = options, greeting, observer
         self._follow_files = follow_files
 
     def emulate_instead(self, why: str) -> Booted:
         """Boot emulated what did not come up under KVM; its console begins anew."""
-        self._audience.console(f"\n{KVM_FAILED}{why}\n".encode())
-        self._audience.tell(f"KVM failed, and the run goes on emulated: {why}")
-        self._audience.progress(f"{self._kernel.release}, emulated")
+        self._observer.console(f"\n{KVM_FAILED}{why}\n".encode())
+        self._observer.tell(f"KVM failed, and the run goes on emulated: {why}")
+        self._observer.progress(f"{self._kernel.release}, emulated")
         try:
             return self.make(Choice(acceleration="tcg", why=f"KVM failed: {why}"))
         except MachineError as error:
@@ -169,7 +169,7 @@ class _Attempt:
 
         def hear(part: bytes) -> None:
             words.hear(part)
-            self._audience.console(part)
+            self._observer.console(part)
 
         vm = machine.start(
             kernel,
@@ -179,13 +179,13 @@ class _Attempt:
             follow_files=self._follow_files,
         )
         watch = Watch(vm, words, since=started)
-        patience = self._audience.patience(vm)
+        patience = self._observer.patience(vm)
 
         def go_on() -> bool:
             if kvm:
                 watch.demand_progress(crawl=None if insists else CRAWL)
             if news := watch.news():
-                self._audience.progress(f"{kernel.release}, {news}")
+                self._observer.progress(f"{kernel.release}, {news}")
             return patience()
 
         try:

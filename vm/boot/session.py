@@ -91,35 +91,35 @@ def take_kernel(word: str, *, mirror: str | None) -> Kernel:
 
 
 def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[Machine], None]) -> int:
-    audience = _Audience()
+    observer = _Observer()
     environment = {"PATH": f"{_BIN}:{guest_environment()['PATH']}", "REUSEPORT_BIN": str(_BIN)}
     with contextlib.ExitStack() as until_ended:
         try:
-            with progress_on(sys.stderr) as audience.line:
+            with progress_on(sys.stderr) as observer.line:
                 up = until_ended.enter_context(
                     booted(
                         kernel,
                         acceleration=guest.acceleration,
                         options=guest.options,
                         greeting=Greeting(command=tuple(command), environment=environment),
-                        audience=audience,
+                        observer=observer,
                         follow_files=exchange is _be_the_terminal,
                     )
                 )
         except MachineError as error:
-            print(f"{console.tail(audience.said)}\nerror: {error}", file=sys.stderr)
+            print(f"{console.tail(observer.said)}\nerror: {error}", file=sys.stderr)
             return EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
         exchange(up.vm)
         up.vm.wait(seconds=30)
-        obituary = up.obituary()
-    if status := re.search(rf"{ENDED}(-?\d+)", audience.said):
+        ended = up.explain_end()
+    if status := re.search(rf"{ENDED}(-?\d+)", observer.said):
         return int(status[1])
-    why = f": {obituary}" if obituary else ""
-    print(f"the VM was lost{why}. Its last words:\n{console.tail(audience.said)}", file=sys.stderr)
+    why = f": {ended}" if ended else ""
+    print(f"the VM was lost{why}. Its last words:\n{console.tail(observer.said)}", file=sys.stderr)
     return EXIT_STATUS[KernelOutcome.LOST_OR_HUNG]
 
 
-class _Audience:
+class _Observer:
     """Keep a console, and show on the standard error what a boot is at."""
 
     line: Progress

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Decide how many VMs run at once."""
+"""Limit how many VMs run at once on each host."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 _MEBIBYTES_OF_QEMU = 276
-"""What a VM takes beside its memory: QEMU, with what it has translated."""
+"""Memory of QEMU itself, beside that of its VM: most of it is code that it has translated."""
 
 
 def capacity(*, memory: int, cores: int | None = None, available_mebibytes: int | None = None) -> int:
-    """Return how many VMs of `memory` MiB this machine takes at once: one a core, if there is room, at least one."""
+    """Return how many VMs of `memory` MiB run on this machine at once: one for each core, fewer if memory is short.
+
+    At least one.
+    """
     cores = cores or len(os.sched_getaffinity(0))
     available = available_mebibytes if available_mebibytes is not None else memory_available()
     return max(1, min(cores, available // (memory + _MEBIBYTES_OF_QEMU)))
 
 
-class Slots:
-    """Admit so many at once on each host; who comes first goes first."""
+class Admission:
+    """The kernels that run and those that wait for a VM, on each host; they start in the order in which they asked."""
 
     def __init__(self, limit: int | None = None) -> None:
+        """Admit `limit` VMs at once on each host, or as many as each host says that it can hold."""
         self._limit = limit
         self._waiting: dict[str, deque[tuple[Hashable, Callable[[], None]]]] = {}
         self._running: dict[Hashable, str] = {}
         self._capacity: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def want(self, who: Hashable, *, host: str, capacity: int, go: Callable[[], None]) -> None:
-        """Call `go`, now or when another has released its slot on `host`."""
+    def request(self, kernel: Hashable, *, host: str, capacity: int, start: Callable[[], None]) -> None:
+        """Call `start`, now or when another kernel on `host` has been released."""
         with self._lock:
             self._capacity[host] = self._limit or capacity
-            self._waiting.setdefault(host, deque()).append((who, go))
+            self._waiting.setdefault(host, deque()).append((kernel, start))
         self._admit(host)
 
-    def release(self, who: Hashable) -> None:
-        """Give up the slot of `who`, or its place among the waiting."""
+    def release(self, kernel: Hashable) -> None:
+        """Take `kernel` off the running ones, or off the waiting ones."""
         with self._lock:
-            host = self._running.pop(who, None)
+            host = self._running.pop(kernel, None)
             for waiting in self._waiting.values():
-                for entry in [entry for entry in waiting if entry[0] == who]:
+                for entry in [entry for entry in waiting if entry[0] == kernel]:
                     waiting.remove(entry)
         if host is not None:
             self._admit(host)
@@ -57,6 +61,6 @@ class Slots:
                 running = sum(1 for at in self._running.values() if at == host)
                 if running >= self._capacity[host] or not self._waiting[host]:
                     return
-                who, go = self._waiting[host].popleft()
-                self._running[who] = host
-            go()
+                kernel, start = self._waiting[host].popleft()
+                self._running[kernel] = host
+            start()

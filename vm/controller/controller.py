@@ -19,14 +19,14 @@ from harness.interface.keys import OBJECTS
 from vm.base.children import scratch_directory
 from vm.base.fingerprint import HOME, fingerprint
 from vm.base.lifeline import lifeline
-from vm.controller.admission import Slots
+from vm.controller.admission import Admission
 from vm.controller.board import Board
-from vm.controller.protocol import Booted, End, Ending, Order, Progress, Say, SlotWanted, Told, read_status
+from vm.controller.protocol import Booted, BootRequest, End, Ending, Instruction, Notice, Order, Progress, read_status
 from vm.controller.recorder import Recorder
 from vm.controller.scheduling import KernelScheduling
 from vm.guest import bytecode
 from vm.remote import transfer
-from vm.remote.connections import Fleet
+from vm.remote.connections import Connections
 from vm.report import console, publishing, stories
 from vm.report.outcomes import CaseOutcome, kernel_outcome
 from vm.report.results import SplatResult
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from vm.boot.acceleration import Acceleration
     from vm.boot.options import GuestOptions
-    from vm.remote.hosts import Place
+    from vm.remote.hosts import Host
 
 KERNEL_VARIABLE = "REUSEPORT_KERNEL"
 """Names the kernel in a worker's gateway specification, which a replaced worker inherits, and in its environment."""
@@ -59,7 +59,7 @@ class Plan:
     mirror: str | None
     vms: int | None
     lost_vms: int
-    places: dict[str, Place | None]  # where each kernel runs; None: on this machine
+    hosts: dict[str, Host | None]  # where each kernel runs; None: on this machine
     parts: list[str]  # files and directories of the project that have to be the same there
 
 
@@ -68,7 +68,7 @@ class KernelReport(pytest.TestReport):
 
 
 @dataclass
-class _Progress:
+class _KernelState:
     """Hold what is known of one kernel while it runs."""
 
     phase: str = "waiting"
@@ -90,11 +90,11 @@ class Controller:
         self._directory = directory
         self._publication = publishing.Publication(config, started=started)
         self._recorder = Recorder(plan.kernels)
-        self._progress = {name: _Progress() for name in plan.kernels}
-        self._slots = Slots(plan.vms)
+        self._progress = {name: _KernelState() for name in plan.kernels}
+        self._admission = Admission(plan.vms)
         self._board = Board(plan.kernels, file=file)
         self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
-        self._fleet = Fleet(plan.places)
+        self._connections = Connections(plan.hosts)
         self._lock = threading.Lock()
         self._collecting: subprocess.Popen[bytes] | None = None
         self._scratch = contextlib.ExitStack()
@@ -112,7 +112,7 @@ class Controller:
             except OSError as error:
                 pytest.exit(publishing.explain(self._directory, error), returncode=publishing.UNPUBLISHED)
             self._recorder.kernels[name].console = f"{name}/console.log"
-            self._recorder.kernels[name].machine = self._fleet.word(name)
+            self._recorder.kernels[name].machine = self._connections.word(name)
             self._recorder.kernels[name].append = list(self._plan.options.append)
             self._recorder.kernels[name].memory = self._plan.options.memory
             self._recorder.kernels[name].cpus = self._plan.options.cpus
@@ -121,8 +121,8 @@ class Controller:
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
         self._reach_machines()
-        self._fleet.collect(_collecting(self._config), root=HOME)
-        if not all(self._fleet.word(name) for name in self._plan.kernels):
+        self._connections.collect(_collecting(self._config), root=HOME)
+        if not all(self._connections.word(name) for name in self._plan.kernels):
             # Without room for it guests import from files, which takes them longer.
             with contextlib.suppress(OSError):
                 self._bytecode = self._scratch.enter_context(scratch_directory()) / "bytecode"
@@ -130,20 +130,22 @@ class Controller:
 
     def _reach_machines(self) -> None:
         for name in self._plan.kernels:
-            if self._fleet.word(name):
-                self._board.show(name, f"connecting to {self._fleet.word(name)}")
+            if self._connections.word(name):
+                self._board.show(name, f"connecting to {self._connections.word(name)}")
         plugins = {name.partition(".")[0] for name in plugins_of(self._config)}
-        self._fleet.connect(
+        self._connections.connect(
             root=HOME,
             parts=self._plan.parts,
             modules=sorted({"execnet", "pytest", "virtme", "xdist", *plugins}),
             tell=self._board.tell,
         )
-        self._config.option.tx = [self._fleet.specification(name, local_worker(name)) for name in self._plan.kernels]
+        self._config.option.tx = [
+            self._connections.specification(name, local_worker(name)) for name in self._plan.kernels
+        ]
 
     def pytest_xdist_setupnodes(self) -> None:
         """Show xdist's group of gateways the ways to other machines, before it starts workers there."""
-        self._fleet.join(self._gateways)
+        self._connections.join(self._gateways)
 
     @property
     def _gateways(self) -> Any:
@@ -164,7 +166,7 @@ class Controller:
             self._append_to_console(name, f"\n{console.NEW_VM}{progress.ending.why}\n".encode())
         progress.status, progress.ending = status, None
         nothing_left = self._scheduling.collected(name) and not self._scheduling.left(name)
-        connection = self._fleet.connection(name) if node.gateway.spec.via else None
+        connection = self._connections.connection(name) if node.gateway.spec.via else None
         if connection is not None:
             node.workerinput[OBJECTS] = transfer.pack(node.workerinput.get(OBJECTS, {}))
         order = Order(
@@ -180,7 +182,7 @@ class Controller:
             plugins=plugins_of(self._config),
             bytecode=str(self._bytecode) if self._bytecode is not None else None,
             idle=nothing_left or self._is_given_up(name),
-            refusal=self._fleet.refusal(name),
+            refusal=self._connections.refusal(name),
         )
         node.workerinput["kernel"] = name
         node.workerinput["vm"] = order.to_message()
@@ -217,10 +219,12 @@ class Controller:
                 self._append_to_console(name, status)
             case Progress():
                 self._board.show(name, f"{status.phase} {status.detail}".strip() + self._where(name))
-            case Told():
+            case Notice():
                 self._board.tell(f"{name}: {status.line}{self._where(name)}")
-            case SlotWanted():
-                self._slots.want(name, host=status.host, capacity=status.capacity, go=lambda: self._go(name))
+            case BootRequest():
+                self._admission.request(
+                    name, host=status.host, capacity=status.capacity, start=lambda: self._start(name)
+                )
             case Booted():
                 result.vms += 1
                 if result.vms == 1:
@@ -231,18 +235,18 @@ class Controller:
                 self._board.show(name, line + self._where(name))
             case Ending():
                 progress.ending = status
-                self._slots.release(name)
+                self._admission.release(name)
 
     def _where(self, name: str) -> str:
-        word = self._fleet.word(name)
+        word = self._connections.word(name)
         return f" (on {word})" if word else ""
 
-    def _go(self, name: str) -> None:
+    def _start(self, name: str) -> None:
         progress = self._progress[name]
         if progress.started is None:
             progress.started = time.monotonic()
         with contextlib.suppress(OSError):
-            progress.status.send(str(Say.GO))
+            progress.status.send(str(Instruction.GO))
 
     # What cases come to.
 
@@ -258,7 +262,7 @@ class Controller:
 
     def _cause_of_death(self, name: str, text: str) -> tuple[CaseOutcome, str]:
         ending = self._progress[name].ending
-        if ending is None and self._fleet.is_cut_off(name):
+        if ending is None and self._connections.is_cut_off(name):
             return CaseOutcome.NOT_RUN, self._progress[name].trouble[-1]
         if ending is not None and ending.how is End.HUNG:
             return CaseOutcome.HUNG, ending.why
@@ -310,10 +314,10 @@ class Controller:
         """Draw the conclusions from a VM's end."""
         name = kernel_of(node)
         progress = self._progress[name]
-        self._slots.release(name)
+        self._admission.release(name)
         ending = progress.ending
         if ending is None or ending.how in (End.DONE, End.STOPPED):
-            if ending is None and error and self._fleet.is_cut_off(name):
+            if ending is None and error and self._connections.is_cut_off(name):
                 self._cut_off(name, node)
             elif ending is None and error:
                 self._bury_relay(name, error)
@@ -326,9 +330,9 @@ class Controller:
 
     def _cut_off(self, name: str, node: Any) -> None:
         """Give a kernel up whose machine is out of reach."""
-        connection = self._fleet.connection(name)
+        connection = self._connections.connection(name)
         assert connection is not None
-        self._break(name, f"{connection.place.word}: the connection broke: {connection.last_words}")
+        self._break(name, f"{connection.host.word}: the connection broke: {connection.last_words}")
         # xdist is about to start another worker by this specification: one that has nothing to do, on this machine.
         node.gateway.spec.via = None
 
@@ -392,15 +396,15 @@ class Controller:
         """End what still runs, judge every kernel, and write the results before pytest sums up."""
         for progress in self._progress.values():
             with contextlib.suppress(OSError, AttributeError):
-                progress.status.send(str(Say.STOP))
+                progress.status.send(str(Instruction.STOP))
         if self._collecting is not None:
             self._collecting.kill()
             self._collecting.wait()
         self._scratch.close()
         with contextlib.suppress(AttributeError):  # the run ended before xdist began
-            self._fleet.forget_cut_off(self._gateways)
+            self._connections.forget_cut_off(self._gateways)
         result = yield
-        self._fleet.close()
+        self._connections.close()
         self._board.stop()
         for name in self._plan.kernels:
             self._judge(name)
@@ -466,7 +470,7 @@ class Controller:
             with self._lock, self._console_of(name).open("ab") as file:
                 file.write(text)
         except OSError as error:
-            # Told when the console is read: what is missing in it may be a splat.
+            # Notice when the console is read: what is missing in it may be a splat.
             self._progress[name].unwritten = publishing.explain(self._directory, error)
 
     def _read_console(self, name: str) -> str:

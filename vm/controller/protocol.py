@@ -22,7 +22,7 @@ class End(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"  # it never came up
 
 
-class Say(enum.StrEnum):
+class Instruction(enum.StrEnum):
     """What the controller says to a relay."""
 
     GO = "go"  # there is room for another VM
@@ -78,7 +78,7 @@ class Progress(_Status):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told(_Status):
+class Notice(_Status):
     """Say what the user is to read even when the relay has moved on."""
 
     kind = "told"
@@ -86,10 +86,10 @@ class Told(_Status):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotWanted(_Status):
+class BootRequest(_Status):
     """Ask for leave to boot."""
 
-    kind = "slot wanted"
+    kind = "boot request"
     host: str
     capacity: int  # VMs that this host takes at once
 
@@ -116,9 +116,9 @@ class Ending(_Status):
     why: str
 
 
-Status = Progress | Told | SlotWanted | Booted | Ending
+Status = Progress | Notice | BootRequest | Booted | Ending
 
-_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Told, SlotWanted, Booted, Ending)}
+_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Notice, BootRequest, Booted, Ending)}
 
 
 def read_status(message: tuple[str, Any]) -> Status | bytes:

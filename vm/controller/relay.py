@@ -32,7 +32,7 @@ from vm.boot.qemu import demand_qemu
 from vm.controller import protocol
 from vm.controller.admission import capacity
 from vm.controller.guest_worker import open_gateway, with_plugins, xdist_worker
-from vm.controller.protocol import End, Ending, Order, Progress, Say, SlotWanted, Status, Told
+from vm.controller.protocol import BootRequest, End, Ending, Instruction, Notice, Order, Progress, Status
 from vm.guest import wire_format
 from vm.kernels.obtain import load_catalogue, missing_options, obtain, select
 from vm.kernels.store import cache_root
@@ -85,7 +85,7 @@ class Relay:
         self._channel = channel
         self._status = status_channel
         self._stop = threading.Event()
-        self._go = threading.Event()
+        self._admitted = threading.Event()
         self._ended = threading.Event()
         self._worker_finished = False
         self._early: list[Any] | None = []  # what the controller said before there was a guest to tell it to
@@ -151,7 +151,7 @@ class Relay:
         with self._interruptible():
             demand_qemu()
             kernel = self._fetch()
-        if not self._wait_for_slot():
+        if not self._wait_for_admission():
             return Ending(how=End.STOPPED, why="the run was ended")
         greeting = Greeting(
             environment=with_plugins(self._order.plugins),
@@ -165,7 +165,7 @@ class Relay:
                         acceleration=self._order.acceleration,
                         options=self._order.options,
                         greeting=greeting,
-                        audience=self,
+                        observer=self,
                     )
                 )
             self._up = up
@@ -182,7 +182,7 @@ class Relay:
             )
             return self._serve(up.vm, first)
 
-    # What `booted` wants of its audience.
+    # What `booted` wants of its observer.
 
     def console(self, part: bytes) -> None:
         """Pass on what a console says."""
@@ -197,7 +197,7 @@ class Relay:
 
     def tell(self, line: str) -> None:
         """Pass on what the user is to read."""
-        self._say(Told(line=line))
+        self._say(Notice(line=line))
 
     def patience(self, vm: Machine) -> Callable[[], bool]:
         """Return what tells whether to go on waiting for `vm`."""
@@ -221,12 +221,12 @@ class Relay:
     def _show_fetching(self, line: str) -> None:
         self._say(Progress(phase="fetching", detail=line))
 
-    def _wait_for_slot(self) -> bool:
+    def _wait_for_admission(self) -> bool:
         """Tell whether to boot: wait until the controller says that there is room for another VM."""
         # One machine may go by several names, and several machines by one.
         host, room = f"{platform.node()} {boot_id()}", capacity(memory=self._order.options.memory)
-        self._say(SlotWanted(host=host, capacity=room))
-        while not self._go.wait(_LOOK_EVERY):
+        self._say(BootRequest(host=host, capacity=room))
+        while not self._admitted.wait(_LOOK_EVERY):
             if self._stop.is_set():
                 return False
         return True
@@ -258,7 +258,7 @@ class Relay:
         if self._hung:
             return Ending(how=End.HUNG, why=f"there was no news from it for {self._order.timeout} seconds")
         ended = vm.wait(seconds=10)
-        if why := self._up.obituary():
+        if why := self._up.explain_end():
             return Ending(how=End.LOST, why=why)
         if not ended:
             return Ending(how=End.WORKER_DIED, why=error or "its worker ended, the VM did not")
@@ -280,9 +280,9 @@ class Relay:
     # What the controller and the guest say; these run in the threads that execnet reads with.
 
     def _told(self, message: Any) -> None:
-        if message == Say.GO:
-            self._go.set()
-        else:  # Say.STOP, or None: the controller is gone
+        if message == Instruction.GO:
+            self._admitted.set()
+        else:  # Instruction.STOP, or None: the controller is gone
             self._stop.set()
             if self._busy and (main := threading.main_thread().ident) is not None:
                 signal.pthread_kill(main, signal.SIGINT)

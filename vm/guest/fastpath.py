@@ -46,7 +46,7 @@ class Messages:
                 self._send(message)
 
 
-class Sparing:
+class FastPath:
     """A plugin for the worker in a VM."""
 
     _messages: Messages | None = None

@@ -20,7 +20,7 @@ KMSG = "REUSEPORT_KMSG"
 _NOTICE = "<5>"
 
 
-class Marks:
+class KmsgMarks:
     """A plugin for the worker in a VM."""
 
     def __init__(self, kmsg: Path) -> None:
@@ -50,6 +50,6 @@ class Marks:
             self._log.write(f"{_NOTICE}{mark}\n".encode())
 
 
-def marks_here() -> Marks | None:
+def marks_here() -> KmsgMarks | None:
     """Return the plugin if this process is in a VM."""
-    return Marks(Path(name)) if (name := os.environ.get(KMSG)) else None
+    return KmsgMarks(Path(name)) if (name := os.environ.get(KMSG)) else None

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from vm.remote.hosts import Place
+    from vm.remote.hosts import Host
 
 
-class Fleet:
-    """Hold the connections to other machines; a kernel without a place runs on this one."""
+class Connections:
+    """Hold the connections to other machines; a kernel without a host runs on this one."""
 
-    def __init__(self, places: Mapping[str, Place | None]) -> None:
-        self._places = places
-        self._found: dict[Place, Connection | RemoteError] = {}
+    def __init__(self, hosts: Mapping[str, Host | None]) -> None:
+        self._hosts = hosts
+        self._found: dict[Host, Connection | RemoteError] = {}
 
     def connect(self, *, root: Path, parts: Sequence[str], modules: Sequence[str], tell: Callable[[str], None]) -> None:
         """Connect to every machine that has a kernel to run; `tell` is called with what they complain of later."""
-        wanted = dict.fromkeys(place for place in self._places.values() if place is not None)
+        wanted = dict.fromkeys(host for host in self._hosts.values() if host is not None)
         self._found = connect(wanted, root=root, parts=parts, modules=modules) if wanted else {}
         for connection in self._found.values():
             if isinstance(connection, Connection):
@@ -42,8 +42,8 @@ class Fleet:
 
     def word(self, kernel: str) -> str:
         """Return what --on calls the machine of `kernel`, "" for this one."""
-        place = self._places.get(kernel)
-        return place.word if place is not None else ""
+        host = self._hosts.get(kernel)
+        return host.word if host is not None else ""
 
     def connection(self, kernel: str) -> Connection | None:
         """Return the connection to the machine of `kernel`, None if it is this one or there is none."""
@@ -84,5 +84,5 @@ class Fleet:
         close(self._found.values())
 
     def _of(self, kernel: str) -> Connection | RemoteError | None:
-        place = self._places.get(kernel)
-        return self._found.get(place) if place is not None else None
+        host = self._hosts.get(kernel)
+        return self._found.get(host) if host is not None else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Say where each kernel runs: read the words of --on, and deal the kernels out."""
+"""Read the words of --on, and assign the kernels to the machines that they name."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _WORD = re.compile(r"(?P<host>(?:[^@:/\s]+@)?(?:\[[^\]\s]+\]|[^:/\[\]@\s]+))(?::
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Hold another machine and where the project is on it."""
+class Host:
+    """Another machine, and the project's directory on it."""
 
     word: str  # as --on has it
-    host: str  # as ssh takes it
+    destination: str  # as ssh takes it
     directory: str  # absolute, or relative to the home directory there
 
     @property
     def shown(self) -> str:
-        """Return the directory as a reader knows it."""
+        """Return the directory as users write it: with ~ for the home directory."""
         return self.directory if self.directory.startswith("/") else f"~/{self.directory}".removesuffix("/.")
 
 
-def read_place(word: str, *, root: Path, home: Path) -> Place | None:
-    """Return the place that `word`, [USER@]HOST[:DIRECTORY], means; None for this machine.
+def read_host(word: str, *, root: Path, home: Path) -> Host | None:
+    """Return the machine that `word`, [USER@]HOST[:DIRECTORY], names; None for this machine.
 
     Without DIRECTORY it is `root`, the project's directory here: relative to the home directory if it is below `home`.
     Raises ValueError.
@@ -51,24 +51,27 @@ def read_place(word: str, *, root: Path, home: Path) -> Place | None:
         directory = str(root.relative_to(home) if root.is_relative_to(home) else root)
     # ssh starts at home; a shell there would take a quoted ~ for a name.
     directory = "." if directory == "~" else directory.removeprefix("~/")
-    return Place(word=word, host=re.sub(r"[\[\]]", "", parts["host"]), directory=directory)
+    return Host(word=word, destination=re.sub(r"[\[\]]", "", parts["host"]), directory=directory)
 
 
-def deal(kernels: Sequence[str], places: Sequence[Place | None]) -> dict[str, Place | None]:
-    """Return the place of each kernel: in turn; all here if no places are given."""
-    return dict(zip(kernels, itertools.cycle(places or [None]), strict=False))
+def assign(kernels: Sequence[str], hosts: Sequence[Host | None]) -> dict[str, Host | None]:
+    """Return the machine of each kernel: the first kernel gets the first of `hosts`, and so on, again and again.
+
+    None is this machine, which has all kernels if no hosts are given.
+    """
+    return dict(zip(kernels, itertools.cycle(hosts or [None]), strict=False))
 
 
-def parts_of(arguments: Iterable[str], *, root: Path) -> list[str]:
-    """Return what `arguments`, places to look for cases, name below `root`, for it has to be there as well.
+def case_paths(arguments: Iterable[str], *, root: Path) -> list[str]:
+    """Return the files and directories of cases that `arguments` name, relative to `root`: other machines need them.
 
-    Raises ValueError for what is elsewhere.
+    Raises ValueError for one that is not below `root`.
     """
     parts = []
     for argument in arguments:
         path = Path(argument.partition("::")[0]).absolute()
         if not path.exists():
-            continue  # pytest has a word for it
+            continue  # pytest reports it
         if not path.resolve().is_relative_to(root.resolve()):
             raise ValueError(f"{argument} is outside {root}: on other machines (--on) only the project's own files are")
         parts.append(str(path.resolve().relative_to(root.resolve())))

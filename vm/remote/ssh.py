@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from vm.remote.hosts import Place
+    from vm.remote.hosts import Host
 
 SSH = "REUSEPORT_SSH"
 """The environment variable with the ssh command, as GIT_SSH_COMMAND has it for git: "ssh -F FILE"."""
@@ -51,17 +51,22 @@ exec "$PWD/.venv/bin/python" -u -c "import sys;exec(eval(sys.stdin.readline()))"
 class Connection:
     """Hold the connection to one machine, from the moment that ssh is started."""
 
-    def __init__(self, place: Place, *, name: str) -> None:
+    def __init__(self, host: Host, *, name: str) -> None:
         """Start ssh. Raises RemoteError."""
-        self.place = place
+        self.host = host
         self.name = name  # of the gateway that relays go through
         self.directory = ""  # of the project there
         self.gateway: Any = None
         self._surveyor: Any = None
         self._said: deque[str] = deque(maxlen=20)
         self._tell: Callable[[str], None] = self._said.append
-        start = _START.format(directory=shlex.quote(place.directory))
-        command = [*shlex.split(os.environ.get(SSH, "ssh")), *_OPTIONS, place.host, f"exec sh -c {shlex.quote(start)}"]
+        start = _START.format(directory=shlex.quote(host.directory))
+        command = [
+            *shlex.split(os.environ.get(SSH, "ssh")),
+            *_OPTIONS,
+            host.destination,
+            f"exec sh -c {shlex.quote(start)}",
+        ]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -73,7 +78,7 @@ class Connection:
             )
         except OSError as error:
             raise RemoteError(
-                f"{place.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
+                f"{host.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
             ) from None
         self._io = _Io(self._process)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -95,7 +100,7 @@ class Connection:
 
         `here` is the survey of this machine's project over the same `parts`; `modules` are needed there.
         """
-        spec = execnet.XSpec(f"ssh={self.place.host}//id={self.name}//execmodel=thread")
+        spec = execnet.XSpec(f"ssh={self.host.destination}//id={self.name}//execmodel=thread")
         silence = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
         silence.start()
         try:
@@ -116,9 +121,9 @@ class Connection:
         finally:
             silence.cancel()
         if there["lacks"]:
-            raise self._error(f"the .venv in {self.place.shown} lacks {', '.join(there['lacks'])}", self._bootstrap)
+            raise self._error(f"the .venv in {self.host.shown} lacks {', '.join(there['lacks'])}", self._bootstrap)
         if why := difference(here, there):
-            raise self._error(why, f"make {self.place.shown} there the same, by git push and git pull or by rsync")
+            raise self._error(why, f"make {self.host.shown} there the same, by git push and git pull or by rsync")
         self.gateway, self.directory = gateway, there["directory"]
         self._surveyor = channel  # as long as it is open the Python there stays
 
@@ -132,7 +137,7 @@ class Connection:
 
         def keep_and_tell(line: str) -> None:
             self._said.append(line)
-            tell(f"{self.place.word}: {line}")
+            tell(f"{self.host.word}: {line}")
 
         self._tell = keep_and_tell
 
@@ -152,28 +157,28 @@ class Connection:
 
     @property
     def _bootstrap(self) -> str:
-        return f"run ./bootstrap there: ssh {self.place.host} 'cd {self.place.directory} && ./bootstrap'"
+        return f"run ./bootstrap there: ssh {self.host.destination} 'cd {self.host.directory} && ./bootstrap'"
 
     def _refusal(self, *, answered: bool) -> RemoteError:
         """Return why there is no Python at the other end, from how ssh ended."""
-        place = self.place
-        clone = f"clone the project there, or say where it is: --on {place.host}:DIRECTORY"
+        host = self.host
+        clone = f"clone the project there, or say where it is: --on {host.destination}:DIRECTORY"
         if not answered:
-            return self._error(f"no answer in {_SECONDS_TO_ANSWER} seconds", f"does 'ssh {place.host} true' end?")
+            return self._error(f"no answer in {_SECONDS_TO_ANSWER} seconds", f"does 'ssh {host.destination} true' end?")
         match self._process.wait():
             case n if n == _NO_DIRECTORY:
-                return self._error(f"there is no directory {place.shown}", clone)
+                return self._error(f"there is no directory {host.shown}", clone)
             case n if n == _NO_PROJECT:
-                return self._error(f"{place.shown} is not this project", clone)
+                return self._error(f"{host.shown} is not this project", clone)
             case n if n == _NOT_SET_UP:
-                return self._error(f"{place.shown} has no .venv", self._bootstrap)
+                return self._error(f"{host.shown} has no .venv", self._bootstrap)
             case n if n == _SSH_FAILED:
-                return self._error(self.last_words, f"'ssh {place.host} true' has to work without a question")
+                return self._error(self.last_words, f"'ssh {host.destination} true' has to work without a question")
             case n:
                 return self._error(f"the Python there ended with status {n}: {self.last_words}", self._bootstrap)
 
     def _error(self, why: str, remedy: str) -> RemoteError:
-        return RemoteError(f"{self.place.word}: {why} ({remedy})")
+        return RemoteError(f"{self.host.word}: {why} ({remedy})")
 
 
 class _Io(Popen2IO):
@@ -200,29 +205,29 @@ class _Io(Popen2IO):
 
 
 def connect(
-    places: Iterable[Place], *, root: Path, parts: Sequence[str], modules: Sequence[str]
-) -> dict[Place, Connection | RemoteError]:
-    """Connect to each of `places`; return the connection, or why there is none.
+    hosts: Iterable[Host], *, root: Path, parts: Sequence[str], modules: Sequence[str]
+) -> dict[Host, Connection | RemoteError]:
+    """Connect to each of `hosts`; return the connection, or why there is none.
 
     On each there has to be the project of `root`, the same in `parts`, with a Python that has `modules`.
     """
     here = checkout.survey(root, parts=parts, modules=())
-    found: dict[Place, Connection | RemoteError] = {}
+    found: dict[Host, Connection | RemoteError] = {}
     try:
         # All start before the first is waited for.
-        for number, place in enumerate(places):
+        for number, host in enumerate(hosts):
             try:
-                found[place] = Connection(place, name=f"on{number}")
+                found[host] = Connection(host, name=f"on{number}")
             except RemoteError as error:
-                found[place] = error
-        for place, connection in found.items():
+                found[host] = error
+        for host, connection in found.items():
             if isinstance(connection, RemoteError):
                 continue
             try:
                 connection.open(here, parts=parts, modules=modules)
             except RemoteError as error:
                 connection.close()
-                found[place] = error
+                found[host] = error
     except BaseException:
         close(found.values())
         raise
