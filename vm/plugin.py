@@ -114,18 +114,18 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:
     """Return where each kernel is to run, and what of the project has to be the same there."""
-    from vm.base.fingerprint import HOME  # noqa: PLC0415
+    from vm.base.paths import PROJECT  # noqa: PLC0415
     from vm.remote.checkout import PARTS  # noqa: PLC0415
     from vm.remote.hosts import assign, case_paths, read_host  # noqa: PLC0415
 
     option = config.option
     if not option.on:
         return assign(kernels, []), []
-    if config.invocation_params.dir.resolve() != HOME:
-        raise pytest.UsageError(f"--on: run this in {HOME}, so that paths mean the same on every machine")
+    if config.invocation_params.dir.resolve() != PROJECT:
+        raise pytest.UsageError(f"--on: run this in {PROJECT}, so that paths mean the same on every machine")
     try:
-        hosts = [read_host(word, root=HOME, home=Path.home()) for word in option.on]
-        parts = [*PARTS, *case_paths(option.file_or_dir, root=HOME)]
+        hosts = [read_host(word, root=PROJECT, home=Path.home()) for word in option.on]
+        parts = [*PARTS, *case_paths(option.file_or_dir, root=PROJECT)]
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     return assign(kernels, hosts), parts

@@ -22,7 +22,7 @@ from fake_archive import FakeArchive, image, make_key, module
 import vm.kernels.archive
 from vm.base.errors import FetchError, MirrorError, MissingToolError, NotOfferedError, SignatureError, StoreError
 from vm.commands import list_kernels
-from vm.kernels.archive import explain
+from vm.kernels.archive import parse_apt_error
 from vm.kernels.catalogue import Origin, Selection, Series, load_catalogue
 from vm.kernels.obtain import Catalogue, Kernel, kernel_store, obtain, update
 from vm.kernels.sources import bases_of
@@ -535,6 +535,6 @@ def test_a_machine_without_the_archive_s_sources_is_told_what_to_do(listed: str,
     ],
 )
 def test_what_apt_says_becomes_an_error_with_a_remedy(said: str, error: type[FetchError], remedy: str) -> None:
-    explained = explain(said, root=Path("/cache"), mirror="http://m/debian", keyring_from="debian-archive-keyring")
-    assert type(explained) is error
-    assert re.search(remedy, str(explained)), str(explained)
+    found = parse_apt_error(said, root=Path("/cache"), mirror="http://m/debian", keyring_from="debian-archive-keyring")
+    assert type(found) is error
+    assert re.search(remedy, str(found)), str(found)

@@ -12,9 +12,9 @@ from test_archive import add_kernel, archive, needs_apt, quiet, series, signing_
 
 from vm.__main__ import main
 from vm.base.errors import MirrorError
+from vm.base.paths import cache_root
 from vm.kernels.archive import Archive
 from vm.kernels.obtain import Kernel, kernel_store, obtain, update
-from vm.kernels.store import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

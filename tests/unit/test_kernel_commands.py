@@ -13,7 +13,7 @@ from test_archive import add_kernel, archive, needs_apt, signing_key, stored
 
 import vm.kernels.catalogue
 from vm.__main__ import main
-from vm.kernels.store import cache_root
+from vm.base.paths import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path

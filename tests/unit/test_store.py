@@ -13,7 +13,7 @@ import pytest
 from vm.base.errors import StoreError
 from vm.commands import prune as prune_command
 from vm.kernels.obtain import kernel_store
-from vm.kernels.store import Manifest, Store, compare_versions, explained, seal
+from vm.kernels.store import Manifest, Store, compare_versions, seal, translate_oserror
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +157,7 @@ def test_a_store_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     ],
 )
 def test_the_file_system_s_answers_come_with_a_remedy(tmp_path: Path, number: int, said: str) -> None:
-    with pytest.raises(StoreError, match=said), explained(tmp_path):
+    with pytest.raises(StoreError, match=said), translate_oserror(tmp_path):
         raise OSError(number, "as the system says")
 
 

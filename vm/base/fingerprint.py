@@ -6,9 +6,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parents[2]
-"""The directory in which this package was found."""
-
 
 def fingerprint() -> str:
     """Return a digest of the source of this package as it is on disk now."""

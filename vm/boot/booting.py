@@ -193,7 +193,7 @@ class _Attempt:
         except MachineError as error:
             vm.kill()
             if kvm:
-                raise _KvmError(_explain(vm, words, str(error))) from None
+                raise _KvmError(_why_kvm_failed(vm, words, str(error))) from None
             raise MachineError(_with_words(str(error), complaint(vm.complaints))) from None
         except BaseException:
             vm.kill()
@@ -241,7 +241,7 @@ class _KvmError(MachineError):
     """Say how a boot under KVM failed."""
 
 
-def _explain(vm: Machine, words: LastWords, error: str) -> str:
+def _why_kvm_failed(vm: Machine, words: LastWords, error: str) -> str:
     """Return why a boot under KVM failed, from what QEMU told, how it ended, and what the console says."""
     if vm.trouble and words.panic:
         return words.panic

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from vm.kernels.store import cache_root
+from vm.base.atomic import write_text
+from vm.base.paths import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,14 +172,7 @@ def _locked() -> Iterator[None]:
 
 def _write(known: Sequence[Known]) -> None:
     content = {"schema": _SCHEMA, "known": [asdict(one) for one in known]}
-    with tempfile.NamedTemporaryFile("w", dir=_file().parent, prefix=".acceleration.", delete=False) as file:
-        try:
-            json.dump(content, file, indent=1)
-            file.flush()
-            Path(file.name).replace(_file())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+    write_text(_file(), json.dumps(content, indent=1))
 
 
 def _known(entry: dict[str, Any]) -> Known:

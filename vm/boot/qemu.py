@@ -9,8 +9,8 @@ import re
 import subprocess
 
 from vm.base.errors import MissingToolError
+from vm.base.tools import find_tool
 from vm.boot.acceleration import SUBSTITUTE
-from vm.kernels.modules import find_tool
 
 QEMU = "qemu-system-x86_64"
 OLDEST = (5, 2)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from vm.base.paths import cache_root
 from vm.kernels import requirements
 from vm.kernels.obtain import ADOPTED, kernel_store
-from vm.kernels.store import cache_root
 
 if TYPE_CHECKING:
     import argparse

@@ -17,8 +17,9 @@ import pytest
 import vm.controller.worker
 from harness.interface.keys import OBJECTS
 from vm.base.children import scratch_directory
-from vm.base.fingerprint import HOME, fingerprint
+from vm.base.fingerprint import fingerprint
 from vm.base.lifeline import lifeline
+from vm.base.paths import PROJECT
 from vm.controller.admission import Admission
 from vm.controller.board import Board
 from vm.controller.protocol import Booted, BootRequest, End, Ending, Instruction, Notice, Order, Progress, read_status
@@ -121,7 +122,7 @@ class Controller:
         self._config.pluginmanager.unregister(name="terminaldistreporter")
         self._board.start()
         self._reach_machines()
-        self._connections.collect(_collecting(self._config), root=HOME)
+        self._connections.collect(_collecting(self._config), root=PROJECT)
         if not all(self._connections.word(name) for name in self._plan.kernels):
             # Without room for it guests import from files, which takes them longer.
             with contextlib.suppress(OSError):
@@ -134,7 +135,7 @@ class Controller:
                 self._board.show(name, f"connecting to {self._connections.word(name)}")
         plugins = {name.partition(".")[0] for name in plugins_of(self._config)}
         self._connections.connect(
-            root=HOME,
+            root=PROJECT,
             parts=self._plan.parts,
             modules=sorted({"execnet", "pytest", "virtme", "xdist", *plugins}),
             tell=self._board.tell,
@@ -173,7 +174,7 @@ class Controller:
             kernel=name,
             words=self._plan.words,
             directory=connection.directory if connection is not None else None,
-            home=str(HOME),
+            home=str(PROJECT),
             fingerprint=self._fingerprint,
             timeout=self._plan.timeout,
             acceleration=self._acceleration_of(name),

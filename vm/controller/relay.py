@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.interface.keys import OBJECTS
 from vm.base.errors import KernelError, RemoteError
-from vm.base.fingerprint import HOME, fingerprint
+from vm.base.fingerprint import fingerprint
+from vm.base.paths import PROJECT, cache_root
 from vm.boot.acceleration import boot_id
 from vm.boot.booting import booted
 from vm.boot.machine import Greeting
@@ -35,7 +36,6 @@ from vm.controller.guest_worker import open_gateway, with_plugins, xdist_worker
 from vm.controller.protocol import BootRequest, End, Ending, Instruction, Notice, Order, Progress, Status
 from vm.guest import wire_format
 from vm.kernels.obtain import load_catalogue, missing_options, obtain, select
-from vm.kernels.store import cache_root
 from vm.remote.hosts import translate
 from vm.remote.transfer import unpack
 
@@ -61,7 +61,7 @@ def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: d
     if message["fingerprint"] != fingerprint():
         # The words of another version may be understood, and mean something else.
         here.refuse(
-            f"{HOME}/vm is not what the run was started with ({message['home']}/vm): "
+            f"{PROJECT}/vm is not what the run was started with ({message['home']}/vm): "
             "it changed meanwhile, or is another version. Run again with one version everywhere"
         )
         return

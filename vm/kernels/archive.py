@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import filelock
 
+from vm.base.atomic import write_text
 from vm.base.errors import (
     DamagedListsError,
     FetchError,
@@ -34,9 +35,9 @@ from vm.base.errors import (
     StoreError,
 )
 from vm.base.lifeline import lifeline
-from vm.kernels.modules import find_tool
+from vm.base.tools import find_tool
 from vm.kernels.sources import addresses, environment
-from vm.kernels.store import compare_versions, explained
+from vm.kernels.store import compare_versions, translate_oserror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ class Archive:
         A suite that the mirror does not have is passed over if there is another. Raises FetchError's subclasses.
         """
         downloaded = False
-        with explained(self.root), self._locked(progress):
+        with translate_oserror(self.root), self._locked(progress):
             missing = []
             for suite in suites:
                 stamp = self._stamp(suite)
@@ -173,7 +174,7 @@ class Archive:
 
         Raises StoreError.
         """
-        with explained(self.root), self._locked(progress):
+        with translate_oserror(self.root), self._locked(progress):
             for suite in suites:
                 self._forget(suite)
             Archive._kernel_packages.cache_clear()
@@ -213,7 +214,7 @@ class Archive:
         What an earlier, interrupted download left in `into` is taken up. `progress` is told the percentage. Raises
         FetchError's subclasses.
         """
-        with explained(self.root):
+        with translate_oserror(self.root):
             into.mkdir(parents=True, exist_ok=True)
             files = self._locate((*offer.image, *offer.headers), suites)
             begun = any(into.iterdir())
@@ -258,7 +259,7 @@ class Archive:
         """Return the newest version of every package that a kernel is made of, by name."""
         if not any((self.root / "lists").glob("*_Packages*")):
             return {}
-        with explained(self.root):
+        with translate_oserror(self.root):
             kinds = "|".join((*self.origin.kinds, *self.origin.extra, "headers"))
             pattern = rf"^linux-({kinds})-[0-9]"
             return _parse(self._apt("apt-cache", "search", "--full", "--names-only", pattern, suites=suites))
@@ -316,9 +317,9 @@ class Archive:
         for directory in ("etc", "lists/partial", "cache/archives/partial", "state", "log"):
             (self.root / directory).mkdir(parents=True, exist_ok=True)
         (self.root / "status").touch()
-        _write(self.root / "etc" / f"{key}.sources", sources)
+        write_text(self.root / "etc" / f"{key}.sources", sources)
         configuration = self.root / "etc" / f"{key}.conf"
-        _write(configuration, _CONFIGURATION.format(root=self.root, key=key))
+        write_text(configuration, _CONFIGURATION.format(root=self.root, key=key))
         return configuration
 
     def _apt(
@@ -372,11 +373,11 @@ class Archive:
                     # apt says of some files then that the mirror does not have them.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 mirror = self._uri(suites[0])
-                raise explain(said, root=self.root, mirror=mirror, keyring_from=self.origin.keyring_from)
+                raise parse_apt_error(said, root=self.root, mirror=mirror, keyring_from=self.origin.keyring_from)
             return output.read().decode(errors="replace")
 
 
-def explain(said: str, *, root: Path, mirror: str, keyring_from: str) -> FetchError:
+def parse_apt_error(said: str, *, root: Path, mirror: str, keyring_from: str) -> FetchError:
     """Return the error that apt's words `said` (stderr, in English) mean."""
     lines = [re.sub(r"^[EW]: ", "", line) for line in said.splitlines() if re.match("[EW]: ", line)]
     of_use = [line for line in lines if not re.match("Some index files|Download Failed", line)]
@@ -520,13 +521,6 @@ def _age(stamp: Path) -> float:
 
 def _short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _write(path: Path, text: str) -> None:
-    """Write `text` so that another run never reads half of it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
 
 
 def _memory_file(name: str) -> BinaryIO:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm.base.errors import BuildError, HostError, NotAKernelError
+from vm.base.paths import cache_root
+from vm.base.tools import find_tool
 from vm.kernels import requirements
 from vm.kernels.image import read_release
 from vm.kernels.local import TREE_IMAGE
-from vm.kernels.modules import find_tool
-from vm.kernels.store import cache_root, explained
+from vm.kernels.store import translate_oserror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,7 +61,7 @@ def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -
         find_tool(tool, package=package)
     directory = (output or tree).absolute()
     log = cache_root() / "builds" / f"{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}.log"
-    with explained(directory):
+    with translate_oserror(directory):
         directory.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         make = _Make(tree=tree.absolute(), output=directory if output else None, log=log, progress=progress)

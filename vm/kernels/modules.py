@@ -11,7 +11,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from vm.base.children import demand_room
-from vm.base.errors import MissingToolError, NotAKernelError, StoreError
+from vm.base.errors import NotAKernelError, StoreError
+from vm.base.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,11 +99,3 @@ def index(root: Path, release: str) -> None:
     if made.returncode:
         demand_room(made.stderr)
         raise StoreError(f"depmod failed over {root}/lib/modules/{release}: {made.stderr.strip()}")
-
-
-def find_tool(name: str, *, package: str) -> str:
-    """Return the path of a program, also where an ordinary user's PATH has no sbin; else MissingToolError."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        raise MissingToolError(f"{name} is not installed: install the package {package}, or run ./bootstrap")
-    return found

@@ -29,6 +29,7 @@ from vm.base.errors import (
     TooOldError,
     UnknownKernelError,
 )
+from vm.base.paths import cache_root
 from vm.kernels import catalogue as catalogues
 from vm.kernels import contents, modules, requirements
 from vm.kernels.archive import Archive, Offer
@@ -37,7 +38,7 @@ from vm.kernels.image import demand_supported, read_release
 from vm.kernels.installed import Installed
 from vm.kernels.local import Located, locate
 from vm.kernels.requirements import MissingOption
-from vm.kernels.store import Entry, Manifest, Store, cache_root, explained, seal
+from vm.kernels.store import Entry, Manifest, Store, seal, translate_oserror
 from vm.kernels.unpack import unpack_headers, unpack_kernel
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ def _join_headers(located: Located) -> Path | None:
         return None
     key = hashlib.sha256(f"{located.source}\n{located.tree}".encode()).hexdigest()[:12]
     joined = cache_root() / "headers" / key
-    with explained(joined):
+    with translate_oserror(joined):
         for directory in (Path("include"), Path("arch/x86/include")):
             (joined / directory).mkdir(parents=True, exist_ok=True)
             for root in (located.source, located.tree):
@@ -334,7 +335,7 @@ def _join_headers(located: Located) -> Path | None:
 
 def _adopt(stage: Path, located: Located) -> None:
     assert located.modules is not None
-    with explained(stage):
+    with translate_oserror(stage):
         shutil.copyfile(located.image, stage / "vmlinuz")
         if located.config is not None:
             (stage / "config").write_bytes(_read_config(located.config))

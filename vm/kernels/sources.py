@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from vm.base.errors import MirrorError
-from vm.kernels.modules import find_tool
+from vm.base.tools import find_tool
 
 if TYPE_CHECKING:
     from vm.kernels.catalogue import Origin

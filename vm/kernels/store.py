@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
-import platformdirs
 
 from vm.base.errors import KernelError, StoreError
 from vm.kernels import contents
@@ -66,11 +65,6 @@ class Entry:
         )
 
 
-def cache_root() -> Path:
-    """Return the directory of this project's caches; XDG_CACHE_HOME moves it."""
-    return platformdirs.user_cache_path("reuseport-harness", appauthor=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """Hold kernels under one directory, which several runs share."""
@@ -103,7 +97,7 @@ class Store:
             if what := contents.damage(entry.path):
                 wrong = f"{entry.path.name} in the store is damaged ({what})"
                 say(f"{wrong} and is made again")
-                with explained(self.root):
+                with translate_oserror(self.root):
                     self._remove(entry)
         return wrong
 
@@ -114,7 +108,7 @@ class Store:
     @contextlib.contextmanager
     def locked(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
         """Keep every other run from making `name` meanwhile."""
-        with explained(self.root):
+        with translate_oserror(self.root):
             directory = self.root / name
             directory.mkdir(parents=True, exist_ok=True)
             # Beside the entries, never removed: unlinking a lock lets two runs hold "it" at once.
@@ -138,7 +132,7 @@ class Store:
 
         The block calls `seal` last. Whatever it raises, nothing of it stays.
         """
-        with explained(self.root):
+        with translate_oserror(self.root):
             directory = self.root / name
             directory.mkdir(parents=True, exist_ok=True)
             stage = Path(tempfile.mkdtemp(prefix=_STAGING, dir=directory))
@@ -188,7 +182,7 @@ def compare_versions(one: str, other: str) -> int:
 
 
 @contextlib.contextmanager
-def explained(root: Path) -> Iterator[None]:
+def translate_oserror(root: Path) -> Iterator[None]:
     """Turn an OSError of the file system under `root` into a StoreError that says what to do."""
     try:
         yield

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from vm.base.errors import StoreError
-from vm.kernels.modules import find_tool
+from vm.base.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

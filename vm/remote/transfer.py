@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.kernels.store import explained
+from vm.base.atomic import write_bytes
+from vm.kernels.store import translate_oserror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,24 +25,11 @@ def unpack(packed: Mapping[str, tuple[str, bytes]], directory: Path) -> dict[str
     Files are told apart by their content, so runs share them. Raises StoreError.
     """
     paths = {}
-    with explained(directory):
+    with translate_oserror(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name, (file_name, content) in packed.items():
             path = directory / f"{hashlib.sha256(content).hexdigest()[:16]}-{file_name}"
             if not path.exists() or path.read_bytes() != content:  # it may have been damaged there
-                _write(path, content)
+                write_bytes(path, content)
             paths[name] = str(path)
     return paths
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and move it to its own: another run may want it at the same moment."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

@@ -6,18 +6,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
+from vm.base import atomic
+from vm.base.paths import PROJECT
 from vm.report.outcomes import CaseOutcome, KernelOutcome
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2] / DIRECTORY
+ROOT = PROJECT / DIRECTORY
 
 
 @dataclass(kw_only=True)
@@ -92,17 +93,7 @@ def write_text(path: Path, text: str) -> Path:
 
     In UTF-8 whatever the locale; a name that is none is escaped.
     """
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            Path(file.name).chmod(0o644)
-            return Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+    return atomic.write_text(path, text)
 
 
 def read(path: Path) -> RunResult:
