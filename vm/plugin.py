@@ -73,19 +73,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
+    from vm.base.errors import KernelError  # noqa: PLC0415
     from vm.controller.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
-    from vm.kernels.obtain import KernelError, load_catalogue, select, settle  # noqa: PLC0415
+    from vm.kernels.catalogue import load_catalogue  # noqa: PLC0415
+    from vm.kernels.obtain import select  # noqa: PLC0415
 
     demand_consistent(option)
     demand_there(config.args)
     words = option.kernel or ["default"]
     demand_utf8([*words, *config.args, str(config.rootpath), str(Path.cwd())])
-    catalogue = load_catalogue()
     try:
-        words = settle(words, catalogue=catalogue, mirror=option.mirror)
-        kernels = [selection.name for selection in select(words, catalogue=catalogue)]
+        selections = select(words, catalogue=load_catalogue(), mirror=option.mirror)
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
+    kernels = [selection.name for selection in selections]
     hosts, parts = _where(config, kernels)
     try:
         guest_options = options.read_options(append=option.append, memory=option.memory, cpus=option.cpus)
@@ -95,8 +96,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     restarts = option.maxworkerrestart
     config.stash[_PLAN] = Plan(
-        words=words,
-        kernels=kernels,
+        kernels={selection.name: selection.word for selection in selections},
         timeout=option.vm_timeout,
         acceleration=option.accel,
         options=guest_options,

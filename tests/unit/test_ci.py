@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from vm.__main__ import main as vm_command
-from vm.kernels.obtain import load_catalogue, select
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.obtain import select
 
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/kernels.yml").read_text())

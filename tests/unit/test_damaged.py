@@ -14,12 +14,15 @@ from vm.__main__ import main
 from vm.base.errors import MirrorError
 from vm.base.paths import cache_root
 from vm.kernels.archive import Archive
-from vm.kernels.obtain import Kernel, kernel_store, obtain, update
+from vm.kernels.entries import kernel_store
+from vm.kernels.obtain import obtain, update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fake_archive import FakeArchive
+
+    from vm.kernels.kernel import Kernel
 
     Damage = Callable[[Path], None]
 

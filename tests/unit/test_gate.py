@@ -13,7 +13,7 @@ from runs import run_pytest
 from harness.kernel.features import FEATURES
 from harness.kernel.release import Release
 from vm.boot.machine import SUBSTITUTE
-from vm.kernels.obtain import load_catalogue
+from vm.kernels.catalogue import load_catalogue
 from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome
 
 FAKE_VM = Path(__file__).with_name("fake_vm.py")

@@ -19,9 +19,11 @@ import vm.kernels.catalogue
 from vm.__main__ import main
 from vm.base.errors import MissingToolError, NotAKernelError, TooOldError, UnknownKernelError
 from vm.kernels import requirements
-from vm.kernels.catalogue import Selection
+from vm.kernels.catalogue import Selection, load_catalogue
+from vm.kernels.entries import kernel_store
 from vm.kernels.installed import find_installed
-from vm.kernels.obtain import archive_of, kernel_store, load_catalogue, missing_options, obtain, select, settle
+from vm.kernels.kernel import missing_options
+from vm.kernels.obtain import archive_of, obtain, select
 from vm.kernels.store import Manifest, seal
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ def test_the_default_is_the_distribution_s_own_kernel_where_its_archive_is_named
     on_machine(monkeypatch, root=root, release=DEBIAN, sources=BOOKWORM)
     catalogue = load_catalogue()
     assert [one.name for one in select([], catalogue=catalogue)] == ["6.1"]
-    assert settle(["7.2", "default"], catalogue=catalogue) == ["7.2", "distribution"]
+    assert [one.word for one in select(["7.2", "default"], catalogue=catalogue)] == ["7.2", "6.1"]
 
 
 def test_a_kernel_in_the_store_needs_no_source(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +193,7 @@ def test_the_default_is_otherwise_the_installed_kernel(
     install(root, f"usr/lib/modules/{RUNNING}/vmlinuz", RUNNING)
     on_machine(monkeypatch, root=root, release=release, sources=sources)
     catalogue = load_catalogue()
-    assert [one.name for one in select([], catalogue=catalogue)] == ["running"]
-    assert settle([], catalogue=catalogue) == ["running"]
+    assert [(one.name, one.word) for one in select([], catalogue=catalogue)] == [("running", "running")]
     with_mirror = select([], catalogue=catalogue, mirror="file:///srv/debian")
     assert [one.name for one in with_mirror] == ["6.1" if release is DEBIAN else "running"], "a mirror is a source"
 
@@ -213,7 +214,7 @@ def test_keys_that_are_not_there_stand_in_the_way(root: Path, monkeypatch: pytes
     catalogue = load_catalogue()
     with pytest.raises(MissingToolError, match=r"keys of Debian's archive.*debian-archive-keyring"):
         archive_of(catalogue.series["6.1"].origin).demand_source()
-    assert settle([], catalogue=catalogue) == ["running"]
+    assert [one.word for one in select([], catalogue=catalogue)] == ["running"]
 
 
 def test_list_has_it_or_says_why_not(

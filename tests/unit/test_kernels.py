@@ -12,20 +12,12 @@ import pytest
 from fake_archive import image, module
 
 import vm.kernels.catalogue
+from vm.base.errors import NotAKernelError, TooOldError, UnknownKernelError
 from vm.kernels import requirements
+from vm.kernels.catalogue import Catalogue, Series, load_catalogue
 from vm.kernels.image import read_release
-from vm.kernels.obtain import (
-    Catalogue,
-    Kernel,
-    NotAKernelError,
-    Series,
-    TooOldError,
-    UnknownKernelError,
-    load_catalogue,
-    missing_options,
-    obtain,
-    select,
-)
+from vm.kernels.kernel import Kernel, missing_options
+from vm.kernels.obtain import obtain, select
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 
 from vm.base.errors import StoreError
 from vm.commands import prune as prune_command
-from vm.kernels.obtain import kernel_store
+from vm.kernels.entries import kernel_store
 from vm.kernels.store import Manifest, Store, compare_versions, seal, translate_oserror
 
 if TYPE_CHECKING:

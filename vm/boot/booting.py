@@ -20,16 +20,18 @@ from vm.boot.acceleration import SUBSTITUTE, Choice, choose, why_no_kvm
 from vm.boot.last_words import LastWords, complaint
 from vm.boot.patience import Clock
 from vm.boot.qemu import find_qemu
+from vm.kernels.kernel import missing_options
 from vm.report.console import KVM_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vm.boot.acceleration import Acceleration
     from vm.boot.learnt import Boot
     from vm.boot.machine import Greeting, Hello, Machine
     from vm.boot.options import GuestOptions
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
+    from vm.kernels.requirements import MissingOption
 
 SILENCE = 10.0
 """Seconds without a byte on the console after which a boot under KVM has stopped.
@@ -73,7 +75,7 @@ class Booted:
     vm: Machine
     hello: Hello
     seconds: float  # from QEMU's preparation to hello
-    notes: tuple[str, ...]  # why it is emulated although there is a KVM
+    notes: tuple[str, ...]  # why it is emulated although there is a KVM; options that its configuration lacks
     _boot: Boot | None
 
     def explain_end(self) -> str:
@@ -100,8 +102,19 @@ def booted(
 
     `acceleration` is what the user insists on. Raises MachineError.
     """
+    missing = missing_options(kernel)
+    if SUBSTITUTE not in os.environ:
+        _demand_bootable(kernel, missing)
     boot = _identify(kernel, options)
-    attempt = _Attempt(kernel, boot, options=options, greeting=greeting, observer=observer, follow_files=follow_files)
+    attempt = _Attempt(
+        kernel,
+        boot,
+        notes=tuple(map(str, missing)),
+        options=options,
+        greeting=greeting,
+        observer=observer,
+        follow_files=follow_files,
+    )
     observer.progress(kernel.release)
     try:
         up = attempt.make(_choose(boot, acceleration), insists=acceleration == "kvm")
@@ -117,6 +130,12 @@ def booted(
         yield up
     finally:
         up.vm.kill()
+
+
+def _demand_bootable(kernel: Kernel, missing: Sequence[MissingOption]) -> None:
+    """Raise MachineError for a kernel whose configuration lacks an option that every guest needs."""
+    if fatal := [option for option in missing if option.fatal]:
+        raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {'; '.join(map(str, fatal))}")
 
 
 def _identify(kernel: Kernel, options: GuestOptions) -> Boot | None:
@@ -143,12 +162,13 @@ class _Attempt:
         kernel: Kernel,
         boot: Boot | None,
         *,
+        notes: tuple[str, ...],
         options: GuestOptions,
         greeting: Greeting,
         observer: BootObserver,
         follow_files: bool,
     ) -> None:
-        self._kernel, self._boot = kernel, boot
+        self._kernel, self._boot, self._notes = kernel, boot, notes
         self._options, self._greeting, self._observer = options, greeting, observer
         self._follow_files = follow_files
 
@@ -202,7 +222,7 @@ class _Attempt:
             vm=vm,
             hello=hello,
             seconds=round(time.monotonic() - started, 2),
-            notes=(f"emulated: {choice.why}",) if choice.why else (),
+            notes=(*((f"emulated: {choice.why}",) if choice.why else ()), *self._notes),
             _boot=self._boot,
         )
 

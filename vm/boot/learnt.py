@@ -24,7 +24,7 @@ from vm.base.paths import cache_root
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
 
 _SCHEMA = 2
 _MOST = 200  # boots that are remembered: a bisection tries many kernels, each of them once

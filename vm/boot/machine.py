@@ -30,7 +30,6 @@ from vm.boot.acceleration import SUBSTITUTE
 from vm.boot.parameters import PORT
 from vm.boot.qemu import find_qemu
 from vm.boot.qemu_command import qemu_command
-from vm.kernels.obtain import missing_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from vm.boot.acceleration import Acceleration
     from vm.boot.options import GuestOptions
     from vm.boot.qmp import Monitor
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +169,6 @@ def start(
         if substitute := os.environ.get(SUBSTITUTE):
             command, kept, modules = [*shlex.split(substitute), *map(str, passed)], list[int](), None
         else:
-            demand_bootable(kernel)
             qemu = find_qemu()
             _demand_memory(kernel, options)
             try:
@@ -217,13 +215,6 @@ def start(
         _monitor=_listen(our_monitor, process),
         _readers=(_pass_on(process.stdout, console), _pass_on(process.stderr, complain)),
     )
-
-
-def demand_bootable(kernel: Kernel) -> None:
-    """Raise MachineError for a kernel whose configuration lacks what a guest cannot do without."""
-    if fatal := [option for option in missing_options(kernel) if option.fatal]:
-        lacks = "; ".join(f"{option.option}: {option.why}" for option in fatal)
-        raise MachineError(f"{kernel.name} cannot run as a guest. Its configuration lacks {lacks}")
 
 
 def _demand_memory(kernel: Kernel, options: GuestOptions) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from vm.boot.acceleration import Acceleration
     from vm.boot.options import GuestOptions
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
 
 _INIT = Path(__file__).with_name("init.sh")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.base.errors import MachineError
+from vm.base.errors import MachineError, UnknownKernelError
 from vm.base.progress import progress_on
 from vm.boot.booting import booted
 from vm.boot.machine import Greeting, guest_environment
@@ -26,7 +26,8 @@ from vm.boot.options import demand_kvm, read_options
 from vm.boot.qemu import demand_qemu
 from vm.guest import run_command as guest_side
 from vm.guest.pid1 import ENDED
-from vm.kernels.obtain import UnknownKernelError, load_catalogue, obtain
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.obtain import obtain
 from vm.kernels.obtain import select as select_kernels
 from vm.report import console
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from vm.boot.acceleration import Acceleration
     from vm.boot.machine import Machine
     from vm.boot.options import GuestOptions
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
 
 _SECONDS_TO_BOOT = 300
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vm.base.errors import FetchError
 from vm.base.progress import progress_on
 from vm.commands.statuses import EXIT_INFRASTRUCTURE
-from vm.kernels.obtain import load_catalogue, select, update
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.obtain import select, update
 
 if TYPE_CHECKING:
     import argparse

@@ -15,9 +15,10 @@ from vm.base.errors import FetchError, KernelError, NotOfferedError, UnknownKern
 from vm.base.progress import progress_on
 from vm.commands.fetch import MIRROR_HELP
 from vm.kernels import requirements
-from vm.kernels.catalogue import RUNNING
+from vm.kernels.catalogue import RUNNING, load_catalogue
+from vm.kernels.entries import kernel_store
 from vm.kernels.installed import find_installed
-from vm.kernels.obtain import archive_of, kernel_store, load_catalogue, select
+from vm.kernels.obtain import archive_of, select
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vm.base.paths import cache_root
 from vm.kernels import requirements
-from vm.kernels.obtain import ADOPTED, kernel_store
+from vm.kernels.adopted import ADOPTED
+from vm.kernels.entries import kernel_store
 
 if TYPE_CHECKING:
     import argparse

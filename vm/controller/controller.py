@@ -52,8 +52,7 @@ LOST_VMS = 4
 class Plan:
     """Hold what the user asked for."""
 
-    words: list[str]
-    kernels: list[str]
+    kernels: dict[str, str]  # by name, the word that selects each of them
     timeout: float
     acceleration: Acceleration | None
     options: GuestOptions
@@ -93,8 +92,8 @@ class Controller:
         self._recorder = Recorder(plan.kernels)
         self._progress = {name: _KernelState() for name in plan.kernels}
         self._admission = Admission(plan.vms)
-        self._board = Board(plan.kernels, file=file)
-        self._scheduling = KernelScheduling(plan.kernels, name_of=kernel_of)
+        self._board = Board(list(plan.kernels), file=file)
+        self._scheduling = KernelScheduling(list(plan.kernels), name_of=kernel_of)
         self._connections = Connections(plan.hosts)
         self._lock = threading.Lock()
         self._collecting: subprocess.Popen[bytes] | None = None
@@ -172,7 +171,7 @@ class Controller:
             node.workerinput[OBJECTS] = transfer.pack(node.workerinput.get(OBJECTS, {}))
         order = Order(
             kernel=name,
-            words=self._plan.words,
+            word=self._plan.kernels[name],
             directory=connection.directory if connection is not None else None,
             home=str(PROJECT),
             fingerprint=self._fingerprint,
@@ -185,7 +184,6 @@ class Controller:
             idle=nothing_left or self._is_given_up(name),
             refusal=self._connections.refusal(name),
         )
-        node.workerinput["kernel"] = name
         node.workerinput["vm"] = order.to_message()
         node.workerinput["status"] = status
 

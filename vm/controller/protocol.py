@@ -34,7 +34,7 @@ class Order:
     """Hold what the controller wants of a relay; travels in the worker's input."""
 
     kernel: str
-    words: list[str]  # what the user gave to --kernel; `kernel` is the name of one of them
+    word: str  # that selects it: what it is on another machine, that machine knows
     directory: str | None  # the project on the relay's machine; None: that of the controller, on the same machine
     home: str  # where the controller found its own code: the project's directory on its machine
     fingerprint: str  # of that code

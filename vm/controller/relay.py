@@ -35,7 +35,8 @@ from vm.controller.admission import capacity
 from vm.controller.guest_worker import open_gateway, with_plugins, xdist_worker
 from vm.controller.protocol import BootRequest, End, Ending, Instruction, Notice, Order, Progress, Status
 from vm.guest import wire_format
-from vm.kernels.obtain import load_catalogue, missing_options, obtain, select
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.obtain import obtain, select
 from vm.remote.hosts import translate
 from vm.remote.transfer import unpack
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from vm.boot.booting import Booted
     from vm.boot.machine import Machine
-    from vm.kernels.obtain import Kernel
+    from vm.kernels.kernel import Kernel
 
 _LOOK_EVERY = 0.25  # seconds
 
@@ -70,7 +71,8 @@ def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: d
     order = Order.from_message(message)
     if order.directory is not None:
         args = translate(args, root=order.home, directory=order.directory)
-        order = replace(order, words=translate(order.words, root=order.home, directory=order.directory))
+        (word,) = translate([order.word], root=order.home, directory=order.directory)
+        order = replace(order, word=word)
     here.run(order, (workerinput, [*args, *_WITHOUT], options, path))
 
 
@@ -176,8 +178,7 @@ class Relay:
                     cmdline=up.hello.cmdline,
                     acceleration=up.vm.acceleration,
                     seconds=up.seconds,
-                    # What is fatal did not get this far.
-                    notes=(*up.notes, *map(str, missing_options(kernel)), *up.hello.notes),
+                    notes=(*up.notes, *up.hello.notes),
                 )
             )
             return self._serve(up.vm, first)
@@ -211,12 +212,10 @@ class Relay:
         return go_on
 
     def _fetch(self) -> Kernel:
-        catalogue = load_catalogue()
-        # By its name where it is a series: another machine's distribution may not be the controller's.
-        words = [self._order.kernel] if self._order.kernel in catalogue.series else self._order.words
-        selections = select(words, catalogue=catalogue)
-        selection = next(selection for selection in selections if selection.name == self._order.kernel)
-        return obtain(selection, progress=self._show_fetching, mirror=self._order.mirror)
+        # The word, not what it stands for: paths, keyrings and the installed kernel are those of this machine.
+        (selection,) = select([self._order.word], catalogue=load_catalogue())
+        named = replace(selection, name=self._order.kernel)
+        return obtain(named, progress=self._show_fetching, mirror=self._order.mirror)
 
     def _show_fetching(self, line: str) -> None:
         self._say(Progress(phase="fetching", detail=line))

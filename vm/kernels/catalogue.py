@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read kernels.toml and resolve the words that a user has for kernels. Nothing here touches the network."""
+"""Read kernels.toml, and resolve the words by which users name kernels. No network is needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Hold one entry of kernels.toml: where the archive keeps a stable series."""
+    """An entry of kernels.toml: where the archive has a stable series."""
 
     name: str
     series: str  # "6.12": what the package's version begins with
@@ -53,15 +53,20 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Hold one kernel that the user asked for, checked but not yet fetched."""
+    """One kernel that the user asked for: it exists, and may have to be fetched."""
 
-    name: str  # unique within what one `select` returns
+    name: str  # unique among those that one `select` returns
     source: Series | Path | Installed
+
+    @property
+    def word(self) -> str:
+        """Return the word that selects this kernel alone, on another machine too if it has the same files."""
+        return str(self.source) if isinstance(self.source, Path) else _fixed_name(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Hold kernels.toml."""
+    """The content of kernels.toml."""
 
     default: tuple[str, ...]  # of these the first that can be had
     series: Mapping[str, Series]
@@ -117,9 +122,8 @@ def select(
 ) -> list[Selection]:
     """Resolve `words` ("6.1", "6.*", "all", "default", "distribution", "running", a path) in order, each kernel once.
 
-    No words are the default: of catalogue.default the first word whose kernels are there and have no `obstacle`, a
-    function that returns why a series cannot be had, or "". Needs no network. Raises UnknownKernelError, and for paths
-    and installed kernels NotAKernelError and TooOldError.
+    Without words the first word of catalogue.default counts whose kernels can be had: `obstacle` returns why a series
+    cannot, or "". Raises UnknownKernelError, and for paths and installed kernels NotAKernelError and TooOldError.
     """
     sources: dict[Series | Path | Installed, None] = {}
     for word in words or ["default"]:
@@ -131,14 +135,6 @@ def select(
         taken.add(name)
         selections.append(Selection(name=name, source=source))
     return selections
-
-
-def settle(words: Sequence[str], *, catalogue: Catalogue, obstacle: Callable[[Series], str]) -> list[str]:
-    """Return `words` with "default" replaced by what it stands for here, so that others resolve it alike.
-
-    Raises UnknownKernelError.
-    """
-    return [_default(catalogue, obstacle) if word == "default" else word for word in words or ["default"]]
 
 
 def _fixed_name(source: Series | Installed) -> str:
@@ -205,7 +201,7 @@ def _of_distribution(catalogue: Catalogue) -> Series:
 
 
 def _name_of(path: Path, taken: set[str]) -> str:
-    """Return a short name for `path` that can be a directory's, lengthened by its parents until it is its own."""
+    """Return a short name for `path`, fit for a directory: as many of its last parts as make it differ from `taken`."""
     parts = [part for part in path.parts if part != "/"] or ["kernel"]
     for count in range(1, len(parts) + 1):
         name = re.sub(r"[^\w.+-]+", "_", "-".join(parts[-count:]))
