@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from harness.interface.keys import STORY
+from harness.plugins import second_run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -123,16 +123,26 @@ class Tracing:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a case that fails once more under trace; the reports stay those of the first run."""
-        if self.mode != "failed" or not _sends_packets(item):
+        if self.mode != "failed" or not _sends_packets(item) or not second_run.is_possible(item):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        reports = second_run.run(item, nextitem)
         if failed := next((report for report in reports if report.when == "call" and report.failed), None):
             self._run_again(item, nextitem, failed, reports[-1])
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Say, once, why a failed case is not run again where it cannot be."""
+        report = yield
+        wanted = self.mode == "failed" and report.when == "call" and report.failed and _sends_packets(item)
+        if wanted and not self._reason_given and not second_run.is_possible(item):
+            report.user_properties.append((NO_WITNESS, second_run.UNAVAILABLE))
+            self._reason_given = True
+        return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -178,8 +188,7 @@ class Tracing:
         item.user_properties.clear()
         self._second_run = True
         try:
-            item._initrequest()  # type: ignore[attr-defined]  # what a fixture gave the first run is spent
-            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+            reports = second_run.run_again(item, nextitem)
         finally:
             self._second_run = False
             found = [value for name, value in item.user_properties if name == _EVIDENCE]

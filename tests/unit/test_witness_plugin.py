@@ -124,6 +124,17 @@ def test_file_that_cannot_be_imported_ends_the_run_with_its_error(project: pytes
     assert "AttributeError" not in result.stdout.str() + result.stderr.str()
 
 
+def test_pytest_that_cannot_run_a_case_twice_runs_it_once(project: pytest.Pytester) -> None:
+    project.makeconftest(f"{_STAND_IN}\nfrom harness.plugins import second_run\nsecond_run.runtestprotocol = None\n")
+    project.makepyfile("def test_good(wire): pass\ndef test_bad(wire): assert 0\ndef test_worse(wire): assert 0")
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(passed=1, failed=2)
+    assert [line for line in result.outlines if line.startswith("no witness")] == [
+        "no witness: this version of pytest cannot run a case twice: --witness all traces every case in its only run"
+    ]
+    project.runpytest_subprocess("--witness=all").stdout.fnmatch_lines(["nothing arrived for UDP or TCP"])
+
+
 @pytest.mark.parametrize("mode", ["failed", "all"])
 def test_without_a_witness_cases_run_and_one_line_says_how_to_get_one(project: pytest.Pytester, mode: str) -> None:
     project.makeconftest(_NONE)
