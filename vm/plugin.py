@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from vm.controller.controller import Plan
+    from vm.controller.plan import Plan
     from vm.remote.hosts import Host
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
@@ -74,7 +74,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
     from vm.base.errors import KernelError  # noqa: PLC0415
-    from vm.controller.controller import LOST_VMS, Plan, local_worker  # noqa: PLC0415
+    from vm.controller.plan import LOST_VMS, Plan, local_worker  # noqa: PLC0415
     from vm.kernels.catalogue import load_catalogue  # noqa: PLC0415
     from vm.kernels.obtain import select  # noqa: PLC0415
 
@@ -95,6 +95,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
     restarts = option.maxworkerrestart
+    lost_vms = LOST_VMS if restarts is None else int(restarts) + 1
     config.stash[_PLAN] = Plan(
         kernels={selection.name: selection.word for selection in selections},
         timeout=option.vm_timeout,
@@ -102,12 +103,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         options=guest_options,
         mirror=option.mirror,
         vms=option.vms,
-        lost_vms=LOST_VMS if restarts is None else int(restarts) + 1,
+        lost_vms=lost_vms,
         hosts=hosts,
         parts=parts,
     )
-    # xdist's own limit is on all workers together: one bad kernel would end the others.
-    option.maxworkerrestart = None
+    # xdist's own limit is on all workers together: no kernel may use up what another needs. One more for each is a
+    # relay without cases, which ends a kernel that was given up; if that dies as well, there has to be an end.
+    option.maxworkerrestart = str(len(kernels) * (lost_vms + 1))
     option.dist = "each"
     option.tx = [local_worker(name) for name in kernels]
 

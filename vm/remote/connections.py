@@ -60,24 +60,28 @@ class Connections:
         connection = self.connection(kernel)
         return f"{local}//via={connection.name}" if connection is not None else local
 
-    def join(self, group: Any) -> None:
-        """Have `group`, execnet's, know the gateways that relays go through."""
-        for connection in self._found.values():
-            if isinstance(connection, Connection):
-                group._register(connection.gateway)
+    @property
+    def gateways(self) -> list[Any]:
+        """Return execnet's gateways to the machines, through which relays are started."""
+        return [found.gateway for found in self._found.values() if isinstance(found, Connection)]
+
+    @property
+    def broken_gateways(self) -> list[Any]:
+        """Return those of the gateways whose connection has broken."""
+        connections = (found for found in self._found.values() if isinstance(found, Connection))
+        return [connection.gateway for connection in connections if connection.is_gone]
+
+    def second_ways(self) -> list[str]:
+        """Connect to each machine once more; return execnet's specifications of gateways over these connections.
+
+        For an execnet that lets no gateway join a group. Raises RemoteError.
+        """
+        return [found.second_way() for found in self._found.values() if isinstance(found, Connection)]
 
     def is_cut_off(self, kernel: str) -> bool:
-        """Tell whether the connection to the machine of `kernel` has broken."""
+        """Return whether the connection to the machine of `kernel` has broken, for a kernel whose relay has ended."""
         connection = self.connection(kernel)
-        return connection is not None and connection.is_gone
-
-    def forget_cut_off(self, group: Any) -> None:
-        """Have `group` not wait for the relays behind broken connections: there is nobody to ask how they ended."""
-        gone = {id(found.gateway) for found in self._found.values() if isinstance(found, Connection) and found.is_gone}
-        for gateway in list(group):
-            through = getattr(gateway._io, "iochan", None)
-            if through is not None and id(through.gateway) in gone:
-                group._gateways.remove(gateway)
+        return connection is not None and connection.ends()
 
     def close(self) -> None:
         """End every connection."""

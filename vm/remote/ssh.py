@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import execnet
-from execnet.gateway_base import Popen2IO, get_execmodel
-from execnet.gateway_bootstrap import bootstrap
 
 from vm.base.errors import RemoteError
+from vm.base.insides import open_gateway, pumped
 from vm.remote import checkout
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _OPTIONS = (
     *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
 )
 _SECONDS_TO_ANSWER = 60
+_SECONDS_TO_END = 1
 
 _NO_DIRECTORY, _NO_PROJECT, _NOT_SET_UP = 91, 92, 93
 _SSH_FAILED = 255
@@ -57,40 +58,57 @@ class Connection:
         self.name = name  # of the gateway that relays go through
         self.directory = ""  # of the project there
         self.gateway: Any = None
-        self._surveyor: Any = None
+        self._checkout: Any = None  # the channel to `vm.remote.checkout` there
         self._said: deque[str] = deque(maxlen=20)
         self._tell: Callable[[str], None] = self._said.append
-        start = _START.format(directory=shlex.quote(host.directory))
-        command = [
-            *shlex.split(os.environ.get(SSH, "ssh")),
-            *_OPTIONS,
-            host.destination,
-            f"exec sh -c {shlex.quote(start)}",
-        ]
+        self._second: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self._port, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+            with theirs:
+                self._process = self._start(theirs)
+        except BaseException:
+            self._port.close()
+            raise
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _start(self, port: socket.socket) -> subprocess.Popen[bytes]:
+        start = _START.format(directory=shlex.quote(self.host.directory))
+        command = [*shlex.split(os.environ.get(SSH, "ssh")), *_OPTIONS, self.host.destination]
+        try:
+            return subprocess.Popen(
+                [*command, f"exec sh -c {shlex.quote(start)}"],
+                stdin=port.fileno(),
+                stdout=port.fileno(),
                 stderr=subprocess.PIPE,
                 # Ctrl-C in the terminal is for the test run, which then ends the VMs, and then this.
                 start_new_session=True,
             )
         except OSError as error:
             raise RemoteError(
-                f"{host.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
+                f"{self.host.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
             ) from None
-        self._io = _Io(self._process)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+
+    def second_way(self) -> str:
+        """Start another ssh; return execnet's specification of a gateway over it, with the first one's name."""
+        port, theirs = socket.socketpair()
+        with theirs:
+            self._second.append((self._start(theirs), port))
+        return pumped(port, name=self.name, execmodel="thread")
 
     @property
     def is_gone(self) -> bool:
-        """Tell whether nothing will be heard from the machine any more."""
-        return self._io.ended
+        """Return whether the connection has ended."""
+        return self._process.poll() is not None
+
+    def ends(self) -> bool:
+        """Return whether the connection ends at once: what came through it may be known to have ended before it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
+        return self.is_gone
 
     @property
-    def last_words(self) -> str:
+    def last_complaint(self) -> str:
         """Return the last line that ssh or the machine's processes complained with, or that there is none."""
         self._listener.join(1)
         return next((line for line in reversed(self._said) if line), "ssh ended without a word")
@@ -100,12 +118,18 @@ class Connection:
 
         `here` is the survey of this machine's project over the same `parts`; `modules` are needed there.
         """
-        spec = execnet.XSpec(f"ssh={self.host.destination}//id={self.name}//execmodel=thread")
         silence = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
         silence.start()
         try:
-            gateway = bootstrap(self._io, spec)
-            gateway.spec = spec
+            gateway = open_gateway(
+                self._port,
+                name=self.name,
+                execmodel="thread",
+                has_execnet=False,
+                wait=self._process.wait,
+                kill=self._process.kill,
+                register=False,
+            )
             channel = gateway.remote_exec(checkout)
             channel.send({"parts": list(parts), "modules": list(modules)})
             there = channel.receive()
@@ -125,12 +149,12 @@ class Connection:
         if why := difference(here, there):
             raise self._error(why, f"make {self.host.shown} there the same, by git push and git pull or by rsync")
         self.gateway, self.directory = gateway, there["directory"]
-        self._surveyor = channel  # as long as it is open the Python there stays
+        self._checkout = channel  # while it is open the Python there stays
 
     def collect(self, arguments: list[str]) -> None:
         """Have the Python there run another one with these arguments, and end it when the connection ends."""
         with contextlib.suppress(OSError):  # it is gone already, which its kernels will tell
-            self._surveyor.send(arguments)
+            self._checkout.send(arguments)
 
     def tell(self, tell: Callable[[str], None]) -> None:
         """From now on have `tell` called with what ssh and the machine's processes complain of."""
@@ -143,11 +167,10 @@ class Connection:
 
     def close(self) -> None:
         """End the connection; what still runs at its other end then ends itself."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        for process, port in ((self._process, self._port), *self._second):
+            process.kill()
+            process.wait()
+            port.close()
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -173,35 +196,12 @@ class Connection:
             case n if n == _NOT_SET_UP:
                 return self._error(f"{host.shown} has no .venv", self._bootstrap)
             case n if n == _SSH_FAILED:
-                return self._error(self.last_words, f"'ssh {host.destination} true' has to work without a question")
+                return self._error(self.last_complaint, f"'ssh {host.destination} true' has to work without a question")
             case n:
-                return self._error(f"the Python there ended with status {n}: {self.last_words}", self._bootstrap)
+                return self._error(f"the Python there ended with status {n}: {self.last_complaint}", self._bootstrap)
 
     def _error(self, why: str, remedy: str) -> RemoteError:
         return RemoteError(f"{self.host.word}: {why} ({remedy})")
-
-
-class _Io(Popen2IO):
-    """What execnet reads and writes."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        super().__init__(process.stdin, process.stdout, get_execmodel("thread"))
-        self._process = process
-        self.ended = False
-
-    def read(self, numbytes: int) -> bytes:
-        try:
-            return super().read(numbytes)
-        except EOFError:
-            self.ended = True  # before anyone who waits at a channel is told
-            raise
-
-    def wait(self) -> int | None:
-        return self._process.wait()
-
-    def kill(self) -> None:
-        with contextlib.suppress(OSError):
-            self._process.kill()
 
 
 def connect(
