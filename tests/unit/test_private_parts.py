@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Runs in which a part of pytest, pytest-xdist or execnet that is not public has gone: they pass all the same."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_archive import image
+from other_machines import PROJECT, add_kernels, clone, reachable
+from runs import ROOT, run_pytest
+
+from vm.base.private import HIDE
+from vm.boot.acceleration import SUBSTITUTE
+
+FAKE_VM = Path(__file__).with_name("fake_vm.py")
+
+CASES = """
+import pytest
+
+def test_good(record_property): record_property("observed", 3)
+
+@pytest.mark.parametrize("n", range(2))
+def test_several(n): pass
+
+@pytest.mark.xfail(reason="a known bug", strict=True, raises=AssertionError)
+def test_known(): assert False
+
+def test_bad(): assert "member 4" == "member 3"
+"""
+OUTCOMES = {
+    "test_good": "passed",
+    "test_several[0]": "passed",
+    "test_several[1]": "passed",
+    "test_known": "xfailed",
+    "test_bad": "failed",
+}
+
+IN_A_GUEST = ("sendevent", "channel", "location", "xfailed_key", "getfuncargnames")
+ON_THE_HOST = ("Popen2IO", "get_execmodel", "bootstrap", "_register", "terminal", "_gateways")
+WITH_OTHER_MACHINES = ("Popen2IO", "_register", "nodemanager", "_gateways", "_io", "iochan")
+
+USERS = ("vm/base/insides.py", "vm/guest/fastpath.py")
+"""The modules of vm/ that may use parts that are not public."""
+
+
+@pytest.mark.parametrize("hidden", [*IN_A_GUEST, *ON_THE_HOST, " ".join((*IN_A_GUEST, *ON_THE_HOST))])
+def test_run_passes_without(tmp_path: Path, hidden: str) -> None:
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    variables = {SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", HIDE: hidden}
+    run = run_pytest(tmp_path, ["--kernel", "./k61"], source=CASES, variables=variables, seconds=300)
+    assert run.cases() == OUTCOMES, run.output
+    assert run.status == 1
+    assert run.case("test_good")["observed"] == 3
+
+
+@pytest.mark.parametrize("hidden", WITH_OTHER_MACHINES)
+def test_run_on_another_machine_passes_without(tmp_path: Path, hidden: str) -> None:
+    for name in ("here", "good"):
+        add_kernels(clone(tmp_path / name, CASES), "on-good")
+    with reachable(tmp_path) as variables:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "--kernel", "./on-good", "--on", "good"],
+            cwd=tmp_path / "here" / PROJECT,
+            env={**variables, HIDE: hidden},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 passed, 1 xfailed" in done.stdout
+
+
+def test_each_part_is_hidden_once() -> None:
+    asked = re.findall(r'\bpart\((?:"[\w.]+"|[\w.]+|part\(gateway, "_io"\)), "(\w+)"\)', "".join(map(source, USERS)))
+    hidden = {*IN_A_GUEST, *ON_THE_HOST, *WITH_OTHER_MACHINES}
+    assert {name for name in asked if name != "group"} <= hidden
+
+
+def source(file: str) -> str:
+    return (ROOT / file).read_text()
+
+
+def test_no_other_module_reaches_into_a_library() -> None:
+    """Comments and docstrings may name what is not public."""
+    insides = re.compile(r"\b_pytest\b|execnet\.(?:gateway|multi)|\"dsession\"")
+    files = [str(file.relative_to(ROOT)) for file in (ROOT / "vm").rglob("*.py")]
+    code = {file: re.sub(r'""".*?"""|#[^\n]*', "", source(file), flags=re.DOTALL) for file in files}
+    assert {file for file in files if insides.search(code[file])} == set(USERS)
