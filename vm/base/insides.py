@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+_EXECNET_IS_IN = str(Path(execnet.__file__).parents[1])
 _BASE, _BOOTSTRAP = "execnet.gateway_base", "execnet.gateway_bootstrap"
 
 
@@ -57,7 +58,11 @@ def open_gateway(
     make_io, get_execmodel = part(_BASE, "Popen2IO"), part(_BASE, "get_execmodel")
     bootstrap, add = part(_BOOTSTRAP, "bootstrap"), part(execnet.Group, "_register")
     if None in (make_io, get_execmodel, bootstrap, add):
-        return execnet.Group().makegateway(pumped(port, name=name, execmodel=execmodel))
+        gateway = execnet.Group().makegateway(pumped(port, name=name, execmodel=execmodel))
+        if has_execnet:
+            # As `bootstrap` does: a Python that was started without site-packages finds pytest beside execnet.
+            gateway.remote_exec(f"import sys; sys.path.insert(0, {_EXECNET_IS_IN!r})").waitclose()
+        return gateway
     port_io = make_io(port.makefile("wb"), port.makefile("rb"), get_execmodel("thread"))
     port_io.wait, port_io.kill = wait, kill
     spec = execnet.XSpec(f"{'popen' if has_execnet else 'ssh=port'}//id={name}//execmodel={execmodel}")
