@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m vm",
         description="Kernels to test on and the VMs that run them.",
         epilog="Kernels live under ~/.cache/reuseport-harness (XDG_CACHE_HOME moves it). "
-        "'python -m vm COMMAND --help' tells more.",
+        "'python -m vm COMMAND --help' explains each.",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted; nothing half-made is left, and the next run takes up what was downloaded", file=sys.stderr)
+        print("interrupted: nothing unfinished is left, and the next run continues the downloads", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output (head, less) has seen enough; nor is there anything to say at exit.
+        # The reader of the output (head, less) has ended. At exit Python would write to the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
     except KernelError as error:

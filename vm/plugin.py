@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Make workers of the kernels, before xdist looks for its workers."""
+    """Make a worker of each kernel, before xdist reads its options."""
     option = config.option
     if hasattr(config, "workerinput") or option.collectonly:
         return
@@ -115,7 +115,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:
-    """Return where each kernel is to run, and what of the project has to be the same there."""
+    """Return the machine of each kernel, and the parts of the project that have to be the same there."""
     from vm.base.paths import PROJECT  # noqa: PLC0415
     from vm.remote.checkout import PARTS  # noqa: PLC0415
     from vm.remote.hosts import assign, case_paths, read_host  # noqa: PLC0415
@@ -134,17 +134,17 @@ def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | 
 
 
 def demand_consistent(option: argparse.Namespace) -> None:
-    """Raise UsageError for options that do not go with kernels."""
+    """Raise UsageError for options that cannot be used with kernels in VMs."""
     if option.tx or option.numprocesses or option.dist != "no" or option.distload:
-        raise pytest.UsageError("--kernel makes a worker of each kernel: -n, --dist and --tx do not go with it")
+        raise pytest.UsageError("--kernel makes a worker of each kernel: leave out -n, --dist and --tx")
     if option.vms is not None and option.vms < 1:
-        raise pytest.UsageError(f"--vms {option.vms}: at least one VM has to run")
+        raise pytest.UsageError(f"--vms {option.vms}: must be at least 1")
     if option.vm_timeout <= 0:
-        raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: no VM is that quick")
+        raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: must be positive")
 
 
 def demand_utf8(words: Iterable[str]) -> None:
-    """Raise UsageError for what execnet cannot send to workers: text that is no UTF-8, or is taken for none here."""
+    """Raise UsageError for text that execnet cannot send to workers: it is not UTF-8, or not in this locale."""
     for word in words:
         try:
             word.encode()
@@ -156,7 +156,7 @@ def demand_utf8(words: Iterable[str]) -> None:
 
 
 def demand_there(arguments: Iterable[str]) -> None:
-    """Raise UsageError, in pytest's words, for a file of cases that is not there: a guest would say so much later."""
+    """Raise UsageError, in pytest's words, for a missing file of cases: a guest would report it much later."""
     for argument in arguments:
         path = argument.partition("::")[0]
         if not Path(path).exists():
@@ -164,7 +164,7 @@ def demand_there(arguments: Iterable[str]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what this process needs: the controller's part, or a guest's."""
+    """Register the plugins of the controller, of a guest's worker, or of a run without VMs."""
     if hasattr(config, "workerinput"):
         from vm.guest.kmsg_marks import marks_here  # noqa: PLC0415
 

@@ -69,7 +69,7 @@ def test_kernels_are_listed_fetched_and_pruned(offered: FakeArchive, capsys: pyt
     capsys.readouterr()
 
     assert main(typed("python -m vm prune")) == 0
-    assert "removed" not in capsys.readouterr().out, "nothing is superseded"
+    assert "removed" not in capsys.readouterr().out, "no entry is old"
     add_kernel(offered, "6.1.10-1", abi="6.1.0-10")
     offered.publish("stable")
     shutil.rmtree(cache_root() / "apt")  # lists are taken as they are for hours

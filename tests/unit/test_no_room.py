@@ -125,7 +125,7 @@ def test_cache_that_takes_nothing_is_named_with_its_remedy(tmp_path: Path) -> No
 @needs_apt
 @pytest.mark.parametrize("room", ["12k", "60k", "80k"])
 def test_cache_that_is_full_is_named_with_its_remedy(small_archive: SmallArchive, tmp_path: Path, room: str) -> None:
-    """In apt's lists, its downloads, the kernel or its index; with more room the next run takes up what is there."""
+    """In apt's lists, its downloads, the kernel or its index; with more room the next run continues from there."""
     (tmp_path / "cache").mkdir()
     again = "mount -o remount,size=50m cache; find cache -name '.staging*' -o -name '*.tmp'"
     first = f"mount -t tmpfs -o size={room} none cache; {{quoted}}; echo status $?; {again}"

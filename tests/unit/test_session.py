@@ -131,7 +131,7 @@ def test_pattern_that_names_several_kernels(run: Run) -> None:
 def test_vm_that_is_lost(run: Run) -> None:
     done = run("true", fate="panics")
     assert done.status == 12
-    assert b"the VM was lost. Its last words:\n[    0.000000] Linux version" in done.complaints
+    assert b"the VM was lost. The end of its console:\n[    0.000000] Linux version" in done.complaints
 
 
 def test_kernel_that_does_not_boot(run: Run) -> None:

@@ -159,7 +159,7 @@ def test_case_that_panics_fails_once_and_the_others_run_in_a_fresh_vm(misfits: R
     assert misfits.case("test_panics", kernel="panics")["reason"].startswith("Kernel panic - sysrq triggered crash")
     assert misfits.kernel("panics")["outcome"] == "failed"
     assert misfits.kernel("panics")["vms"] == 2
-    assert misfits.output.count("begin test_topic.py::test_panics") == 1, "the console's last words are shown"
+    assert misfits.output.count("begin test_topic.py::test_panics") == 1, "the end of the console is shown"
 
 
 def test_vm_that_ends_without_a_word_is_lost(misfits: Run) -> None:

@@ -130,7 +130,7 @@ def test_while_a_kernel_is_fetched(small_archive: SmallArchive, here: Path, prog
 
 @needs_apt
 def test_while_a_kernel_is_downloaded(small_archive: SmallArchive, here: Path) -> None:
-    """The relay that has started apt is killed with the job; the next run takes up what has come."""
+    """The relay that has started apt is killed with the job; the next run continues the download."""
     with stalling_mirror(small_archive.archive.root) as mirror:
         arguments = ("--kernel", "6.1", "--mirror", mirror.address)
         with started(here, *arguments, source=source(here), variables=small_archive.variables) as run:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""In a VM without the kernel's headers, or without bcc: cases run, and it is said that there is no witness, and why."""
+"""In a VM without the kernel's headers, or without bcc: cases run, and a line says why there is no witness."""
 
 from __future__ import annotations
 

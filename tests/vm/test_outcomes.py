@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """In real VMs: what becomes of a run whose kernel panics, complains, hangs, is lost or cannot run here at all.
 
-Each outcome has its own exit status, in results.json, in junit.xml and in the last words of the run.
+Each outcome has its own exit status, in results.json, in junit.xml and at the end of the output.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_panic_fails_its_case_and_the_others_run_in_a_fresh_vm(tmp_path: Path) -
     assert "sysrq triggered crash" in reasons(kernel)["test_panic"]
     assert kernel["vms"] == 2
     assert junit(run) == {"test_panic": "failed"}
-    assert "sysrq: Trigger a crash" in run.output, "the console's last words"
+    assert "sysrq: Trigger a crash" in run.output, "the end of the console"
 
 
 def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Processes and the files between them: none is left behind by one that is killed, and a full disk is understood."""
+"""Processes that end, and temporary files that are removed, when another process ends or is killed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _REMOVE_AT_THE_END = 'cat >/dev/null; exec rm -rf -- "$0"'
 
 
 def end_with_tox() -> None:
-    """Have this process interrupted, as by Ctrl-C, when tox is killed and cannot do it; for one that tox has started.
+    """If tox has started this process, have the kernel interrupt it, as Ctrl-C does, when tox is killed.
 
-    One that ignores Ctrl-C, as a shell's background jobs do, is terminated.
+    A process that ignores Ctrl-C, as a shell's background jobs do, is terminated.
     """
     if "TOX_ENV_NAME" in os.environ:
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -32,10 +32,10 @@ def end_with_tox() -> None:
 
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """Yield a new directory for temporary files, which goes when the context ends or this process is killed.
+    """Yield a new directory for temporary files; it is removed when the context ends or this process is killed.
 
-    A shell removes it when the pipe from this process closes. It has a session of its own, so that it outlives what is
-    done to the whole job. Raises OSError.
+    A shell removes it when the pipe from this process closes. The shell has a session of its own, so signals to the
+    whole job do not end it. Raises OSError.
     """
     directory = tempfile.mkdtemp(prefix="reuseport-")
     try:
@@ -54,6 +54,6 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def demand_room(complaint: str) -> None:
-    """Raise OSError where a program that failed has complained of a full disk."""
+    """Raise OSError (ENOSPC) if the error output of a program that failed names a full disk."""
     if os.strerror(errno.ENOSPC) in complaint:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,69 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What can go wrong between a user's word for a kernel and something that boots."""
+"""Errors on the way from a user's word for a kernel to a VM that runs it."""
 
 
 class KernelError(Exception):
-    """Say which kernel could not be had, why, and what to do about it.
-
-    The message is complete: a caller prints it and adds nothing.
-    """
+    """A kernel that cannot be had or run. The message says which, why, and what to do: it is printed as it is."""
 
 
 class UnknownKernelError(KernelError):
-    """Say that a word is neither a series of the catalogue nor a path, and list the words that are."""
+    """A word that names no kernel; the message lists the words that do."""
 
 
 class NotAKernelError(KernelError):
-    """Say why a path holds no kernel that can be booted."""
+    """A path without a kernel that can boot."""
 
 
 class TooOldError(KernelError):
-    """Say what a kernel that is older than the project supports does not have."""
+    """A kernel older than the project supports; the message names what it lacks."""
 
 
 class FetchError(KernelError):
-    """Say why a kernel that is not in the store could not be fetched: the infrastructure's fault, never a case's."""
+    """A kernel that is not in the store and could not be fetched. It says nothing about the kernel."""
 
 
 class MirrorError(FetchError):
-    """Say that the mirror is unreachable, stalled, or broke off."""
+    """A mirror that is unknown or out of reach, or whose connection broke."""
 
 
 class SignatureError(FetchError):
-    """Say that a release file or a package is not what the archive's keys vouch for."""
+    """A release file or a package that the archive's keys did not sign."""
 
 
 class NotOfferedError(FetchError):
-    """Say that the mirror does not have (or has no longer) a package of the series."""
+    """A package that the mirror does not have, or has no longer."""
 
 
 class StoreError(FetchError):
-    """Say why the store could not be written: full disk, no permission."""
+    """A store that cannot be written: the disk is full, or this user may not."""
 
 
 class DamagedListsError(StoreError):
-    """Say that package lists that were downloaded cannot be read."""
+    """Downloaded package lists that cannot be read."""
 
 
 class MissingToolError(FetchError):
-    """Name a program that is not installed and the package that has it."""
+    """A program that is not installed; the message names the package that has it."""
 
 
 class BuildError(KernelError):
-    """Say why a kernel tree could not be built, with the end of the compiler's output."""
+    """A kernel tree that could not be built; the message has the end of the compiler's output."""
 
 
 class HostError(KernelError):
-    """Say what this machine, not the kernel tree, has too little of for a build."""
+    """A build that failed for want of memory or disk. It says nothing about the kernel tree."""
 
 
 class RemoteError(KernelError):
-    """Say why a machine of --on cannot be used: the infrastructure's fault, never a case's."""
+    """A machine of --on that cannot be used. It says nothing about the kernel."""
 
 
 class OptionError(KernelError):
-    """Say which option asks for a VM that cannot be, and why."""
+    """An option with a value that no VM can have."""
 
 
 class MachineError(KernelError):
-    """Say why a VM did not come up: the infrastructure's fault, never a case's."""
+    """A VM that did not boot as far as its first case."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Tell this code from another version of itself: controller and relays talk in objects that both have to know."""
+"""A digest of vm's own source: controller and relays have to be the same version, for they exchange objects."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Tell how much memory a VM may take of this machine, or of the container that this is."""
+"""Find out how much memory is free for VMs on this machine, or in this container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MEBI = 1 << 20
 
 # Where the two versions of control groups are mounted, and what their files are called (Documentation/admin-guide/
-# cgroup-v2.rst, cgroup-v1/memory.rst): limit, use, and in memory.stat the part of the use that is given back at need.
+# cgroup-v2.rst, cgroup-v1/memory.rst): limit, use, and in memory.stat the part of the use that is freed on demand.
 _GROUPS = (
     (r"^0::(.*)$", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     (
@@ -28,9 +28,9 @@ _GROUPS = (
 
 
 def available(*, swap: bool = False, root: Path = Path("/")) -> int:
-    """Return the MiB that new processes may take, with free `swap` or without; `root` has proc/ and sys/.
+    """Return the MiB that new processes can use, free `swap` included or not; proc/ and sys/ are read below `root`.
 
-    The kernel's estimate, MemAvailable of proc_meminfo(5), or less where a control group has a limit.
+    It is MemAvailable of proc_meminfo(5), or what control groups leave, if that is less.
     """
     told = dict(re.findall(r"^(\w+): +(\d+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE))
     free = int(told.get("MemAvailable", 0)) + (int(told.get("SwapFree", 0)) if swap else 0)
@@ -38,7 +38,7 @@ def available(*, swap: bool = False, root: Path = Path("/")) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield what each control group that this process is in has left, in MiB."""
+    """Yield the MiB that each control group of this process has left."""
     try:
         groups = (root / "proc/self/cgroup").read_text()
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Show what takes long: one line that changes on a terminal, plain lines elsewhere."""
+"""Show progress: one line that changes on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """The line that changes; called with what it is to say."""
+    """The line that changes; call it with the new text."""
 
     def __init__(self, stream: TextIO, status: Status | None) -> None:
         self._stream, self._status = stream, status
@@ -25,7 +25,7 @@ class Progress:
         if self._status is None:
             self.tell(line)
         else:
-            # Its own markup would make something of a bracket in a path.
+            # rich would take a bracket in a path for markup.
             self._status.update(line.replace("[", r"\["))
 
     def tell(self, line: str) -> None:
@@ -38,7 +38,7 @@ class Progress:
 
 @contextlib.contextmanager
 def progress_on(stream: TextIO) -> Iterator[Progress]:
-    """Yield what shows its line on `stream`; on a terminal the line is gone at the end."""
+    """Yield a progress line on `stream`; on a terminal it is removed at the end."""
     if not stream.isatty():
         yield Progress(stream, None)
         return

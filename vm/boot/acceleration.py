@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Decide between KVM and emulation for one boot, from what earlier boots have shown.
 
-/dev/kvm may open and not work: on nested and paravirtual hosts QEMU aborts, hangs, or runs a kernel for a quarter of
-a minute and then gives up. A few instructions prove nothing, so no guest is run for a trial: the boot of the kernel
-that is to be tested is one (`vm.boot.booting`).
+/dev/kvm may open and not work: on nested and paravirtual hosts QEMU aborts, hangs, or runs a kernel for 15 seconds and
+then stops. A guest of a few instructions works there and proves nothing, so there is no trial: the boot of the kernel
+to be tested shows whether KVM works (`vm.boot.booting`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ Acceleration = Literal["kvm", "tcg"]
 SUBSTITUTE = "REUSEPORT_VM_COMMAND"
 """The environment variable by which tests name a command that runs in place of QEMU."""
 KVM = "REUSEPORT_KVM"
-"""The environment variable by which tests name another file than /dev/kvm; a substitute for QEMU has none but that."""
+"""The environment variable by which tests name another file than /dev/kvm; with a substitute for QEMU there is no
+other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Hold how to boot, and why it is not the faster way, where that is news to the user."""
+    """How to boot, and why not under KVM, if the user should know."""
 
     acceleration: Acceleration
     why: str = ""
@@ -57,14 +58,13 @@ def why_no_kvm() -> str:
 
 
 def choose(boot: Boot | None, known: Sequence[Known]) -> Choice:
-    """Return how to do a boot, None where there is no KVM: by KVM unless it is known to fail.
+    """Return how to boot, from what is known: under KVM unless it is likely to fail; `boot` is None without KVM.
 
-    A kernel that is not known is emulated where KVM failed for another and has worked for none: a matrix of kernels
-    would lose half a minute for each of them. Where it has worked for any, the fault is with the kernel that failed,
-    and others are given their chance.
+    An unknown kernel is emulated if KVM has failed with another one and worked with none: many kernels in one run would
+    lose half a minute each. If KVM has worked with any kernel, unknown ones are tried under KVM.
     """
     if boot is None:
-        # That there is none is no news; that there is one which could be used is.
+        # Users know that there is no KVM; they may not know that one is there and cannot be opened.
         return Choice(acceleration="tcg", why=why_no_kvm() if device().exists() else "")
     here = [one for one in known if one.boot.is_on_same_machine(boot)]
     if same := next((one for one in reversed(here) if one.boot == boot), None):
@@ -81,7 +81,7 @@ def _emulated(why: str) -> Choice:
 
 
 def boot_id() -> str:
-    """Return what the running kernel calls this boot, "" if it does not say."""
+    """Return the running kernel's identifier of this boot, "" if it has none."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Bring a kernel up to its worker's hello: under KVM where that may work, and emulated where it does not.
+"""Boot a kernel as far as its worker's hello: under KVM where that may work, and emulated where it does not.
 
-The boot of the kernel that is to be tested is itself what shows whether KVM works. Where it fails there, the same
-kernel is emulated, in the same run. A kernel that comes up neither way does not boot, and nothing is said about KVM.
+This boot shows whether KVM works. If it fails the same kernel is emulated, in the same run. A kernel that boots neither
+way does not boot, and nothing is learnt about KVM.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ work was silent for 17 s twice before it gave up.
 CRAWL = 30.0
 """Seconds without the guest's hello after which a boot under KVM is slower than emulation, whatever it prints.
 
-The emulated boot says hello 4.4 s after QEMU's start on two idle cores, 6.9 s on busy ones. A kernel with KASAN and
-lockdep takes several times what a stock one takes, and emulated several times that: it is not to be given up early.
+An emulated guest says hello 4.4 s after QEMU's start on two idle cores, 6.9 s on busy ones. A kernel with KASAN and
+lockdep takes several times as long, and emulated several times longer still: the limit must not end its boot.
 """
 
 WORDS_EVERY = 4.0
-"""Seconds after which the line of a kernel that boots changes: nobody looks at the same one for more than five."""
+"""Seconds after which the progress line of a booting kernel changes."""
 
 
 class BootObserver(Protocol):
-    """Whoever waits for a kernel to boot."""
+    """The methods that `booted` calls while a kernel boots."""
 
     def console(self, part: bytes) -> None:
-        """Take what the console says; called in threads."""
+        """Take a part of the console; called in threads."""
 
     def progress(self, line: str) -> None:
-        """Show what the boot is at."""
+        """Show how far the boot is."""
 
     def tell(self, line: str) -> None:
         """Show a line that stays."""
 
     def patience(self, vm: Machine) -> Callable[[], bool]:
-        """Return what tells, whenever it is asked, whether to go on waiting for `vm`, which has just been started."""
+        """Return a function that returns whether to go on waiting for `vm`, which has just been started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Booted:
-    """Hold a VM whose guest has said hello."""
+    """A VM whose guest has said hello."""
 
     vm: Machine
     hello: Hello
@@ -79,7 +79,7 @@ class Booted:
     _boot: Boot | None
 
     def explain_end(self) -> str:
-        """Return what QEMU told of the end of its VM, "" if nothing; remember a KVM that failed."""
+        """Return what QEMU reported about the end of its VM, "" if nothing; remember it if KVM failed."""
         if not self.vm.is_paused:
             return ""
         why = _with_words(self.vm.trouble, complaint(self.vm.complaints))
@@ -100,7 +100,7 @@ def booted(
 ) -> Iterator[Booted]:
     """Boot `kernel` and yield its VM, which ends with the context.
 
-    `acceleration` is what the user insists on. Raises MachineError.
+    `acceleration` is the user's choice, None if there is none. Raises MachineError.
     """
     missing = missing_options(kernel)
     if SUBSTITUTE not in os.environ:
@@ -139,7 +139,7 @@ def _demand_bootable(kernel: Kernel, missing: Sequence[MissingOption]) -> None:
 
 
 def _identify(kernel: Kernel, options: GuestOptions) -> Boot | None:
-    """Return what can be learnt about, None where there is no KVM to learn about."""
+    """Return what identifies this boot under KVM, None without KVM."""
     if why_no_kvm():
         return None
     qemu = os.environ.get(SUBSTITUTE, "").partition(" ")[0] or find_qemu()
@@ -155,7 +155,7 @@ def _choose(boot: Boot | None, wanted: Acceleration | None) -> Choice:
 
 
 class _Attempt:
-    """Hold what two boots of a kernel have in common."""
+    """The boot of a kernel under KVM, and the emulated one if that fails: what both have in common."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Attempt:
         self._follow_files = follow_files
 
     def emulate_instead(self, why: str) -> Booted:
-        """Boot emulated what did not come up under KVM; its console begins anew."""
+        """Boot emulated after KVM failed; the console gets a line between the two."""
         self._observer.console(f"\n{KVM_FAILED}{why}\n".encode())
         self._observer.tell(f"KVM failed, and the run goes on emulated: {why}")
         self._observer.progress(f"{self._kernel.release}, emulated")
@@ -183,7 +183,7 @@ class _Attempt:
             raise MachineError(f"{error}; nor did it come up under KVM: {why}") from None
 
     def make(self, choice: Choice, *, insists: bool = False) -> Booted:
-        """Boot once. Raises _KvmError for what KVM may be the cause of."""
+        """Boot once. Raises _KvmError if that fails under KVM, which may be the cause, and MachineError otherwise."""
         kernel, kvm = self._kernel, choice.acceleration == "kvm"
         words, started = LastWords(), time.monotonic()
 
@@ -228,17 +228,17 @@ class _Attempt:
 
 
 class Watch:
-    """Hold a boot against what a boot takes."""
+    """A check that a boot is not slower than boots are."""
 
     def __init__(self, vm: Machine, words: LastWords, *, since: float) -> None:
-        """Begin to count; `since`, a time.monotonic(), the boot has been shown."""
+        """Begin to count; the boot has been shown to the user since `since`, a time.monotonic()."""
         self._words, self._clock = words, Clock(vm)
         self._count = words.count
         self._started = self._heard = self._clock.now()
         self._begun = self._shown = since
 
     def demand_progress(self, *, crawl: float | None) -> None:
-        """Raise MachineError if it has stopped, or not come up in `crawl` seconds."""
+        """Raise MachineError if the boot has stopped, or takes longer than `crawl` seconds."""
         now = self._clock.now()
         if self._words.count != self._count:
             self._count, self._heard = self._words.count, now
@@ -249,7 +249,7 @@ class Watch:
             raise MachineError(f"still booting after {crawl:.0f} s, at '{self._words.line}'")
 
     def news(self) -> str:
-        """Return how long it has taken and its last words, whenever it is time to show that again."""
+        """Return how long the boot has taken and the console's last line, "" if it is too early to show that again."""
         now = time.monotonic()
         if now - self._shown < WORDS_EVERY:
             return ""
@@ -258,11 +258,11 @@ class Watch:
 
 
 class _KvmError(MachineError):
-    """Say how a boot under KVM failed."""
+    """A boot under KVM that failed."""
 
 
 def _why_kvm_failed(vm: Machine, words: LastWords, error: str) -> str:
-    """Return why a boot under KVM failed, from what QEMU told, how it ended, and what the console says."""
+    """Return why a boot under KVM failed: from QEMU's report, its exit status, and the console."""
     if vm.trouble and words.panic:
         return words.panic
     what = vm.trouble or _status(vm.process.returncode) or error
@@ -270,7 +270,7 @@ def _why_kvm_failed(vm: Machine, words: LastWords, error: str) -> str:
 
 
 def _status(status: int) -> str:
-    """Return how QEMU ended; nothing if that was by this process."""
+    """Return how QEMU ended, "" if this process killed it."""
     if status == -signal.SIGKILL:
         return ""
     if status < 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Follow the console of a kernel that boots, for its last words and for how long it has said nothing."""
+"""The end of a console: the last line of a kernel that boots, and a panic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REGISTERS = re.compile(r"^[A-Z][A-Z0-9]{1,4} ?=|^extra data\[|^Code=")
 
 
 class LastWords:
-    """Hold the end of one VM's console; safe to use from any thread."""
+    """The end of one VM's console; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -24,25 +24,25 @@ class LastWords:
         self._lock = threading.Lock()
 
     def hear(self, part: bytes) -> None:
-        """Take note of what the console says."""
+        """Add a part of the console."""
         with self._lock:
             self._count += len(part)
             self._text = (self._text + part.decode(errors="replace").replace("\r", ""))[-_KEPT:]
 
     @property
     def count(self) -> int:
-        """Return the number of bytes that were heard."""
+        """Return the number of bytes so far."""
         return self._count
 
     @property
     def text(self) -> str:
-        """Return what was heard, or its end."""
+        """Return the console's text, or its end."""
         with self._lock:
             return self._text
 
     @property
     def line(self) -> str:
-        """Return the last line that has anything to read, without its time, short and printable."""
+        """Return the last line that is not empty, without its time stamp, short and printable."""
         for line in reversed(self.text.splitlines()):
             if said := _printable(_STAMP.sub("", line)):
                 return said
@@ -56,7 +56,7 @@ class LastWords:
 
 
 def complaint(said: bytes | bytearray) -> str:
-    """Return in one line what QEMU said on its standard error: the registers that it prints with it are left out."""
+    """Return QEMU's error output in one line, without the registers that it prints."""
     lines = [_printable(line, longest=200) for line in said.decode(errors="replace").splitlines()]
     return "; ".join([line for line in lines if line and not _REGISTERS.match(line)][:3])
 

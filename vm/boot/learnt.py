@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Remember with which kernels KVM works on this machine: acceleration.json in the cache.
 
-What is there is about one machine, one QEMU and one kernel; where any of them has changed it says nothing any more.
-A file that is damaged or cannot be read is as none, and one that cannot be written costs the next run another try.
+An entry is about one machine, one QEMU and one kernel; when any of them changes it no longer counts. A file that is
+damaged or cannot be read counts as empty; if it cannot be written, the next run tries KVM again.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionEr
 
 @dataclass(frozen=True, kw_only=True)
 class MachineIdentity:
-    """Hold what decides whether KVM works: the hardware and the host's kernel.
+    """What decides whether KVM works: the hardware and the host's kernel.
 
-    Not the boot: what failed fails after a restart too, and CI systems that keep a cache start a machine for every
-    job. Nor the machine's name, which containers make up. A home directory may be shared by several machines, and an
-    outer hypervisor shows in the processor's flags and in what the firmware calls the board.
+    The boot is not part of it: KVM that failed fails after a restart too, and CI systems that keep a cache start a
+    machine for every job. Nor is the machine's name, which containers make up. Several machines may share a home
+    directory. An outer hypervisor shows in the processor's flags and in the firmware's name of the board.
     """
 
     processor: str  # model name
@@ -52,7 +52,7 @@ class MachineIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class FileIdentity:
-    """Hold what tells one version of a program from another, without running it."""
+    """What differs between two versions of a program, without running it."""
 
     path: str
     size: int
@@ -61,7 +61,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelIdentity:
-    """Hold a kernel by its content: one that is built again at the same path is another."""
+    """A kernel's content: one that is built again at the same path is another."""
 
     name: str
     release: str
@@ -70,7 +70,7 @@ class KernelIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class Boot:
-    """Hold what has to be the same for KVM to work or fail again."""
+    """Everything that has to be the same for KVM to work, or fail, again."""
 
     machine: MachineIdentity
     qemu: FileIdentity
@@ -78,22 +78,22 @@ class Boot:
     append: tuple[str, ...]  # kernel parameters, such as may be what fails
 
     def is_on_same_machine(self, other: Boot) -> bool:
-        """Tell whether the two have all but the kernel in common."""
+        """Return whether the two have the machine and QEMU in common."""
         return (self.machine, self.qemu) == (other.machine, other.qemu)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Hold what a boot has shown."""
+    """What a boot under KVM has shown."""
 
     boot: Boot
     works: bool
-    why: str  # it does not
+    why: str  # KVM failed; "" if it works
     when: str  # ISO 8601, UTC
 
 
 def identify(kernel: Kernel, *, qemu: str, append: Sequence[str]) -> Boot:
-    """Return what is about to boot. Raises OSError if the kernel or QEMU has gone."""
+    """Return the identity of a boot. Raises OSError if the kernel or QEMU cannot be read."""
     with kernel.image.open("rb") as image:
         digest = hashlib.file_digest(image, "sha256").hexdigest()
     return Boot(
@@ -105,7 +105,7 @@ def identify(kernel: Kernel, *, qemu: str, append: Sequence[str]) -> Boot:
 
 
 def this_machine() -> MachineIdentity:
-    """Return the identity of the machine that this runs on; what it does not say is empty."""
+    """Return the identity of this machine; what cannot be read is empty."""
     processor = dict(_fields(_text("/proc/cpuinfo").partition("\n\n")[0]))
     telling = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
     board = " ".join(_text(f"/sys/class/dmi/id/{name}").strip() for name in ("sys_vendor", "product_name"))
@@ -138,7 +138,7 @@ def recall() -> tuple[Known, ...]:
 
 
 def learn(boot: Boot, *, works: bool, why: str = "") -> None:
-    """Remember what a boot under KVM has shown; forget what is superseded by it or out of date."""
+    """Remember what a boot under KVM has shown, in place of older entries about the same boot."""
     known = Known(boot=boot, works=works, why=why, when=datetime.now(UTC).isoformat(timespec="seconds"))
     with contextlib.suppress(OSError), _locked():
         kept = [one for one in recall() if not _is_superseded(one.boot, boot)]
@@ -146,7 +146,7 @@ def learn(boot: Boot, *, works: bool, why: str = "") -> None:
 
 
 def forget() -> int:
-    """Forget all; return of how many boots. Raises OSError."""
+    """Forget all; return how many boots were known. Raises OSError."""
     count = len(recall())
     with contextlib.suppress(FileNotFoundError):
         _file().unlink()
@@ -154,7 +154,7 @@ def forget() -> int:
 
 
 def _is_superseded(old: Boot, new: Boot) -> bool:
-    """Tell whether `old` is the same boot, or one by a QEMU that is there no more."""
+    """Return whether `old` is the same boot, or one by a QEMU that `new` has replaced."""
     return old == new or (old.machine == new.machine and old.qemu.path == new.qemu.path and old.qemu != new.qemu)
 
 
@@ -164,7 +164,7 @@ def _file() -> Path:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """Keep others that boot from writing; what they have learnt would be lost. Raises OSError."""
+    """Keep other runs from writing meanwhile: one of the two would lose what it has learnt. Raises OSError."""
     _file().parent.mkdir(parents=True, exist_ok=True)
     with FileLock(_file().with_suffix(".lock"), timeout=_SECONDS_TO_LOCK):
         yield
@@ -197,7 +197,7 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _text(path: str) -> str:
-    """Return what a file of the kernel's says, nothing if it is not there or for root alone."""
+    """Return the text of one of the kernel's files, "" if it cannot be read."""
     with contextlib.suppress(OSError):
         return Path(path).read_text(errors="replace")
     return ""

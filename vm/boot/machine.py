@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Run a kernel in a VM whose root is the host's file system, and talk to it through a port of its own.
+"""Run a kernel in a VM that sees the host's files, and talk to it through a virtio-serial port.
 
-QEMU is started from here, so that there is one process to end, which dies with this one, and nothing to clean up: the
-initramfs, the kernel and the port are file descriptors.
+QEMU is a child of this process and ends with it. There is nothing to clean up: the initramfs, the kernel and the port
+are file descriptors.
 
-Tests substitute the VM, not the kernel's behaviour: where the environment has REUSEPORT_VM_COMMAND, that command runs
-instead of QEMU. It gets the number of the port's file descriptor as its last argument, prints a console on its
-standard output, and keeps to the protocol of `vm.guest.pid1`. Under KVM the argument before is the monitor's number.
+Tests replace the VM: if the environment has REUSEPORT_VM_COMMAND, that command runs instead of QEMU. Its last argument
+is the port's file descriptor; under KVM the one before is the monitor's. It prints a console on its standard output,
+and speaks the protocol of `vm.guest.pid1`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Greeting:
-    """Hold what the guest is told to become."""
+    """What a guest is to run."""
 
     command: tuple[str, ...] = ()  # runs on the port; if empty, an execnet worker does
     environment: dict[str, str] = field(default_factory=dict)  # added to `guest_environment`
@@ -51,7 +51,7 @@ class Greeting:
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """Hold what the guest said of itself."""
+    """What a guest says about itself when it is up."""
 
     release: str  # uname -r
     cmdline: str  # /proc/cmdline
@@ -60,7 +60,7 @@ class Hello:
 
 @dataclass(kw_only=True)
 class Machine:
-    """Hold a running VM."""
+    """A running VM."""
 
     kernel: Kernel
     acceleration: Acceleration
@@ -72,9 +72,9 @@ class Machine:
     _readers: tuple[threading.Thread, ...]
 
     def greet(self, greeting: Greeting, *, patience: Callable[[], bool]) -> Hello:
-        """Wait for the guest, tell it what to become, and return what it said.
+        """Wait for the guest's hello, tell it what to run, and return the hello.
 
-        `patience` is asked every now and then whether to go on waiting. Raises MachineError.
+        `patience` is called four times a second and returns whether to go on waiting. Raises MachineError.
         """
         line = b""
         self.port.settimeout(0.25)
@@ -107,7 +107,7 @@ class Machine:
 
     @property
     def starved(self) -> float:
-        """Return the seconds for which the VM could have run and the host had other work.
+        """Return the seconds for which the VM was ready to run and the host ran other processes.
 
         The second number of schedstat is the nanoseconds that a thread waited on a run queue (proc(5), Documentation/
         scheduler/sched-stats.rst). The busiest virtual CPU waits most; 0 where the kernel does not count.
@@ -121,16 +121,16 @@ class Machine:
 
     @property
     def trouble(self) -> str:
-        """Return what QEMU told of the VM's end, "" if it told nothing."""
+        """Return what QEMU reported about the VM's end, "" if nothing."""
         return self._monitor.trouble if self._monitor is not None else ""
 
     @property
     def is_paused(self) -> bool:
-        """Tell whether QEMU gave the VM up, for an error of its own or of KVM's."""
+        """Return whether QEMU has stopped the VM for an error of its own or of KVM's."""
         return self._monitor is not None and self._monitor.paused
 
     def wait(self, *, seconds: float) -> bool:
-        """Tell whether the VM ended within `seconds`; if so all that it and QEMU said is known."""
+        """Return whether the VM ended within `seconds`; if so, its console and QEMU's messages are complete."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -157,10 +157,10 @@ def start(
     console: Callable[[bytes], None],
     follow_files: bool = False,
 ) -> Machine:
-    """Start a VM with `kernel`; `console` is called, in threads of its own, with what its console says and QEMU too.
+    """Start a VM with `kernel`; `console` is called, in threads, with what its console and QEMU print.
 
-    A guest keeps what it has read of the host's files. With `follow_files` it keeps those below /usr alone: it sees at
-    once what becomes of the others, and asks the host about each of them again and again. Raises MachineError.
+    A guest caches the host's files. With `follow_files` it caches only those below /usr: it sees changes of the others
+    at once, and reads them from the host each time. Raises MachineError.
     """
     with contextlib.ExitStack() as until_started, contextlib.ExitStack() as unless_started:
         ours, theirs = _pair(until_started, unless_started)
@@ -218,7 +218,7 @@ def start(
 
 
 def _demand_memory(kernel: Kernel, options: GuestOptions) -> None:
-    """Raise MachineError where the VM would be ended for want of memory, sooner or later."""
+    """Raise MachineError if the host has less memory than the VM may use: the kernel would end QEMU."""
     if (free := available(swap=True)) < options.memory:
         raise MachineError(
             f"a VM for {kernel.name} takes up to {options.memory} MiB of memory, and {free} MiB are free here: "
@@ -227,7 +227,7 @@ def _demand_memory(kernel: Kernel, options: GuestOptions) -> None:
 
 
 def guest_environment() -> dict[str, str]:
-    """Return the environment of a worker in a guest: this process's, where what a guest differs in."""
+    """Return the environment of a worker in a guest: this process's, with what has to differ."""
     path = os.environ.get("PATH", "/usr/bin:/bin").split(":")
     return {
         **{name: value for name, value in os.environ.items() if name != SUBSTITUTE},
@@ -249,7 +249,7 @@ def _pair(
 
 
 def _headers_of(kernel: Kernel) -> dict[str, str]:
-    """Return what leads bcc to the headers of a build tree; a package's are where its modules say."""
+    """Return the variable by which bcc finds the headers of a build tree; it finds a package's through its modules."""
     if kernel.modules is not None or kernel.headers is None:
         return {}
     return {"BCC_KERNEL_SOURCE": str(kernel.headers)}
@@ -258,13 +258,13 @@ def _headers_of(kernel: Kernel) -> dict[str, str]:
 def _listen(port: socket.socket | None, process: subprocess.Popen[bytes]) -> Monitor | None:
     if port is None:
         return None
-    from vm.boot.qmp import Monitor  # noqa: PLC0415  # imports asyncio, of which emulation has no need
+    from vm.boot.qmp import Monitor  # noqa: PLC0415  # imports asyncio, which emulation does not need
 
     return Monitor(port, end=process.kill)
 
 
 def _pass_on(stream: IO[bytes] | None, to: Callable[[bytes], None]) -> threading.Thread:
-    """Have a thread call `to` with what comes from `stream`."""
+    """Start a thread that calls `to` with what it reads from `stream`."""
     assert stream is not None
 
     def read() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a user says of the VM that a kernel runs in: --accel, --append, --memory and --cpus, wherever they are taken."""
+"""The options for a VM, --accel, --append, --memory and --cpus, as pytest and the commands of vm take them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ADDED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class GuestOptions:
-    """Hold what a VM is made of and what its kernel is told."""
+    """A VM's memory and CPUs, and the parameters that the user adds for its kernel."""
 
     memory: int = 1024  # MiB
     cpus: int = 2
@@ -85,6 +85,6 @@ def read_options(*, append: Sequence[str] = (), memory: int | None = None, cpus:
 
 
 def demand_kvm(acceleration: str | None) -> None:
-    """Raise OptionError if KVM is insisted on and there is none on this machine."""
+    """Raise OptionError if the user demands KVM and this machine has none."""
     if acceleration == "kvm" and (why := why_no_kvm()):
         raise OptionError(f"--accel kvm: {why}")

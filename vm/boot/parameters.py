@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The parameters that a guest's kernel is started with: the harness's own, and what --append adds to them. Pure."""
+"""The parameters of a guest's kernel: the harness's own, and those of --append. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PORT = "reuseport.worker"
 """The name of the virtio-serial port between the guest's worker and the host."""
 FOLLOWED = "reuseport.followed"
-"""The tag by which a guest mounts the host's files a second time, to keep nothing of what it has read of them."""
+"""The tag by which a guest mounts the host's files a second time, without a cache."""
 
 LONGEST = 2047
 """Characters that an x86 kernel takes; it cuts off the rest (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h)."""
@@ -62,7 +62,7 @@ _TAKEN = {
 
 
 def split(text: str) -> list[str]:
-    """Return the parameters in `text`, which a kernel does not part at blanks between double quotes.
+    """Return the parameters in `text`; blanks between double quotes are part of a parameter, as for the kernel.
 
     The rule is that of next_arg() in lib/cmdline.c. Raises ValueError for a quote that is not closed.
     """
@@ -72,7 +72,7 @@ def split(text: str) -> list[str]:
 
 
 def demand_harmless(text: str) -> None:
-    """Raise ValueError if a kernel with the parameters in `text` could not be tested, or not be given them."""
+    """Raise ValueError for parameters with which a kernel could not be tested, or that it cannot be given."""
     if bad := next((character for character in text if not " " <= character <= "~"), None):
         raise ValueError(f"a kernel's parameters are printable ASCII on one line, and it has {bad!r}")
     for parameter in split(text):
@@ -88,7 +88,7 @@ def demand_harmless(text: str) -> None:
 def command_line(acceleration: Acceleration, *, added: Sequence[str]) -> str:
     """Return the parameters of a guest's kernel.
 
-    Those `added` come after the harness's own, so that they have the last word.
+    Those `added` come after the harness's own, so they count if a parameter is there twice.
     """
     own = [*BOOT_PARAMETERS, *([ONE_CPU_ONLINE] if acceleration == "tcg" else [])]
     return " ".join([*own, *added, "rdinit=/init"])

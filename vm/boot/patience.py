@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Count the seconds in which a VM could have done something: a busy host is no hung kernel."""
+"""Measure how long a VM has been silent, without the time in which the host did not let it run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still while the host lets a VM wait for a CPU."""
+    """A clock that stops while a VM waits for a CPU of the host."""
 
     def __init__(self, vm: Machine | None = None) -> None:
         self._vm = vm
 
     def now(self) -> float:
-        """Return the seconds since some moment."""
+        """Return seconds; only differences have a meaning."""
         return time.monotonic() - (self._vm.starved if self._vm is not None else 0)
 
 
 class Patience:
-    """Count the seconds without news in which a VM could have had some."""
+    """A limit to the seconds without news from a VM."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -31,24 +31,24 @@ class Patience:
         self.renew()
 
     def watch(self, vm: Machine) -> None:
-        """Begin to count for `vm`."""
+        """Begin to count, for `vm`."""
         self._clock = Clock(vm)
         self.renew()
 
     def renew(self) -> None:
-        """Take note of news."""
+        """Begin to count again: there was news."""
         self._since = self._clock.now()
 
     def pause(self) -> None:
-        """Expect no news for now."""
+        """Stop counting."""
         self._paused = True
 
     def resume(self) -> None:
-        """Expect news again."""
+        """Go on counting, from 0."""
         self._paused = False
         self.renew()
 
     @property
     def is_over(self) -> bool:
-        """Tell whether there has been no news for too long."""
+        """Return whether there has been no news for too long."""
         return not self._paused and self._clock.now() - self._since > self._seconds

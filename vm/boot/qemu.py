@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Find QEMU, and refuse one that lacks what VMs are started with."""
+"""Find QEMU, and refuse one that is too old."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ The other options are older: -fsdev's multidevs= is from 4.2, an ELF kernel with
 
 @functools.cache
 def find_qemu() -> str:
-    """Return QEMU's path, once it has told its version: 20 ms.
+    """Return QEMU's path, if its version is new enough; to ask takes 20 ms.
 
     Raises MissingToolError when it is not there, too old, or does not run.
     """
@@ -47,6 +47,6 @@ def find_qemu() -> str:
 
 
 def demand_qemu() -> None:
-    """Raise what `find_qemu` raises, unless something else is to run instead of QEMU."""
+    """Raise what `find_qemu` raises, unless tests run something else instead of QEMU."""
     if not os.environ.get(SUBSTITUTE):
         find_qemu()

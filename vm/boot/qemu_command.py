@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Make the command that runs a kernel in QEMU with the host's file system as its root.
 
-virtme-ng says which QEMU arguments show the host's files to this kernel and makes the initramfs with its modules.
+virtme-ng makes the initramfs, with the modules that this kernel needs for the host's files, and prints the QEMU command
+that it would run. It has no function that returns these arguments (read in virtme-ng 1.42: virtme.commands.run
+builds the list inside do_it, and --dry-run prints it), so `_ask_virtme` and `_sort_out` read what it prints.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
 _INIT = Path(__file__).with_name("init.sh")
 
 EMULATED_CPU = "max,-erms,-fsrm"
-"""Everything that QEMU emulates but the promise that `rep movsb` is fast: QEMU moves one byte an iteration.
+"""Every feature that QEMU emulates, except the flags for a fast `rep movsb`: QEMU moves one byte each iteration.
 
-Without the promise kernels clear and copy pages eight bytes at a time, a page fault in a third of the time.
+Without these flags kernels clear and copy pages eight bytes at a time, and a page fault takes a third of the time.
 """
 
 
@@ -114,7 +116,7 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
 
 
 def _sort_out(shown: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Split what virtme-ng shows into the QEMU arguments to keep and the kernel parameters, by name."""
+    """Return the QEMU arguments to keep of those that virtme-ng prints, and its kernel parameters by name."""
     kept: list[str] = []
     append: dict[str, str] = {}
     arguments = iter(shown[1:])
@@ -129,7 +131,7 @@ def _sort_out(shown: list[str]) -> tuple[list[str], dict[str, str]]:
             if "id=dmesg" not in value and "chardev=dmesg" not in value:
                 kept += [option, value]
         elif option == "-machine":
-            # Where KVM cannot be had QEMU would emulate, without a word.
+            # Without KVM QEMU would emulate silently.
             kept += [option, next(arguments).replace("accel=kvm:tcg", "accel=kvm")]
         else:
             kept.append(option)
@@ -137,7 +139,7 @@ def _sort_out(shown: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _open_kernel(kernel: Kernel, open_files: contextlib.ExitStack) -> int | None:
-    """Return a file descriptor of the decompressed kernel, None if there is none to start directly."""
+    """Return a file descriptor of the decompressed kernel, None if QEMU cannot start it directly."""
     vmlinux = extract_vmlinux(kernel.image)
     if vmlinux is None:
         return None
@@ -149,7 +151,7 @@ def _open_kernel(kernel: Kernel, open_files: contextlib.ExitStack) -> int | None
 
 
 def _run_our_init(initramfs: Path, command: list[str]) -> None:
-    """Replace what an initramfs begins with by vm/boot/init.sh, which goes on with `command`.
+    """Replace /init in an initramfs by vm/boot/init.sh, which ends by running `command`.
 
     Of two files of one name the later stays, and an initramfs may be several archives one after the other, each from a
     place divisible by four (Documentation/driver-api/early-userspace/buffer-format.rst). The command is in a file for

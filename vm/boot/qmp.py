@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Hear from QEMU itself, by its monitor protocol (QMP), what becomes of the VM that it runs.
+"""Learn from QEMU, by its monitor protocol (QMP), why a VM stopped or ended.
 
-A process that has ended can be seen without it. What cannot is a QEMU that stays and runs the VM no more, as it does
-after an internal error of KVM, and what made it end: whether the guest reset itself, or powered off.
+After an internal error of KVM the QEMU process stays, and the VM no longer runs. And an exit status does not tell a
+guest that reset itself from one that powered off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EVENTS = ("STOP", "SHUTDOWN", "RESET", "GUEST_PANICKED")
 
 _FINE = {"running", "prelaunch", "paused", "suspended", "shutdown"}
-"""Run states (RunState, qapi/run-state.json) from which a VM goes on, or of which an event says more."""
+"""Run states (RunState, qapi/run-state.json) from which a VM goes on, or which an event explains."""
 
 _RESET = "the guest reset itself, as a triple fault makes it do"
 _SHUTDOWNS = {
@@ -36,12 +36,12 @@ _SHUTDOWNS = {
 
 
 class Monitor:
-    """Hold what QEMU said of its VM."""
+    """What QEMU has reported about its VM."""
 
     trouble = ""
-    """Why the VM runs no more, as far as QEMU has said so."""
+    """Why the VM no longer runs; "" if QEMU has not reported it."""
     paused = False
-    """Whether that is that QEMU gave it up."""
+    """Whether QEMU stopped the VM and stays."""
 
     def __init__(self, port: socket.socket, *, end: Callable[[], object]) -> None:
         """Begin to listen on `port`, a connected socket, in a thread; `end` ends a QEMU that has paused for good."""
@@ -51,11 +51,11 @@ class Monitor:
         self._thread.start()
 
     def finish(self, *, seconds: float) -> None:
-        """Wait, so long at most, until everything that a QEMU which has ended had said is known."""
+        """Wait, at most so long, until all reports of a QEMU that has ended are read."""
         self._thread.join(seconds)
 
     def _listen(self) -> None:
-        # It warns of a connection that ends, which is how every VM ends.
+        # The library warns when a connection ends, and every VM ends that way.
         logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
         with self._port, contextlib.suppress(QMPError, OSError, EOFError):  # it ended before it answered
             asyncio.run(self._watch())
@@ -92,7 +92,7 @@ class Monitor:
                 self.trouble = _SHUTDOWNS["guest-panic"]
 
     async def _look(self, client: QMPClient) -> None:
-        """Ask QEMU how the VM is, and end it if it will never go on."""
+        """Ask QEMU for the VM's state, and end a VM that will never go on."""
         answer: Any = await client.execute("query-status")
         state = answer["status"]
         if state not in _FINE and not self.trouble:

@@ -52,7 +52,7 @@ _IN_GUEST = [sys.executable, "-I", "-S", guest_side.__file__]
 
 @dataclass(frozen=True, kw_only=True)
 class Guest:
-    """Hold how the user wants the VM."""
+    """The user's options for the VM."""
 
     acceleration: Acceleration | None
     options: GuestOptions
@@ -116,12 +116,12 @@ def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[M
     if status := re.search(rf"{ENDED}(-?\d+)", observer.said):
         return int(status[1])
     why = f": {ended}" if ended else ""
-    print(f"the VM was lost{why}. Its last words:\n{console.tail(observer.said)}", file=sys.stderr)
+    print(f"the VM was lost{why}. The end of its console:\n{console.tail(observer.said)}", file=sys.stderr)
     return EXIT_STATUS[KernelOutcome.LOST_OR_HUNG]
 
 
 class _Observer:
-    """Keep a console, and show on the standard error what a boot is at."""
+    """A `BootObserver` that keeps the console and shows progress on standard error."""
 
     line: Progress
 
@@ -130,23 +130,23 @@ class _Observer:
 
     @property
     def said(self) -> str:
-        """Return what the console has said, those of all VMs one after the other."""
+        """Return the consoles of all VMs so far, one after the other."""
         return self._console.decode(errors="replace").replace("\r", "")
 
     def console(self, part: bytes) -> None:
-        """Keep it."""
+        """Keep a part of the console."""
         self._console.extend(part)
 
     def progress(self, line: str) -> None:
-        """Show what the boot is at."""
+        """Show how far the boot is."""
         self.line(f"booting {line}")
 
     def tell(self, line: str) -> None:
-        """Print what is to be read."""
+        """Print a line that stays."""
         self.line.tell(line)
 
     def patience(self, vm: Machine) -> Callable[[], bool]:  # as long for each
-        """Return what tells whether to go on waiting for `vm`."""
+        """Return a function that returns whether to go on waiting for `vm`."""
         deadline = time.monotonic() + _SECONDS_TO_BOOT
         return lambda: time.monotonic() < deadline
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-# What `python -m vm shell` has bash read: the user's own file, which may put another Python first (pyenv does), and
-# then the Python that the command ran with.
+# Read by the bash of `python -m vm shell`: the user's own file first, then the PATH with the Python of the command, for
+# the user's file may put another one first (pyenv does).
 
 if [ -f ~/.bashrc ]; then
 	. ~/.bashrc

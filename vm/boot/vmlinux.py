@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Take the ELF kernel out of a bzImage, so that an emulated guest need not decompress it.
+"""Extract the ELF kernel from a bzImage, so that an emulated guest need not decompress it.
 
 Decompressing a distribution's kernel costs the host a second and a guest under TCG six, a third of its boot. QEMU
 starts an ELF kernel through its PVH entry point (Documentation/arch/x86/boot.rst, XEN_ELFNOTE_PHYS32_ENTRY); a kernel
@@ -47,7 +47,7 @@ def extract_vmlinux(image: Path) -> bytes | None:
 
 
 def has_pvh_entry(kernel: bytes) -> bool:
-    """Tell whether an ELF64 kernel has the note that names its 32-bit entry point."""
+    """Return whether an ELF64 kernel has the note with its 32-bit entry point."""
     return kernel[:5] == b"\x7fELF\x02" and any(
         owner == b"Xen\0" and kind == _PHYS32_ENTRY for owner, kind in _notes(kernel)
     )
@@ -80,7 +80,7 @@ def _notes(kernel: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _xz(payload: bytes) -> bytes:
-    # Unlike lzma.decompress, this does not mind the size that the kernel's build appends.
+    # Unlike lzma.decompress, this ignores the size that the kernel's build appends.
     return lzma.LZMADecompressor().decompress(payload)
 
 
@@ -97,7 +97,7 @@ def _through(tool: str) -> Callable[[bytes], bytes]:
         found = shutil.which(tool)
         if found is None:
             raise OSError(f"{tool} is not installed")
-        # The appended size makes the tool end with an error after the whole kernel: the ELF check has the last word.
+        # The appended size makes the tool end with an error after the whole kernel: the ELF check decides.
         return subprocess.run([found, "-dcq"], input=payload, capture_output=True, check=False).stdout
 
     return decompress

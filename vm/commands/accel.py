@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Say what is known of KVM on this machine: python -m vm accel."""
+"""Print what is known about KVM on this machine: python -m vm accel."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the parser of `accel`."""
     parser = subparsers.add_parser(
         "accel",
-        help="say whether kernels run under KVM here, and how that is known",
-        description="A kernel that does not come up under KVM is emulated in the same run, and that is remembered: for "
-        "this machine and its kernel, for this QEMU, and for that kernel. As long as KVM has worked with no other, "
-        "kernels that are not known are emulated too.",
+        help="show whether kernels run under KVM on this machine, and how that is known",
+        description="A kernel that does not boot under KVM is emulated in the same run. That is remembered for this "
+        "machine and its kernel, this QEMU, and that kernel. As long as KVM has worked with no kernel, unknown ones "
+        "are emulated too.",
     )
     parser.add_argument("--forget", action="store_true", help="forget it all: the next run tries KVM again")
     parser.set_defaults(run=run)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def lines(known: tuple[Known, ...], *, machine: MachineIdentity, qemu: FileIdentity, why_not: str) -> Iterator[str]:
-    """Yield what to say; `why_not` says why KVM cannot be used, if so."""
+    """Yield the lines to print; `why_not` says why KVM cannot be used, "" if it can."""
     yield f"machine  {', '.join(filter(None, (machine.processor, machine.board, f'Linux {machine.kernel}')))}"
     yield f"QEMU     {qemu.path}"
     yield f"KVM      {why_not or f'{device()} opens; whether it runs a kernel shows when one boots'}"
@@ -61,8 +61,8 @@ def lines(known: tuple[Known, ...], *, machine: MachineIdentity, qemu: FileIdent
     if why_not:
         yield "so every kernel is emulated"
     elif not here:
-        yield "nothing is known of any kernel: the next one is booted under KVM first"
+        yield "nothing is known about any kernel: the next one is booted under KVM first"
     elif any(one.works for one in here):
-        yield "so KVM is used, but for kernels with which it failed; one that is not known is booted under it first"
+        yield "so kernels with which KVM failed are emulated, and all others are booted under KVM first"
     else:
         yield "so every kernel is emulated: --accel kvm tries one again, 'python -m vm accel --forget' all"

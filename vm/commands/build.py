@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         with progress_on(sys.stderr) as progress:
             built = build(args.tree, output=args.output, progress=progress)
     except (MissingToolError, StoreError) as error:
-        # The machine's fault, not the tree's: a bisection must not take it for a commit that does not build.
+        # A fault of the machine, not the tree: a bisection must not skip the commit for it.
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     print(f"{built.release}  built in {built.seconds:.0f} s  --kernel {built.directory}")

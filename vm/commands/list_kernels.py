@@ -32,7 +32,7 @@ _COLUMNS = ("name", "newest", "cached", "headers", "size")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Hold what is known of one kernel."""
+    """What is known about one kernel."""
 
     name: str
     default: bool

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Remove what the store no longer needs: python -m vm prune."""
+"""Remove old kernels and interrupted downloads: python -m vm prune."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the parser of `prune`."""
     parser = subparsers.add_parser(
         "prune",
-        help="remove superseded kernels and interrupted downloads",
+        help="remove old versions of kernels and interrupted downloads",
         description="Remove every version of a kernel but the newest, kernels that were taken from a path (they are "
         "made again in a second), and downloads that were interrupted. Do not run it beside a test run.",
     )

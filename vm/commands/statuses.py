@@ -11,4 +11,4 @@ EXIT_USAGE = 4
 """A word that names no kernel, a path that holds none; as pytest's usage error."""
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
-"""Nobody reads the output any more; as a shell has it for SIGPIPE."""
+"""The reader of the output has ended; a shell's status for SIGPIPE."""

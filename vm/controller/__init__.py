@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A test run on several kernels: the controller, the relays, and what they tell each other."""
+"""A test run on several kernels: the controller, the relays, and the messages between them."""

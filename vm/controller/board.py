@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Show how each kernel is getting on: a line a kernel that changes on a terminal, plain lines elsewhere."""
+"""Show the progress of each kernel: a line each that changes on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN_EVERY = 10.0  # seconds between two plain lines of a kernel that only cou
 
 
 class Board:
-    """Hold the line of each kernel; safe to call from any thread."""
+    """The line of each kernel; safe to call from any thread."""
 
     def __init__(self, kernels: Sequence[str], *, file: TextIO) -> None:
         self._lines = dict.fromkeys(kernels, "waiting")
@@ -29,20 +29,20 @@ class Board:
         self._live: Live | None = None
 
     def start(self) -> None:
-        """Begin to show."""
+        """Begin to show the lines."""
         if self._file.isatty():
             console = Console(file=self._file, highlight=False)
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def stop(self) -> None:
-        """Leave the terminal to others."""
+        """Stop, and remove the lines that change."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def show(self, kernel: str, line: str, *, counting: bool = False) -> None:
-        """Put `line` beside the kernel's name; where it is `counting`, not every number is a plain line."""
+        """Show `line` beside the kernel's name; of lines that are `counting` not each is printed as a plain line."""
         with self._lock:
             if self._lines[kernel] == line:
                 return

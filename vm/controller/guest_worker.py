@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Have the Python in a guest become a worker of pytest-xdist, without importing pytest on this side."""
+"""What a guest's Python needs to become a worker of pytest-xdist; pytest is not imported on the host for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def with_plugins(names: list[str]) -> dict[str, str]:
-    """Return what makes pytest load these plugins and not look for others.
+    """Return the variables that make pytest load these plugins and not look for others.
 
-    Looking means to read the entry points of every distribution that is installed.
+    To look, it reads the entry points of every installed distribution.
     """
     return {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(names)}
 

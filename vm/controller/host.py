@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Leave the same results for a run on the running kernel as for one in VMs."""
+"""Write the same results for a run on the running kernel as for one in VMs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "host"
-"""What the running kernel is called in results."""
+"""The running kernel's name in results."""
 
 
 class HostRun:
@@ -33,7 +33,7 @@ class HostRun:
         self._publication = publishing.Publication(config, started=started)
 
     def pytest_runtest_logstart(self) -> None:
-        """Make room for the results when the first case has its turn."""
+        """Make the directory for the results when the first case begins."""
         if self._directory is None:
             try:
                 self._directory = publishing.make_directory(self._config, started=self._started)
@@ -45,13 +45,13 @@ class HostRun:
         """Record a case's report."""
         assert self._directory is not None
         case = self._recorder.add(HOST, report)
-        with contextlib.suppress(OSError):  # results cannot be written either, which is said once
+        with contextlib.suppress(OSError):  # the results cannot be written either, which is reported at the end
             story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory)
             case.story = story or case.story
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
-        """Write the results before pytest sums up; a run in which no case had its turn leaves none."""
+        """Write the results before pytest sums up; a run without a case that began leaves none."""
         result = yield
         kernel = self._recorder.kernels[HOST]
         if self._directory is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a kernel's relay and the controller tell each other, beside the xdist protocol."""
+"""The messages between controller and relays, beside those of xdist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class End(enum.StrEnum):
 
 
 class Instruction(enum.StrEnum):
-    """What the controller says to a relay."""
+    """An instruction of the controller to a relay."""
 
     GO = "go"  # there is room for another VM
     STOP = "stop"
@@ -31,18 +31,18 @@ class Instruction(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Hold what the controller wants of a relay; travels in the worker's input."""
+    """All that a relay needs to know to run its kernel; part of the worker's input."""
 
     kernel: str
-    word: str  # that selects it: what it is on another machine, that machine knows
+    word: str  # that selects the kernel, on another machine too
     directory: str | None  # the project on the relay's machine; None: that of the controller, on the same machine
-    home: str  # where the controller found its own code: the project's directory on its machine
+    home: str  # the project's directory on the controller's machine
     fingerprint: str  # of that code
     timeout: float  # seconds without news
     acceleration: Acceleration | None
     options: GuestOptions
     mirror: str | None
-    plugins: list[str]  # of pytest, that the guest's worker loads
+    plugins: list[str]  # plugins of pytest that the guest's worker loads
     bytecode: str | None  # a file on the controller's machine where `vm.guest.bytecode` may put what guests import
     idle: bool  # be a worker without cases
     refusal: str  # why the kernel cannot run where it was to; "" if it can
@@ -70,7 +70,7 @@ class _Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(_Status):
-    """Say what the relay is at."""
+    """What the relay does at the moment."""
 
     kind = "progress"
     phase: str  # "fetching", "booting"
@@ -79,7 +79,7 @@ class Progress(_Status):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(_Status):
-    """Say what the user is to read even when the relay has moved on."""
+    """A line for the user that stays."""
 
     kind = "told"
     line: str
@@ -87,7 +87,7 @@ class Notice(_Status):
 
 @dataclass(frozen=True, kw_only=True)
 class BootRequest(_Status):
-    """Ask for leave to boot."""
+    """The request to boot a VM."""
 
     kind = "boot request"
     host: str
@@ -96,7 +96,7 @@ class BootRequest(_Status):
 
 @dataclass(frozen=True, kw_only=True)
 class Booted(_Status):
-    """Say that the guest is up."""
+    """The guest is up."""
 
     kind = "booted"
     release: str  # uname -r
@@ -109,7 +109,7 @@ class Booted(_Status):
 
 @dataclass(frozen=True, kw_only=True)
 class Ending(_Status):
-    """Say how the VM ended; the last word of a relay."""
+    """How the VM ended: a relay's last message."""
 
     kind = "ending"
     how: End

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Gather pytest's reports into what each case came to on each kernel."""
+"""Turn pytest's reports into the outcome of each case on each kernel."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     import pytest
 
-_BLAMELESS = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
+_GOOD = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 
 class Recorder:
-    """Hold the results of the kernels of a run."""
+    """The results of each kernel so far."""
 
     def __init__(self, kernels: Iterable[str]) -> None:
         self.kernels = {name: KernelResult(name=name) for name in kernels}
         self.failed: Counter[str] = Counter()
-        """How many cases of each kernel are not as they should be, so far."""
+        """How many cases of each kernel have failed in any way, so far."""
         self._cases: dict[tuple[str, str], CaseResult] = {}
 
     def add(self, kernel: str, report: pytest.TestReport, *, taken_as: CaseOutcome | None = None) -> CaseResult:
-        """Take in one phase of a case; `taken_as` is what a failure of it counts as."""
+        """Add the report of one phase of a case; return the case. `taken_as` replaces the outcome of a failure."""
         case = self._case(kernel, report.nodeid)
         case.seconds = round(case.seconds + (report.duration or 0), 4)
         properties = dict(report.user_properties)
@@ -37,25 +37,25 @@ class Recorder:
         if outcome in (CaseOutcome.FAILED, CaseOutcome.FEATURE_MISSING) and MISSING_FEATURE in properties:
             outcome = CaseOutcome.FEATURE_MISSING
             case.missing_feature = str(properties[MISSING_FEATURE])
-        # The first failure of a case is the one that counts; a phase that passes takes nothing back.
-        if outcome is not CaseOutcome.PASSED and case.outcome in _BLAMELESS:
+        # The first failure of a case counts, even if a later phase passes.
+        if outcome is not CaseOutcome.PASSED and case.outcome in _GOOD:
             case.outcome = outcome
-            self.failed[kernel] += outcome not in _BLAMELESS
+            self.failed[kernel] += outcome not in _GOOD
             case.reason = _reason_of(report)
             if report.failed:
                 case.detail = report.longreprtext
         return case
 
     def add_not_run(self, kernel: str, cases: Iterable[str], *, reason: str) -> None:
-        """Take note of cases that did not come to their turn."""
+        """Add cases that did not begin."""
         for name in cases:
             case = self._case(kernel, name)
             case.outcome, case.reason = CaseOutcome.NOT_RUN, reason
 
     def add_splat(self, kernel: str, name: str, *, title: str) -> bool:
-        """Hold a splat against the case that was running; tell whether it had been blameless until then."""
+        """Mark the case that was running as one with a splat; return False if it had failed already."""
         case = self._cases.get((kernel, name))
-        if case is None or case.outcome not in _BLAMELESS:
+        if case is None or case.outcome not in _GOOD:
             return False
         case.outcome, case.reason = CaseOutcome.SPLAT, title
         return True

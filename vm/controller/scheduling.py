@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Give every kernel all of its own cases as soon as it has collected them.
+"""Give each kernel its cases as soon as its worker has collected them.
 
-xdist's `--dist=each` waits until all workers have collected, has them all run what the first collected, and lets a
-replaced worker have what was left only if its collection is the same. Kernels are up at different times (some wait for
-others to end), and which cases there are depends on the kernel.
+xdist's `--dist=each` waits until all workers have collected, and has all of them run the first one's cases; a worker
+that replaces another gets the rest only if it collected the same. But kernels boot at different times (some wait for
+others to end), and the cases depend on the kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Kernel:
-    """Hold what became of the cases of one kernel."""
+    """The cases of one kernel, and its worker."""
 
     collection: list[str] = field(default_factory=list)
     done: set[str] = field(default_factory=set)  # ended, or taken down with their VM
@@ -34,7 +34,7 @@ class _Kernel:
 
 
 class KernelScheduling:
-    """Implement xdist's `Scheduling`; `name_of` returns the kernel of a worker."""
+    """xdist's `Scheduling` protocol; `name_of` returns the kernel of a worker."""
 
     def __init__(self, kernels: Sequence[str], *, name_of: Callable[[Any], str]) -> None:
         self._kernels = {name: _Kernel() for name in kernels}
@@ -45,11 +45,11 @@ class KernelScheduling:
         return self._kernels[kernel].left
 
     def collected(self, kernel: str) -> bool:
-        """Tell whether the cases of `kernel` are known."""
+        """Return whether the cases of `kernel` are known."""
         return self._kernels[kernel].collected
 
     def give_up(self, kernel: str) -> None:
-        """Leave what has not run of `kernel` as it is: its next worker gets nothing to do."""
+        """Run no more cases of `kernel`: its next worker gets none."""
         self._kernels[kernel].given_up = True
 
     # What xdist asks for.
@@ -61,12 +61,12 @@ class KernelScheduling:
 
     @property
     def collection_is_completed(self) -> bool:
-        """Tell whether there is anything to schedule: never wait for the others."""
+        """Return True: no kernel waits for the others."""
         return True
 
     @property
     def tests_finished(self) -> bool:
-        """Tell whether no kernel has anything left to run."""
+        """Return whether all kernels have run their cases."""
         return all(
             not kernel.pending and (kernel.given_up or (kernel.collected and not kernel.left))
             for kernel in self._kernels.values()
@@ -74,15 +74,15 @@ class KernelScheduling:
 
     @property
     def has_pending(self) -> bool:
-        """Tell whether any case is running or waits its turn."""
+        """Return whether a case is running or waits to run."""
         return any(kernel.pending for kernel in self._kernels.values())
 
     def add_node(self, node: Any) -> None:
-        """Take in a worker that is up."""
+        """Add a worker that is up."""
         self._of(node).worker = node
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """Take in what a worker collected: its kernel's cases, if it is the first to say."""
+        """Record a worker's collection; the first one of a kernel is the kernel's."""
         kernel = self._of(node)
         kernel.worker_collection = list(collection)
         kernel.scheduled = False
@@ -92,7 +92,7 @@ class KernelScheduling:
             kernel.collected = True
 
     def schedule(self) -> None:
-        """Send those workers to work that have collected and wait."""
+        """Send the workers that have collected and wait their cases."""
         for kernel in self._kernels.values():
             if kernel.worker is None or kernel.scheduled or not (kernel.collected or kernel.given_up):
                 continue
@@ -104,19 +104,19 @@ class KernelScheduling:
                 if kernel.pending:
                     kernel.worker.send_runtest_some(kernel.pending)
             except OSError:
-                # It died after it had collected, which xdist is about to hear: no case had begun.
+                # The worker died after it had collected, as xdist is about to report: no case had begun.
                 kernel.pending = []
             # A worker runs its last case only when it knows that it is the last.
             kernel.worker.shutdown()
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
-        """Take note that a worker is through with a case."""
+        """Record that a worker has finished a case."""
         kernel = self._of(node)
         kernel.pending.remove(item_index)
         kernel.done.add(kernel.worker_collection[item_index])
 
     def remove_node(self, node: Any) -> str | None:
-        """Forget a worker and return the case that it took down with it, if it was running one.
+        """Remove a worker; return the case that it was running, None if it was running none.
 
         Raises KeyError if the worker was never up.
         """
@@ -131,11 +131,11 @@ class KernelScheduling:
         return crashed
 
     def mark_test_pending(self, item: str) -> None:
-        """Refuse to run a case again (no other scheduler of xdist's that runs cases everywhere can either)."""
+        """Raise NotImplementedError: a case runs once (xdist's own scheduler for --dist=each refuses, too)."""
         raise NotImplementedError
 
     def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> None:
-        """Refuse to take cases from a worker: each kernel runs its own."""
+        """Raise NotImplementedError: each kernel runs its own cases."""
         raise NotImplementedError
 
     def _of(self, node: Any) -> _Kernel:

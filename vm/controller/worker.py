@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What execnet runs in a kernel's worker process on the host, in place of xdist's own `xdist.remote`.
+"""The code of a kernel's worker process on the host, in place of xdist's own `xdist.remote`.
 
-Its source travels, so that the process may be on another machine; the rest is imported there.
+execnet sends this source, so the process may be on another machine; it imports the rest there.
 """
 
 # mypy: disable-error-code="name-defined"
@@ -12,8 +12,8 @@ if __name__ == "__channelexec__":
     workerinput, args, options, sys_path = channel.receive()  # noqa: F821
     here = workerinput["vm"]["directory"]
     if here is None:
-        # The controller's machine: the same interpreter, which is to find the same modules. xdist's copy of the path
-        # is older than what conftest.py put there, and an installation of the project elsewhere would be found first.
+        # The controller's machine. The project's directory comes first in the path, or another installation of the
+        # project would be found; xdist has copied the path before conftest.py changed it.
         home = workerinput["vm"]["home"]
         sys_path = [home, *(entry for entry in sys_path if entry != home)]
         sys.path[:] = sys_path

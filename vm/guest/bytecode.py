@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Carry the bytecode of Python's modules into a guest in one file.
+"""Give a guest the bytecode of all Python modules in one file.
 
-To import a module Python looks at half a dozen files, and each look is several messages from guest to host; there are
-seven hundred modules. The process that collects the cases on the host (`collect_here` of the controller) has imported
-all of them, so it writes down what they came to. As a pytest plugin this module does that at the end of such a process;
-in a guest `vm.guest.pid1` calls `install`.
+To import a module Python looks at half a dozen files, each of which costs several messages from guest to host, and
+there are seven hundred modules. The process that collects the cases on the host (`vm.controller.collecting`) has
+imported all of them and writes their bytecode to the file: this module is its pytest plugin. In a guest `vm.guest.pid1`
+calls `install`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ FILE = "REUSEPORT_BYTECODE"
 
 
 def pytest_sessionfinish() -> None:
-    """Write down what was imported, if there is a file to write to."""
+    """Write the bytecode of the imported modules, if the environment names a file."""
     if path := os.environ.get(FILE):
         write(path, sys.modules)
 
 
 def write(path: str, modules: Mapping[str, ModuleType]) -> None:
-    """Write the bytecode of modules to a file: under another name first, for nobody to read half of it.
+    """Write the bytecode of modules to a file, which appears whole or not at all.
 
-    Left out are those that come from elsewhere than a file, and those that pytest rewrites. Raises OSError.
+    Modules that do not come from a file are left out, and those that pytest rewrites. Raises OSError.
     """
     packed: dict[str, tuple[str, bool, bytes]] = {}
     for name, module in list(modules.items()):
@@ -55,24 +55,24 @@ def write(path: str, modules: Mapping[str, ModuleType]) -> None:
 
 
 def install(path: str) -> None:
-    """Import from now on what the file has from there, and all else as ever; so everything from a file that is cut."""
+    """From now on import the modules in the file from there, and others as ever; all, if the file is damaged."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             packed = marshal.loads(file.read())  # written by `write`
     except (OSError, EOFError, ValueError, TypeError):
         return
-    # Behind what is built in and frozen.
+    # Behind the finders for built-in and frozen modules.
     sys.meta_path.insert(2, _Finder(packed))
 
 
 class _Finder:
-    """Find modules in what was packed."""
+    """A finder for the modules in the file."""
 
     def __init__(self, packed: dict[str, tuple[str, bool, bytes]]) -> None:
         self._packed = packed
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return how to load a module, None if it was not packed (`importlib.abc.MetaPathFinder`)."""
+        """Return how to load a module, None if the file does not have it (`importlib.abc.MetaPathFinder`)."""
         if name not in self._packed:
             return None
         origin, is_package, code = self._packed[name]
@@ -82,7 +82,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Load a module from bytecode in memory, and whatever else is asked of it from its file."""
+    """A loader with the bytecode in memory; everything else comes from the module's file."""
 
     def __init__(self, name: str, path: str, code: bytes) -> None:
         super().__init__(name, path)

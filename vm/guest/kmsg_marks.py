@@ -28,7 +28,7 @@ class KmsgMarks:
 
     @cached_property
     def _log(self) -> FileIO:
-        # Open for good: to open a device takes longer than to write to it.
+        # It stays open: to open a device takes longer than to write to it.
         return self._kmsg.open("wb", buffering=0)
 
     def pytest_unconfigure(self) -> None:
@@ -37,15 +37,15 @@ class KmsgMarks:
             self._log.close()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Say that a case begins."""
+        """Write that a case begins."""
         self._write(f"{BEGIN}{nodeid[:LONGEST_MARK]}")
 
     def pytest_runtest_logfinish(self) -> None:
-        """Say that the case has ended."""
+        """Write that the case has ended."""
         self._write(END)
 
     def _write(self, mark: str) -> None:
-        # A kernel log that takes nothing is found out when the console is scanned.
+        # If the kernel log takes nothing, that is found when the console is scanned.
         with contextlib.suppress(OSError):
             self._log.write(f"{_NOTICE}{mark}\n".encode())
 

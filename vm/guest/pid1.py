@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Be the guest's first process: mount what cases need, then become the Python that the host talks to.
+"""The guest's first process: it mounts what cases need, then becomes the Python that the host talks to.
 
-virtme-ng's own init would do, but under emulation its systemd-tmpfiles costs two seconds and, where udevd is
-installed, its coldplug ten; and a shell's every mount(8) is another program read through 9p. The kernel starts this
-file with `python -I -S`, so it imports nothing but the standard library. It shows the host's files under a writable
-overlay whose upper half is the guest's memory: a case may write anywhere, and nothing of it survives the VM.
+virtme-ng's own init takes longer under emulation: systemd-tmpfiles 2 s, udev's coldplug 10 s where udevd is installed,
+and each mount(8) of its shell is a program that is read through 9p. init.sh starts this file with `python -I -S`, so it
+imports the standard library alone. The guest sees the host's files under an overlay in its memory: a case may write
+anywhere, and nothing of it is left when the VM ends.
 
-The guest keeps what it has read of the host's files: Python looks for each module in many places, and would ask the
-host about every one of them. A second argument names a 9p share through which it follows what becomes of them, those
-below /usr excepted.
+The guest caches the host's files: Python looks for each module in many places, and would ask the host each time. A
+second argument names a 9p share without a cache, for all files but those below /usr.
 
-On the virtio-serial port named by the first argument, guest and host each say one line of JSON:
+On the virtio-serial port named by the first argument, guest and host each write one line of JSON:
 
     guest  {"release": uname -r, "cmdline": …, "notes": [what could not be mounted]}
     host   {"directory": …, "environment": {…}, "modules": directory or null, "hostname": …, "command": [] or argv,
@@ -37,7 +36,7 @@ from typing import Any
 
 PORTS = Path("/sys/class/virtio-ports")
 ENDED = "reuseport-harness: ended with status "
-"""What is written to the kernel log before the guest powers off."""
+"""The beginning of the last line that the guest writes to its kernel log."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_MOVE = 1, 2, 4, 8, 8192
 _POWER_OFF = 0x4321FEDC
@@ -70,7 +69,7 @@ def _mount(source: str, target: str, kind: str, flags: int = 0, options: str = "
 
 
 def _become_writable(followed: str | None) -> None:
-    """Put an overlay over the host's files, all but /usr as the share `followed` shows them; move the root there."""
+    """Make an overlay over the host's files the root; those outside /usr come from the share `followed`, if given."""
     _mount("tmpfs", "/run", "tmpfs")
     Path("/run/root").mkdir()
     if followed is None:
@@ -87,7 +86,7 @@ def _become_writable(followed: str | None) -> None:
 
 
 def _overlay(name: str, lower: str, target: str) -> None:
-    """Show the files of a directory at `target`, where they may be changed in memory."""
+    """Mount an overlay of the directory `lower` at `target`, with changes in memory."""
     upper, work = Path("/run", f"{name}.upper"), Path("/run", f"{name}.work")
     upper.mkdir()
     work.mkdir()
@@ -96,7 +95,7 @@ def _overlay(name: str, lower: str, target: str) -> None:
 
 
 def _mount_system() -> list[str]:
-    """Mount what a running system has; return what could not be."""
+    """Mount the file systems of a running system; return a note for each that failed."""
     notes = []
     for source, target, kind, flags in _SYSTEM:
         try:
@@ -148,7 +147,7 @@ def _read_line(port: int) -> bytes:
 
 
 def _work(port_name: str, notes: list[str]) -> None:
-    """Meet the host on the port and become what it asks for."""
+    """Exchange the lines with the host, and become what it asks for."""
     port = _open_port(port_name)
     hello = {"release": os.uname().release, "cmdline": Path("/proc/cmdline").read_text().strip(), "notes": notes}
     os.write(port, json.dumps(hello).encode() + b"\n")
@@ -156,7 +155,7 @@ def _work(port_name: str, notes: list[str]) -> None:
     socket.sethostname(wanted["hostname"])
     if wanted["modules"]:
         _link_modules(wanted["modules"])
-    # From here on all but debugging: the stack of a hung task is mere information to the kernel.
+    # From here on all messages but those for debugging: the kernel prints the stack of a hung task as information.
     Path("/proc/sys/kernel/printk").write_text("7")
     os.environ.clear()
     os.environ.update(wanted["environment"], REUSEPORT_KMSG="/dev/kmsg")
@@ -170,14 +169,14 @@ def _work(port_name: str, notes: list[str]) -> None:
         os.execvp(wanted["command"][0], wanted["command"])
     if wanted["bytecode"]:
         _import_from(wanted["bytecode"])
-    # Importing and collecting make many objects that all stay: `vm.guest.fastpath` turns it on when that is done.
+    # Imports and collection make many objects that all stay: `vm.guest.fastpath` enables it after that.
     gc.disable()
-    # What execnet has a Python do that it starts itself (execnet.gateway_io.popen_bootstrapline).
+    # What execnet has every Python do that it starts (popen_bootstrapline of execnet.gateway_io, read in 2.1.2).
     exec(eval(sys.stdin.readline()))
 
 
 def _import_from(bytecode: str) -> None:
-    """Have all that is imported from here on come from a file of `vm.guest.bytecode`, where it has it."""
+    """From here on import the modules in a file of `vm.guest.bytecode` from there."""
     home = str(Path(__file__).parents[2])
     sys.path.insert(0, home)
     from vm.guest.bytecode import install  # noqa: PLC0415  # this file is run by itself
@@ -187,7 +186,7 @@ def _import_from(bytecode: str) -> None:
 
 
 def main() -> None:
-    """Set the guest up, run the worker in a child, and power off when it ends."""
+    """Set the guest up, run the worker in a child process, and power off when it ends."""
     notes = []
     try:
         _become_writable(sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Run a command in the guest for `vm.boot.session`: python -I -S in_guest.py fed|terminal COMMAND [ARGUMENT…].
+"""Run a command in the guest for `vm.boot.session`: python -I -S run_command.py fed|terminal COMMAND [ARGUMENT…].
 
-Standard input and output are the port to the host, which has no end of file of its own and is no terminal.
+Standard input and output are the port to the host, which cannot signal the end of the input and is no terminal.
 
     fed        the command's input comes in portions: a length (4 bytes, big-endian), then the bytes; 0 is the end
     terminal   the command has a terminal, which is what the port carries
 
-It imports next to nothing: each module is read through 9p.
+It imports few modules: each is read through 9p.
 """
 
 import _thread
@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 
-# Python ignores these for itself, and a command would inherit that.
+# Python ignores these signals, and the command would inherit that.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -35,7 +35,7 @@ def _read(count: int) -> bytes:
 
 
 def _feed(writer: int) -> None:
-    """Pass the portions on to the command until the last, or until it reads no more."""
+    """Write the portions to the command until the last one, or until it no longer reads."""
     try:
         while size := int.from_bytes(_read(4), "big"):
             data = _read(size)
@@ -52,7 +52,7 @@ def _run_fed(command: list[str]) -> int:
     if child == 0:
         os.dup2(reader, 0)
         _restore_signals()
-        # A shell, which says what cannot be run, and how.
+        # Through a shell, which prints the usual error for a command that cannot be run.
         os.execv("/bin/sh", ["sh", "-c", 'exec "$@"', "sh", *command])
     os.close(reader)
     _thread.start_new_thread(_feed, (writer,))

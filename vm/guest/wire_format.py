@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Send what xdist's worker says from a guest to its relay as strings of bytes, several messages at once.
+"""The form of xdist's messages on the way from a guest to its relay: one string of bytes for several messages.
 
-execnet serialises in Python, value by value, and sends each message by itself. `vm.guest.report_codec` has made a
-string of bytes of each report already, which stays one as far as the controller.
+execnet would serialise in Python, value by value, and send each message by itself. Reports are strings of bytes already
+(`vm.guest.report_codec`), and stay so as far as the controller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Message = tuple[str, dict[str, Any]]
 
 FORMAT = 4
-"""Of marshal: written and read by every Python since 3.4. Like execnet's, it holds the built-in types and no others."""
+"""The version of marshal, for every Python since 3.4. Like execnet it takes built-in types alone."""
 
 
 def pack(messages: Sequence[Message]) -> bytes:

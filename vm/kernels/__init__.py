@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Kernels as data, and how one gets from a user's word to an image with modules."""
+"""Kernels: the catalogue, the archives, the store, and what a guest's kernel needs."""

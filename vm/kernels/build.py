@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Build a kernel tree with what a guest and the cases need and little else."""
+"""Build a kernel tree with the options that a guest and the cases need, and few others."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _TOOLS = {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": 
 _SAY_EVERY = 5.0  # seconds
 
 _OF_THE_HOST = re.compile(r"No space left on device|Disk quota exceeded|Killed signal terminated program")
-"""In the output of make: not the tree's fault. The last is what gcc says when the kernel ran out of memory."""
+"""Make's output for failures of the host, not the tree. The last is gcc's when memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """Hold what a build made."""
+    """The result of a build."""
 
     directory: Path  # what --kernel takes
     image: Path
@@ -90,7 +90,7 @@ def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Make:
-    """Run make on a tree, with its output in the log."""
+    """A kernel tree and how to run make on it; the output goes to the log."""
 
     tree: Path
     output: Path | None
@@ -125,7 +125,7 @@ class _Make:
             try:
                 self._follow(process.stdout, log)
             except BaseException:
-                # Ctrl-C reaches make as well, which removes the files that it has half made.
+                # Ctrl-C reaches make as well, which then removes unfinished files.
                 with contextlib.suppress(KeyboardInterrupt):
                     process.wait()
                 raise
@@ -145,13 +145,13 @@ class _Make:
 
 
 def _configure(make: _Make, config: Path) -> None:
-    """Write `config`: nothing, then what virtme-ng asks of every guest, then this project's fragment."""
+    """Write `config`: allnoconfig, then what virtme-ng needs of every guest, then this project's fragment."""
     make("allnoconfig")
     # virtme-ng's own step, without its defconfig: that is a kernel for PCs, and takes four times as long to build.
     output = [f"O={make.output}"] if make.output else []
     make.run([sys.executable, "-m", "virtme.commands.configkernel", "--arch", "x86_64", "--update", *output])
     with config.open("a") as file:
-        # kconfig lets the last word count, and virtme-ng would have the last word on its --custom.
+        # The last value of an option counts, and virtme-ng would write its own behind a file that is given by --custom.
         file.write("\n" + FRAGMENT.read_text())
 
 
@@ -174,7 +174,7 @@ def _demand_clean(tree: Path) -> None:
 
 
 def _demand_options(config: Path) -> None:
-    """Raise BuildError when a kernel with `config` could not become a guest: before an hour of compiling."""
+    """Raise BuildError, before an hour of compiling, if a kernel with `config` could not run the cases."""
     missing = [one for one in requirements.missing_from(config.read_text(), loadable=True) if one.fatal]
     if missing:
         raise BuildError(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Find out that a kernel in the store is no longer what was put there: by a full disk, a lost power supply, a hand.
+"""Find kernels in the store whose files were damaged, by a full disk or a lost power supply for example.
 
-Noticed before it boots, for it would look like a kernel that does not. contents.json names what a guest boots from,
-14 MB in 70 files, which takes a tenth of a second to read; headers/, thousands of files for bcc, are left out.
+This is checked before a boot, or it would look like a kernel that does not boot. contents.json has the digests of what
+a guest boots from: 14 MB in 70 files, which takes 0.1 s to read. headers/, thousands of files for bcc, is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEFT_OUT = ("headers", "kernel.json", _FILE)
 
 
 def record(directory: Path) -> None:
-    """Write down the digest of each file of a kernel that is complete but for its manifest. Raises OSError."""
+    """Write contents.json with the digest of each file of a kernel, before its manifest is there. Raises OSError."""
     paths = (path for path in sorted(directory.rglob("*")) if path.is_file() and not path.is_symlink())
     names = (str(path.relative_to(directory)) for path in paths)
     found = {name: _digest(directory / name) for name in names if name.partition("/")[0] not in _LEFT_OUT}
@@ -30,9 +30,9 @@ def record(directory: Path) -> None:
 
 
 def damage(directory: Path) -> str:
-    """Return what is wrong with a kernel, "" if nothing is.
+    """Return how a kernel is damaged, "" if it is not.
 
-    Of one without contents.json, from before there was such a file, only the image is looked at.
+    Of an old entry without contents.json only the image is checked.
     """
     try:
         if not (directory / _FILE).exists():
@@ -46,7 +46,7 @@ def damage(directory: Path) -> str:
     for name, digest in recorded:
         try:
             if _digest(directory / name) != digest:
-                return f"{name} is not what was put there"
+                return f"{name} has changed"
         except OSError as error:
             return f"{name}: {error.strerror}"
     return ""

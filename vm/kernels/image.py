@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read what an x86 kernel image says of itself: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"."""
+"""Read an x86 kernel image's boot header: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _what_it_is(path: Path, head: bytes) -> str:
 
 
 def _is_vmlinux(path: Path, head: bytes) -> bool:
-    """Say whether an ELF file's segments are linked into the kernel's half of the address space."""
+    """Return whether an ELF file is linked into the kernel's half of the address space."""
     if head[4] != 2 or len(head) < 0x40:
         return False
     table, entry_size, entries = (

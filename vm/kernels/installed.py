@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Find the kernel that runs here, as its distribution installed it; where it has no image, another installed one."""
+"""Find the running kernel as its distribution installed it, or else another installed one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Installed:
 
     @property
     def note(self) -> str:
-        """Return what has to be said where it is not the running kernel, otherwise ""."""
+        """Return a sentence for the user if it is not the running kernel, otherwise ""."""
         if not self.instead_of:
             return ""
         return f"no image of the running kernel, {self.instead_of}, is installed: taking {self.release}, which is"
@@ -34,8 +34,8 @@ class Installed:
 def find_installed(running: str, *, root: Path = Path("/")) -> Installed:
     """Return the kernel of release `running` below `root`, or the newest of the others that are installed there.
 
-    A container has its host's kernel, of which it has no image, and may have a kernel package of its own. Raises
-    NotAKernelError, for an image that cannot be read, too; TooOldError.
+    A container runs its host's kernel, has no image of it, and may have a kernel package of its own. Raises
+    NotAKernelError, also for an image that cannot be read, and TooOldError.
     """
     images = _readable_first(_images(root, running))
     others = [] if images else _newest_first(root)
@@ -62,7 +62,7 @@ def _images(root: Path, release: str) -> list[Path]:
 
 
 def _readable_first(images: list[Path]) -> list[Path]:
-    """Return `images` with those that cannot be read last: of two copies one may be root's alone."""
+    """Return `images`, those last that this user cannot read: one of two copies may be for root alone."""
     return sorted(images, key=lambda image: not _is_readable(image))
 
 
@@ -80,11 +80,11 @@ def _newest_first(root: Path) -> list[Path]:
         for image in _IMAGES
         for path in root.glob(image.format("*"))
     }
-    # Fedora's image for rescue is a copy of another's under the machine's name.
+    # Fedora has a copy of one image under the machine's identifier, for rescue.
     ordered = sorted((one for one in releases if re.match(r"\d+\.\d", one)), key=_order, reverse=True)
     return [image for release in ordered for image in _readable_first(_images(root, release))]
 
 
 def _order(release: str) -> list[tuple[int, int | str]]:
-    """Return what sorts releases by their numbers: 6.9 before 6.10."""
+    """Return a key that sorts releases by their numbers: 6.9 before 6.10."""
     return [(1, int(part)) if part.isdigit() else (0, part) for part in re.findall(r"\d+|\D+", release)]

@@ -24,7 +24,7 @@ _LOOKED_FOR = (
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """Hold what a path turned out to be."""
+    """The kernel that a path means."""
 
     image: Path
     release: str

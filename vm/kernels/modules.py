@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Take the modules that a guest needs out of a kernel's full module tree."""
+"""Copy the modules that a guest needs from a kernel's module tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIX = re.compile(r"\.ko(\.xz|\.gz|\.zst)?$")
 
 
 def name_of(file: Path) -> str:
-    """Return the name of the module in `file`, spelt with underscores as the kernel does."""
+    """Return the name of the module in `file`, with underscores as the kernel spells it."""
     return _SUFFIX.sub("", file.name).replace("-", "_")
 
 
@@ -58,8 +58,8 @@ def dependencies(module: bytes) -> list[str]:
 def pick(names: Iterable[str], *, source: Path, target: Path) -> list[str]:
     """Copy the modules `names`, and all they depend on, from `source` to `target`, both .../lib/modules/<release>.
 
-    A name that the tree does not have is left out, as it is for a built-in one. Returns what was copied, and leaves
-    `target` without an index (see `index`). Raises NotAKernelError for a module that cannot be read.
+    Names that the tree does not have are left out: they may be built in. Returns the names that were copied; `target`
+    has no index yet (see `index`). Raises NotAKernelError for a module that cannot be read.
     """
     tree = {name_of(file): file for file in source.glob("kernel/**/*.ko*") if _SUFFIX.search(file.name)}
     picked: set[str] = set()

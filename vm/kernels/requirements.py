@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Read guest.toml: which modules and which options a kernel needs to be a guest."""
+"""Read guest.toml: the modules and the options that a guest's kernel needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATA = Path(__file__).with_name("guest.toml")
 
 @dataclass(frozen=True, kw_only=True)
 class WantedModule:
-    """Hold the name of a module, with underscores, and what it is for."""
+    """A module: its name, with underscores, and what it is for."""
 
     name: str
     why: str
@@ -27,7 +27,7 @@ class WantedModule:
 
 @dataclass(frozen=True, kw_only=True)
 class WantedOption:
-    """Hold an option that a kernel's configuration must set."""
+    """An option that a kernel's configuration must set."""
 
     name: str  # "CONFIG_NET_9P_VIRTIO"
     needed: Literal["boot", "cases", "some"]
@@ -38,7 +38,7 @@ class WantedOption:
 
 @dataclass(frozen=True, kw_only=True)
 class MissingOption:
-    """Name an option that a kernel's configuration lacks and what does not work without it."""
+    """An option that a kernel's configuration lacks, and what does not work without it."""
 
     option: str  # "CONFIG_NET_9P_VIRTIO"
     why: str  # "the guest cannot reach the host's files"
@@ -74,7 +74,7 @@ def wanted_options() -> tuple[WantedOption, ...]:
 
 
 def modules_digest() -> str:
-    """Return a short digest of the wanted modules' names: a store entry made for other names is out of date."""
+    """Return a short digest of the wanted modules' names: store entries with other modules are out of date."""
     names = "\n".join(sorted(module.name for module in wanted_modules()))
     return hashlib.sha256(names.encode()).hexdigest()[:12]
 
@@ -82,8 +82,8 @@ def modules_digest() -> str:
 def missing_from(config: str, *, loadable: bool, modules: Collection[str] | None = None) -> list[MissingOption]:
     """Return what the text of a kernel's .config lacks, the fatal first.
 
-    `loadable` says whether the kernel's modules are at hand: without them "=m" is as good as absent; so it is of a
-    module that is not one of `modules`, if these are known.
+    `loadable`: the kernel's modules are at hand; otherwise an option that is "m" counts as missing. So does one whose
+    module is not among `modules`, unless that is None.
     """
     values = dict(re.findall(r"^(CONFIG_\w+)=(\S+)$", config, re.MULTILINE))
     missing = []

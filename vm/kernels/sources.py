@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Find where a distribution's archive is, in the machine's own apt sources."""
+"""Find the address of a distribution's archive in the machine's own apt sources."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def addresses(origin: Origin, *, mirror: str | None) -> tuple[str, str]:
 def bases_of(listed: str, origin: Origin) -> tuple[str, str]:
     """Return the addresses of the archive and its security updates in what `apt-get update --print-uris` lists.
 
-    A source belongs to the archive when it has one of its suites, or a suite of one of these releases. Others name
-    their suites after releases, too: of several, that which has the most suites is taken. Raises MirrorError.
+    A source belongs to the archive if it has one of its suites. Other archives name their suites after releases, too:
+    of several sources the one with the most suites is taken. Raises MirrorError.
     """
     known = {_PART.sub("", suite) for suite in origin.suites} | origin.aliases
     found: dict[bool, dict[str, set[str]]] = {False: defaultdict(set), True: defaultdict(set)}
@@ -57,12 +57,12 @@ def bases_of(listed: str, origin: Origin) -> tuple[str, str]:
     if main is None:
         raise MirrorError(
             f"this machine's apt sources name no {origin.name} archive: name a mirror of it with --mirror ADDRESS, or "
-            "use a kernel that is installed (--kernel running) or lies somewhere (--kernel PATH)"
+            "use a kernel that is installed (--kernel running) or any other by its path (--kernel PATH)"
         )
     return main, security or main + origin.security
 
 
 def environment() -> dict[str, str]:
-    """Return the variables for apt: its messages are read, so in English, and its configuration is the machine's."""
+    """Return apt's environment: messages in English, for they are parsed, and the machine's configuration."""
     kept = {name: value for name, value in os.environ.items() if name not in ("APT_CONFIG", "LANGUAGE")}
     return {**kept, "LC_ALL": "C.UTF-8"}

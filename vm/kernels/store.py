@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Keep kernels that are ready to boot: one directory a version, published whole or not at all.
+"""The store of kernels that are ready to boot: a directory for each version, which appears whole or not at all.
 
 kernels/<name>/<version>/
     vmlinuz  config
@@ -40,7 +40,7 @@ _STAGING = ".staging-"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Hold what a store entry says of itself."""
+    """The content of an entry's kernel.json."""
 
     release: str
     version: str
@@ -51,7 +51,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Hold one kernel of the store."""
+    """One version of a kernel in the store."""
 
     path: Path
     name: str
@@ -67,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Hold kernels under one directory, which several runs share."""
+    """The entries under one directory, which several runs share."""
 
     root: Path
 
@@ -75,7 +75,7 @@ class Store:
         """Return the complete entries of `name`, newest version first, also those that are out of date."""
         found = []
         for manifest in (self.root / name).glob(f"[!.]*/{_MANIFEST}"):
-            # One that cannot be read is an entry of another time or a damaged one: as if it were not there.
+            # An entry that cannot be read is from another version of this project, or damaged: it does not count.
             with contextlib.suppress(OSError, ValueError, TypeError):
                 fields = json.loads(manifest.read_text())
                 found.append(Entry(path=manifest.parent, name=name, manifest=Manifest(**fields)))
@@ -88,30 +88,30 @@ class Store:
         return next(current, None)
 
     def discard_damaged(self, name: str, *, say: Callable[[str], None]) -> str:
-        """Remove the entries of `name` that are no longer what they were made as; return what was wrong with the last.
+        """Remove the damaged entries of `name`; return how the last of them was damaged, "" if there were none.
 
-        The caller has locked `name`. `say` is told of each. Raises StoreError.
+        The caller has locked `name`. `say` is called with a line for each. Raises StoreError.
         """
         wrong = ""
         for entry in self.entries(name):
             if what := contents.damage(entry.path):
                 wrong = f"{entry.path.name} in the store is damaged ({what})"
-                say(f"{wrong} and is made again")
+                say(f"{wrong}, and is fetched or copied again")
                 with translate_oserror(self.root):
                     self._remove(entry)
         return wrong
 
     def names(self) -> list[str]:
-        """Return the names that the store has a directory for."""
+        """Return the names of all kernels in the store."""
         return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
 
     @contextlib.contextmanager
     def locked(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
-        """Keep every other run from making `name` meanwhile."""
+        """Keep other runs from writing entries of `name` meanwhile. Raises StoreError."""
         with translate_oserror(self.root):
             directory = self.root / name
             directory.mkdir(parents=True, exist_ok=True)
-            # Beside the entries, never removed: unlinking a lock lets two runs hold "it" at once.
+            # The lock's file is never removed: two runs could then hold locks on two files of the same name.
             lock = filelock.FileLock(directory / ".lock")
             try:
                 lock.acquire(blocking=False)
@@ -119,7 +119,7 @@ class Store:
                 progress(f"{name}: waiting for another run that is fetching it")
                 lock.acquire()
         try:
-            # A run that was killed leaves its staging directory behind; the lock says that nobody works in it.
+            # A run that was killed leaves its staging directory behind; with the lock held, no run uses it.
             for left in directory.glob(f"{_STAGING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
@@ -130,7 +130,7 @@ class Store:
     def staging(self, name: str, version: str) -> Iterator[Path]:
         """Yield an empty directory that becomes the entry `version` of `name` when the block succeeds.
 
-        The block calls `seal` last. Whatever it raises, nothing of it stays.
+        The block calls `seal` last. If it raises, the directory is removed.
         """
         with translate_oserror(self.root):
             directory = self.root / name
@@ -148,7 +148,7 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
 
     def prune(self, *, keep: Callable[[Entry], bool]) -> list[Entry]:
-        """Remove the entries that `keep` refuses, and what killed runs left, and return the removed."""
+        """Remove the entries for which `keep` returns False, and what killed runs left; return the removed entries."""
         removed = []
         for name in self.names():
             with self.locked(name, progress=lambda _line: None):
@@ -159,14 +159,14 @@ class Store:
         return removed
 
     def _remove(self, entry: Entry) -> None:
-        # Out of sight first: whoever is killed meanwhile leaves no half entry.
+        # Renamed first, so that a killed process leaves no half entry.
         away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
         entry.path.rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
 
 def seal(stage: Path, manifest: Manifest) -> None:
-    """Write the digests and the manifest: the entry is complete."""
+    """Write the digests and the manifest, which make an entry complete."""
     contents.record(stage)
     (stage / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
 
@@ -183,7 +183,7 @@ def compare_versions(one: str, other: str) -> int:
 
 @contextlib.contextmanager
 def translate_oserror(root: Path) -> Iterator[None]:
-    """Turn an OSError of the file system under `root` into a StoreError that says what to do."""
+    """Raise StoreError, with a remedy, for an OSError of the file system under `root`."""
     try:
         yield
     except KernelError:
@@ -193,7 +193,7 @@ def translate_oserror(root: Path) -> Iterator[None]:
 
 
 def storage_error(root: Path, error: OSError) -> StoreError:
-    """Return the StoreError for what the file system under `root` answered."""
+    """Return the StoreError for an error of the file system under `root`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"no space left for kernels under {root}: free some ('python -m vm prune' removes old versions), "

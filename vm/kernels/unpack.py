@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Unpack a kernel's packages: only what booting it and tracing it need."""
+"""Unpack from a kernel's packages what is needed to boot it and to trace it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _extract(members: tarfile.TarFile, member: tarfile.TarInfo, into: Path, plac
 
 
 def _joins_trees(member: tarfile.TarInfo) -> bool:
-    """Tell whether a link leads from one package's directory under usr/src to another's."""
+    """Return whether a link leads from one package's directory under usr/src to another's."""
     here = PurePosixPath(member.name.removeprefix("./"))
     there = PurePosixPath(os.path.normpath(here.parent / member.linkname))
     return there.parts[:2] == here.parts[:2] == ("usr", "src") and there.parts[2:3] != here.parts[2:3]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Look at the project on a machine: which files it has, which version they are, what its Python lacks.
+"""Describe the project on a machine: its files, its version, and the modules that its Python lacks.
 
-The source of this module travels to other machines, whose project may be of any version: it stands alone, on the
-standard library. It stays there for as long as the connection, to end what would outlast it.
+execnet sends the source of this module to other machines, whose project may have any version: so it imports the
+standard library alone. It runs there as long as the connection, and ends processes that would outlast it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PARTS = ("bpf", "cases", "harness", "vm", "conftest.py", "pyproject.toml")
-"""What has to be the same where cases run and where they are judged."""
+"""Files and directories that have to be the same on all machines of a run."""
 
 
-def survey(root: Path, *, parts: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
-    """Return what is to be known of the project in `root`, in types that execnet can send.
+def describe(root: Path, *, parts: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+    """Return a description of the project in `root`, in types that execnet can send.
 
     `directory` is its absolute path, `files` the digest of each file under `parts`, `version` what git calls it
     (without git, "unknown"), `lacks` those of `modules` that this Python does not find.
@@ -66,7 +66,7 @@ if __name__ == "__channelexec__":
     import os
 
     wanted = channel.receive()  # type: ignore[name-defined]  # noqa: F821
-    channel.send(survey(Path.cwd(), **wanted))  # type: ignore[name-defined]  # noqa: F821
+    channel.send(describe(Path.cwd(), **wanted))  # type: ignore[name-defined]  # noqa: F821
     collecting = None
     try:
         arguments = channel.receive()  # type: ignore[name-defined]  # noqa: F821
@@ -75,7 +75,7 @@ if __name__ == "__channelexec__":
             collecting = subprocess.Popen([sys.executable, *arguments], stdin=nothing, stdout=nothing, stderr=nothing)
         channel.receive()  # type: ignore[name-defined]  # noqa: F821
     except EOFError:
-        # The connection has ended, however it did: execnet would take 15 seconds to let go of the relays.
+        # The connection has ended. Without this execnet would take 15 seconds to end the relays.
         if collecting is not None:
             collecting.kill()
         os._exit(0)

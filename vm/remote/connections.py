@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Hold the machines of a run for the controller: which kernel runs where, and the way to its relay."""
+"""The machines of a run: which kernel runs on which, and the connection to it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """Hold the connections to other machines; a kernel without a host runs on this one."""
+    """The connections to other machines; a kernel without a host runs on this one."""
 
     def __init__(self, hosts: Mapping[str, Host | None]) -> None:
         self._hosts = hosts
         self._found: dict[Host, Connection | RemoteError] = {}
 
     def connect(self, *, root: Path, parts: Sequence[str], modules: Sequence[str], tell: Callable[[str], None]) -> None:
-        """Connect to every machine that has a kernel to run; `tell` is called with what they complain of later."""
+        """Connect to every machine that has a kernel to run; `tell` is called with each later error line from there."""
         wanted = dict.fromkeys(host for host in self._hosts.values() if host is not None)
         self._found = connect(wanted, root=root, parts=parts, modules=modules) if wanted else {}
         for connection in self._found.values():
@@ -32,16 +32,16 @@ class Connections:
                 connection.tell(tell)
 
     def collect(self, arguments: Sequence[str], *, root: Path) -> None:
-        """Have a Python with these `arguments`, paths below `root` among them, collect the cases on every machine.
+        """Start Python with these `arguments` on every machine, paths below `root` translated: it collects the cases.
 
-        So the bytecode that pytest keeps of them is there when a guest wants it.
+        pytest then keeps their bytecode there, which guests read.
         """
         for connection in self._found.values():
             if isinstance(connection, Connection):
                 connection.collect(translate(arguments, root=str(root), directory=connection.directory))
 
     def word(self, kernel: str) -> str:
-        """Return what --on calls the machine of `kernel`, "" for this one."""
+        """Return the word of --on for the machine of `kernel`, "" for this one."""
         host = self._hosts.get(kernel)
         return host.word if host is not None else ""
 
@@ -51,12 +51,12 @@ class Connections:
         return found if isinstance(found, Connection) else None
 
     def refusal(self, kernel: str) -> str:
-        """Return why there is no connection to the machine of `kernel`, "" if none is missing."""
+        """Return why the connection to the machine of `kernel` failed, "" if it did not."""
         found = self._of(kernel)
         return str(found) if isinstance(found, RemoteError) else ""
 
     def specification(self, kernel: str, local: str) -> str:
-        """Return execnet's specification of the relay of `kernel`, made of that for a relay on this machine."""
+        """Return execnet's specification of the relay of `kernel`; `local` is that for a relay on this machine."""
         connection = self.connection(kernel)
         return f"{local}//via={connection.name}" if connection is not None else local
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Reach the machines of --on: one ssh connection each, on which execnet starts a relay for every kernel there.
+"""Connect to the machines of --on by ssh; over each connection execnet starts a relay for every kernel there.
 
-execnet's own ssh gateway would do but for two things: what ssh has to say of a failure goes past it to the terminal,
-and Ctrl-C, which is for the test run, would reach ssh, and cut the machine off before the VMs there have been ended.
+execnet has ssh gateways of its own. With these ssh's error messages go to the terminal, not to this process, and Ctrl-C
+reaches ssh, which then ends before the VMs on that machine have been ended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SSH = "REUSEPORT_SSH"
 """The environment variable with the ssh command, as GIT_SSH_COMMAND has it for git: "ssh -F FILE"."""
 
 _OPTIONS = (
-    # Nobody sits at a test run to answer, and several questions at once would have one terminal.
+    # ssh must not ask: a test run may have no user, and several connections would share one terminal.
     *("-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
     *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
 )
@@ -50,7 +50,7 @@ exec "$PWD/.venv/bin/python" -u -c "import sys;exec(eval(sys.stdin.readline()))"
 
 
 class Connection:
-    """Hold the connection to one machine, from the moment that ssh is started."""
+    """The connection to one machine, from the start of ssh on."""
 
     def __init__(self, host: Host, *, name: str) -> None:
         """Start ssh. Raises RemoteError."""
@@ -109,14 +109,14 @@ class Connection:
 
     @property
     def last_complaint(self) -> str:
-        """Return the last line that ssh or the machine's processes complained with, or that there is none."""
+        """Return the last error line of ssh or of the processes there, or a sentence that there is none."""
         self._listener.join(1)
-        return next((line for line in reversed(self._said) if line), "ssh ended without a word")
+        return next((line for line in reversed(self._said) if line), "ssh ended without a message")
 
     def open(self, here: dict[str, Any], *, parts: Sequence[str], modules: Sequence[str]) -> None:
-        """Start a Python in the project there and see that it is this project. Raises RemoteError.
+        """Start a Python in the project there, and check that its files are the same as here. Raises RemoteError.
 
-        `here` is the survey of this machine's project over the same `parts`; `modules` are needed there.
+        `here` describes this machine's project (`checkout.describe`) in the same `parts`; `modules` are needed there.
         """
         silence = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
         silence.start()
@@ -152,12 +152,12 @@ class Connection:
         self._checkout = channel  # while it is open the Python there stays
 
     def collect(self, arguments: list[str]) -> None:
-        """Have the Python there run another one with these arguments, and end it when the connection ends."""
-        with contextlib.suppress(OSError):  # it is gone already, which its kernels will tell
+        """Have the machine run Python with these arguments; that process ends with the connection."""
+        with contextlib.suppress(OSError):  # the connection has broken, which its kernels report
             self._checkout.send(arguments)
 
     def tell(self, tell: Callable[[str], None]) -> None:
-        """From now on have `tell` called with what ssh and the machine's processes complain of."""
+        """From now on call `tell` with each error line of ssh and of the processes there."""
 
         def keep_and_tell(line: str) -> None:
             self._said.append(line)
@@ -166,7 +166,7 @@ class Connection:
         self._tell = keep_and_tell
 
     def close(self) -> None:
-        """End the connection; what still runs at its other end then ends itself."""
+        """End the connection; processes at its other end notice and end."""
         for process, port in ((self._process, self._port), *self._second):
             process.kill()
             process.wait()
@@ -183,7 +183,7 @@ class Connection:
         return f"run ./bootstrap there: ssh {self.host.destination} 'cd {self.host.directory} && ./bootstrap'"
 
     def _refusal(self, *, answered: bool) -> RemoteError:
-        """Return why there is no Python at the other end, from how ssh ended."""
+        """Return why there is no Python at the other end, from ssh's exit status."""
         host = self.host
         clone = f"clone the project there, or say where it is: --on {host.destination}:DIRECTORY"
         if not answered:
@@ -207,14 +207,14 @@ class Connection:
 def connect(
     hosts: Iterable[Host], *, root: Path, parts: Sequence[str], modules: Sequence[str]
 ) -> dict[Host, Connection | RemoteError]:
-    """Connect to each of `hosts`; return the connection, or why there is none.
+    """Connect to each of `hosts`; return the connection, or the error.
 
-    On each there has to be the project of `root`, the same in `parts`, with a Python that has `modules`.
+    Each needs the same project as `root`, with the same `parts`, and a Python that has `modules`.
     """
-    here = checkout.survey(root, parts=parts, modules=())
+    here = checkout.describe(root, parts=parts, modules=())
     found: dict[Host, Connection | RemoteError] = {}
     try:
-        # All start before the first is waited for.
+        # All start before this waits for the first.
         for number, host in enumerate(hosts):
             try:
                 found[host] = Connection(host, name=f"on{number}")
@@ -242,7 +242,7 @@ def close(connections: Iterable[Connection | RemoteError]) -> None:
 
 
 def difference(here: dict[str, Any], there: dict[str, Any]) -> str:
-    """Say what the two surveys do not have in common, "" if their files are the same."""
+    """Return how two descriptions of a checkout differ, "" if their files are the same."""
     names = sorted(here["files"].keys() | there["files"].keys())
     different = [name for name in names if here["files"].get(name) != there["files"].get(name)]
     if not different:

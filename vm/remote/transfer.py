@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Send compiled programs to another machine: the same bytes are tested everywhere, and nothing is compiled there."""
+"""Send compiled programs to another machine, so that the same bytes are tested everywhere."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def pack(files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
 
 
 def unpack(packed: Mapping[str, tuple[str, bytes]], directory: Path) -> dict[str, str]:
-    """Write what was packed into `directory`, what is there already left alone; return each name's path.
+    """Write packed files into `directory`, except those that are there already; return each name's path.
 
-    Files are told apart by their content, so runs share them. Raises StoreError.
+    A file's name there has a digest of its content, so runs share files. Raises StoreError.
     """
     paths = {}
     with translate_oserror(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name, (file_name, content) in packed.items():
             path = directory / f"{hashlib.sha256(content).hexdigest()[:16]}-{file_name}"
-            if not path.exists() or path.read_bytes() != content:  # it may have been damaged there
+            if not path.exists() or path.read_bytes() != content:  # a full disk may have damaged it
                 write_bytes(path, content)
             paths[name] = str(path)
     return paths
