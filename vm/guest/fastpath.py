@@ -8,8 +8,7 @@ is not as it was, that work is done as ever. docs/architecture.md has what each 
 from __future__ import annotations
 
 import gc
-import traceback
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +64,6 @@ class FastPath:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Prepare for thousands of cases in a row."""
         _locate_at_once(session.items)
-        _shorten_expected_failures(session.items)
         if not any("caplog" in getattr(item, "fixturenames", ()) for item in session.items):
             # Three handlers are set up and taken down three times a case, and the guest logs nothing.
             _unregister(session.config, "logging-plugin")
@@ -102,26 +100,6 @@ def _locate_at_once(items: list[pytest.Item]) -> None:
             file, line, name = known.location
             # A cached property is looked up here first.
             vars(item)["location"] = file, line, name.removesuffix(known.name) + item.name
-
-
-def _shorten_expected_failures(items: list[pytest.Item]) -> None:
-    """Give expected failures the traceback that Python prints: for its own, pytest parses the whole file."""
-    key = part("_pytest.skipping", "xfailed_key")
-    if key is None:
-        return
-    for item in items:
-        if item.get_closest_marker("xfail") is not None and not item.config.option.runxfail:
-            vars(item)["repr_failure"] = partial(_shortly, item, key, item.repr_failure)
-
-
-def _shortly(
-    item: pytest.Item, key: Any, at_length: Callable[..., object], excinfo: pytest.ExceptionInfo[BaseException]
-) -> object:
-    # None where the mark's condition does not hold.
-    expected = item.stash.get(key, None)
-    if expected is not None and isinstance(expected.raises, type) and isinstance(excinfo.value, expected.raises):
-        return "".join(traceback.format_exception(excinfo.value))
-    return at_length(excinfo)
 
 
 def _know_the_request() -> None:
