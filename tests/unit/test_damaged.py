@@ -86,7 +86,7 @@ def test_kernel_in_the_store_is_said_to_be_damaged_and_fetched_again(
     assert obtain(series(archive), progress=said.append, mirror=archive.mirror) == kernel
     assert (home / file).read_bytes() == before
     assert said[0].startswith(f"6.1: 6.1.9-1 in the store is damaged ({file}")
-    assert said[0].endswith(") and is fetched or copied again")
+    assert said[0].endswith("), and is fetched or copied again")
     assert obtain(series(archive), progress=pytest.fail, mirror=NOWHERE) == kernel
 
 

@@ -39,7 +39,7 @@ OUTCOMES = {
     "test_bad": "failed",
 }
 
-IN_A_GUEST = ("sendevent", "channel", "location", "getfuncargnames")
+IN_A_GUEST = ("sendevent", "channel", "terminalreporter", "logging-plugin", "location", "getfuncargnames")
 ON_THE_HOST = ("Popen2IO", "get_execmodel", "bootstrap", "_register", "terminal", "_gateways")
 WITH_OTHER_MACHINES = ("Popen2IO", "_register", "nodemanager", "_gateways", "_io", "iochan")
 

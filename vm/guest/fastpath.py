@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vm.base.private import part
+from vm.base.private import is_hidden, part
 from vm.guest import wire_format
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class FastPath:
 
 
 def _unregister(config: pytest.Config, name: str) -> None:
-    if config.pluginmanager.has_plugin(name):
+    if config.pluginmanager.has_plugin(name) and not is_hidden(name):
         config.pluginmanager.unregister(name=name)
 
 
