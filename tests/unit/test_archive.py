@@ -277,7 +277,7 @@ def test_an_archive_that_is_signed_by_somebody_else_is_refused(archive: FakeArch
 
 
 @needs_apt
-def test_a_package_that_is_not_what_the_lists_promise_is_refused_and_the_next_run_works(archive: FakeArchive) -> None:
+def test_package_with_another_digest_is_refused_and_the_next_run_works(archive: FakeArchive) -> None:
     add_kernel(archive, "6.1.9-1")
     archive.publish("stable")
     deb = next(archive.root.rglob("linux-image-*.deb"))
@@ -373,7 +373,7 @@ def test_a_stalled_download_is_taken_up_where_it_stopped(archive: FakeArchive, s
 
 
 @needs_apt
-def test_a_download_that_was_interrupted_or_damaged_is_mended_by_the_next_run(archive: FakeArchive) -> None:
+def test_interrupted_or_damaged_download_is_completed_by_the_next_run(archive: FakeArchive) -> None:
     release = add_kernel(archive, "6.1.9-1")
     archive.publish("stable")
     left = kernel_store().root.parent / f"apt/archives/6.1/linux-image-{release}_6.1.9-1_amd64.deb"
@@ -469,7 +469,7 @@ UBUNTU_SOURCES = (
 )
 
 
-def test_an_archive_is_told_from_others_that_name_their_suites_after_releases() -> None:
+def test_other_archives_with_suites_named_after_releases_are_not_taken() -> None:
     addresses = ("http://archive.example/ubuntu", "http://security.example/ubuntu")
     assert bases_of(UBUNTU_SOURCES, UBUNTU) == addresses
     only_one = "'http://m/ubuntu/dists/resolute/InRelease' x"
@@ -482,7 +482,7 @@ def test_an_archive_is_told_from_others_that_name_their_suites_after_releases() 
     [(UBUNTU_SOURCES, DEBIAN), ("'http://m/debian/dists/trixie/InRelease' x", UBUNTU), ("", DEBIAN)],
     ids=["on-ubuntu", "on-debian", "on-neither"],
 )
-def test_a_machine_without_the_archive_s_sources_is_told_what_to_do(listed: str, origin: Origin) -> None:
+def test_machine_without_the_archive_s_sources_gets_an_error_with_a_remedy(listed: str, origin: Origin) -> None:
     with pytest.raises(MirrorError, match=rf"no {origin.name} archive.*--mirror ADDRESS.*--kernel running.*PATH"):
         bases_of(listed, origin)
 
@@ -536,7 +536,7 @@ def test_a_machine_without_the_archive_s_sources_is_told_what_to_do(listed: str,
         ("", MirrorError, "gave no reason"),
     ],
 )
-def test_what_apt_says_becomes_an_error_with_a_remedy(said: str, error: type[FetchError], remedy: str) -> None:
+def test_apt_s_errors_become_errors_with_a_remedy(said: str, error: type[FetchError], remedy: str) -> None:
     found = parse_apt_error(said, root=Path("/cache"), mirror="http://m/debian", keyring_from="debian-archive-keyring")
     assert type(found) is error
     assert re.search(remedy, str(found)), str(found)

@@ -113,7 +113,7 @@ def test_a_tree_that_does_not_compile_shows_the_compiler_s_error(tree: Path, tmp
     assert main(["build", str(tree), "--output", str(tmp_path / "out")]) == 13
 
 
-def test_what_is_no_tree_is_said_so_before_anything_is_made(tmp_path: Path) -> None:
+def test_directory_that_is_no_tree_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(NotAKernelError, match="no kernel source tree: it has no Makefile"):
         build(tmp_path, output=tmp_path / "out", progress=print)
     assert not (tmp_path / "out").exists()
@@ -178,7 +178,9 @@ def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(
         (0, 5, 128),
     ],
 )
-def test_git_bisect_is_told_good_bad_skip_or_stop(tmp_path: Path, built: int, tested: int, status: int) -> None:
+def test_exit_status_for_git_bisect_is_good_bad_skip_or_stop(
+    tmp_path: Path, built: int, tested: int, status: int
+) -> None:
     python = tmp_path / "python"
     python.write_text(
         f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path}/calls\ncase $2 in vm) exit {built};; pytest) exit {tested};; esac\n'

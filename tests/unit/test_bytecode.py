@@ -61,9 +61,7 @@ def test_modules_come_from_the_file(use: str, package: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1000, None], ids=["empty", "cut short", "gone"])
-def test_file_that_is_not_whole_is_as_if_it_were_not_there(
-    use: str, package: Path, tmp_path: Path, left: int | None
-) -> None:
+def test_incomplete_file_is_ignored(use: str, package: Path, tmp_path: Path, left: int | None) -> None:
     file = tmp_path / "bytecode"
     content = file.read_bytes()
     file.unlink()
@@ -74,7 +72,7 @@ def test_file_that_is_not_whole_is_as_if_it_were_not_there(
     assert done.stdout == "2\n", done.stderr
 
 
-def test_what_was_not_imported_there_comes_from_its_own_file(use: str, package: Path) -> None:
+def test_module_that_is_not_in_the_file_is_imported_from_its_own(use: str, package: Path) -> None:
     (package / "late.py").write_text("number = 3\n")
     done = run(f"{use}import belongings.late; print(belongings.late.number)")
     assert done.stdout == "3\n", done.stderr

@@ -48,7 +48,7 @@ def keep(root: Path, name: str, **kernels: list[CaseResult]) -> Path:
     return results.write(run_of(**kernels), root / name)
 
 
-def test_what_changed_is_shown_a_case_at_a_time(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_are_shown_by_case(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     was = [
         case("test_a.py::test_same", observed=["member 3, PASS"]),
         case("test_a.py::test_broken", observed=["member 3, PASS", "member 5, PASS"]),
@@ -90,9 +90,7 @@ def test_runs_that_are_the_same_end_with_0(root: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("0 of 1 cases changed")
 
 
-def test_case_that_was_skipped_is_not_said_to_have_observed_nothing(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_skipped_case_has_no_difference_in_what_was_observed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(root, "one", **{"6.1": [case("test_a.py::test_x", observed=["member 3, PASS"])]})
     keep(root, "two", **{"5.10": [case("test_a.py::test_x", CaseOutcome.SKIPPED, reason="too old")]})
     assert main(["compare", "one", "two"]) == 1
@@ -137,7 +135,7 @@ def test_function_whose_cases_agree_is_one_line() -> None:
     ]
 
 
-def test_every_case_that_is_not_the_same_on_all_kernels_is_named() -> None:
+def test_every_case_that_differs_between_kernels_is_named() -> None:
     same, ok = case("test_a.py::test_same"), case("test_a.py::test_x")
     run = run_of(
         **{

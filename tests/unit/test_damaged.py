@@ -75,7 +75,7 @@ STORED = {
 
 @needs_apt
 @pytest.mark.parametrize(("file", "damage"), STORED.items())
-def test_kernel_in_the_store_is_said_to_be_damaged_and_fetched_again(
+def test_damaged_kernel_in_the_store_is_reported_and_fetched_again(
     archive: FakeArchive, file: str, damage: Damage
 ) -> None:
     kernel = fetched(archive)
@@ -92,7 +92,7 @@ def test_kernel_in_the_store_is_said_to_be_damaged_and_fetched_again(
 
 @needs_apt
 @pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
-def test_manifest_that_is_damaged_is_made_again(archive: FakeArchive, damage: Damage) -> None:
+def test_kernel_with_a_damaged_manifest_is_fetched_again(archive: FakeArchive, damage: Damage) -> None:
     kernel = fetched(archive)
     damage(kernel.image.with_name("kernel.json"))
     assert obtain(series(archive), progress=quiet, mirror=archive.mirror) == kernel
@@ -124,7 +124,7 @@ def test_image_of_a_kernel_without_digests_is_looked_at(archive: FakeArchive) ->
 
 
 @needs_apt
-def test_update_mends_what_is_damaged(archive: FakeArchive) -> None:
+def test_update_replaces_a_damaged_kernel(archive: FakeArchive) -> None:
     kernel = fetched(archive)
     cut(kernel.image)
     assert update(series(archive), progress=quiet, mirror=archive.mirror) == kernel
@@ -141,7 +141,7 @@ def test_package_lists_are_downloaded_again(archive: FakeArchive, what: str, dam
 
 
 @pytest.mark.parametrize("content", [b"", b'{"schema": 2, "kno', b"[]", b'{"schema": 2, "known": [{}]}', b"\xff\x00"])
-def test_memory_of_kvm_is_as_if_it_were_not_there(
+def test_damaged_file_about_kvm_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

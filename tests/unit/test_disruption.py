@@ -39,7 +39,7 @@ def test_numbers_are_printed_and_drawn(
     assert "results/disruption.png" in capsys.readouterr().out
 
 
-def test_nothing_measured_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_measurement_is_reported(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot"]) == 1
     assert "run the cases" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ OF_THE_READER = ("NAME", "FILE")
 OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
-BISECT = "tests/unit/test_build.py::test_git_bisect_is_told_good_bad_skip_or_stop"
+BISECT = "tests/unit/test_build.py::test_exit_status_for_git_bisect_is_good_bad_skip_or_stop"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
 REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
@@ -161,7 +161,7 @@ def test_no_command_is_run_that_no_page_shows() -> None:
 
 
 @pytest.mark.parametrize("place", sorted(set(RUN_BY.values()) - {"the kernel's"}))
-def test_what_runs_a_command_is_there(place: str) -> None:
+def test_test_that_runs_a_command_exists(place: str) -> None:
     file, _, test = place.partition("::")
     assert not test or f"\ndef {test}(" in (ROOT / file).read_text()
     assert (ROOT / file).is_file()

@@ -68,7 +68,7 @@ def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, whe
     assert "2 feature missing" in done.output
 
 
-def test_gate_that_nobody_knows_is_a_mistake_in_the_case(tmp_path: Path) -> None:
+def test_unknown_feature_is_a_mistake_in_the_case(tmp_path: Path) -> None:
     source = "import pytest\n@pytest.mark.requires('magic')\ndef test_needs(): pass\n"
     done = run_pytest(tmp_path, PLUGINS, source=source, variables={})
     assert done.status == pytest.ExitCode.USAGE_ERROR, done.output

@@ -67,7 +67,7 @@ def test_the_running_kernel_is_found_where_distributions_have_it(root: Path, pat
     assert (found.image, found.release, found.note) == (file, RUNNING, "")
 
 
-def test_without_its_image_the_newest_installed_one_is_taken_and_that_is_said(root: Path) -> None:
+def test_without_its_image_the_newest_installed_one_is_taken_and_a_line_says_so(root: Path) -> None:
     install(root, "boot/vmlinuz-6.9.1-1-amd64", "6.9.1-1-amd64")
     newest = install(root, "boot/vmlinuz-6.10.1-1-amd64", "6.10.1-1-amd64")
     install(root, "boot/vmlinuz-0-rescue-0123abcd", "6.9.1-1-amd64")
@@ -82,7 +82,7 @@ def test_without_its_image_the_newest_installed_one_is_taken_and_that_is_said(ro
     assert [file.name for file in kernel.modules.rglob("*.ko")] == ["veth.ko"]
 
 
-def test_a_machine_without_any_image_is_told_what_to_do(root: Path) -> None:
+def test_machine_without_any_image_gets_an_error_with_a_remedy(root: Path) -> None:
     with pytest.raises(NotAKernelError, match=rf"{RUNNING}, has no image.*containers.*package.*vm list.*--kernel PATH"):
         find_installed(RUNNING, root=root)
 
@@ -105,7 +105,7 @@ def as_ordinary_user() -> Iterator[None]:
         os.seteuid(before)
 
 
-def test_an_image_that_only_root_can_read_is_said_to_be_one(root: Path) -> None:
+def test_image_that_only_root_can_read_is_named_with_a_remedy(root: Path) -> None:
     install(root, "boot/vmlinuz-6.8.1-1", "6.8.1-1")
     install(root, f"boot/vmlinuz-{RUNNING}", RUNNING).chmod(0o600 if os.geteuid() == 0 else 0)
     with (
@@ -198,7 +198,7 @@ def test_the_default_is_otherwise_the_installed_kernel(
     assert [one.name for one in with_mirror] == ["6.1" if release is DEBIAN else "running"], "a mirror is a source"
 
 
-def test_a_machine_with_neither_is_told_why_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_with_neither_gets_the_reasons_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, root=root, release=DEBIAN, sources="")
     with pytest.raises(UnknownKernelError) as raised:
         select([], catalogue=load_catalogue())
@@ -208,7 +208,7 @@ def test_a_machine_with_neither_is_told_why_in_one_line(root: Path, monkeypatch:
         assert part in message
 
 
-def test_keys_that_are_not_there_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_keys_rule_an_archive_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(root, f"boot/vmlinuz-{RUNNING}", RUNNING)
     on_machine(monkeypatch, root=root, release=DEBIAN, sources=BOOKWORM, keys=False)
     catalogue = load_catalogue()

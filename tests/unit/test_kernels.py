@@ -71,7 +71,7 @@ def test_a_pattern_takes_what_it_matches_in_the_catalogue_s_order(catalogue: Cat
     assert "6.1-cloud" not in names(["6.*"], catalogue)
 
 
-def test_all_is_the_matrix_and_not_what_is_there_to_fail(catalogue: Catalogue) -> None:
+def test_all_leaves_out_kernels_that_are_meant_to_fail(catalogue: Catalogue) -> None:
     chosen = names(["all"], catalogue)
     assert chosen[:3] == ["5.10", "6.1", "6.12"]
     assert not {"6.1-cloud", "7.0"} & set(chosen)
@@ -101,7 +101,7 @@ def test_no_word_means_the_distribution_s_own(catalogue: Catalogue, monkeypatch:
         assert [one.name for one in vm.kernels.catalogue.select(words, catalogue=catalogue)] == ["6.1"]
 
 
-def test_a_distribution_without_a_kernel_here_is_told_what_to_do(
+def test_distribution_without_a_kernel_gets_an_error_with_a_remedy(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"PRETTY_NAME": "Other 1", "VERSION_CODENAME": "x"})
@@ -162,7 +162,7 @@ def vmlinux() -> bytes:
     ],
     ids=["empty", "elf", "vmlinux", "arm64", "text", "truncated", "unnamed"],
 )
-def test_a_file_that_is_no_kernel_says_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+def test_error_for_a_file_that_is_no_kernel_says_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(NotAKernelError, match=said) as raised:
         read_release(written(tmp_path / "file", content))
     assert str(tmp_path / "file") in str(raised.value)
@@ -173,7 +173,7 @@ def test_bin_true_is_no_kernel(catalogue: Catalogue) -> None:
         select(["/bin/true"], catalogue=catalogue)
 
 
-def test_a_path_that_is_not_there_is_said_so(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_path_that_does_not_exist_is_named(tmp_path: Path, catalogue: Catalogue) -> None:
     with pytest.raises(NotAKernelError, match="no such file"):
         select([str(tmp_path / "absent")], catalogue=catalogue)
 
@@ -182,7 +182,7 @@ def test_a_path_that_is_not_there_is_said_so(tmp_path: Path, catalogue: Catalogu
     ("release", "said"),
     [("5.2.21", r"lacks SO_DETACH_REUSEPORT_BPF"), ("4.14.0-3-amd64", r"BPF_PROG_TYPE_SK_REUSEPORT \(4.19\)")],
 )
-def test_a_kernel_that_is_too_old_lacks_something_by_name(
+def test_error_for_a_kernel_that_is_too_old_names_what_it_lacks(
     tmp_path: Path, catalogue: Catalogue, release: str, said: str
 ) -> None:
     path = written(tmp_path / "bzImage", image(release))
@@ -194,12 +194,12 @@ def test_the_oldest_kernel_is_taken(tmp_path: Path, catalogue: Catalogue) -> Non
     assert select([str(written(tmp_path / "bzImage", image("5.3.0")))], catalogue=catalogue)
 
 
-def test_a_directory_without_an_image_says_what_was_looked_for(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_error_for_a_directory_without_an_image_lists_the_names_of_images(tmp_path: Path, catalogue: Catalogue) -> None:
     with pytest.raises(NotAKernelError, match=r"no kernel image; looked for arch/x86/boot/bzImage, .*vmlinuz"):
         select([str(tmp_path)], catalogue=catalogue)
 
 
-def test_a_tree_that_is_not_built_says_how_to_build_it(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_error_for_a_tree_that_is_not_built_says_how_to_build_it(tmp_path: Path, catalogue: Catalogue) -> None:
     written(tmp_path / "Kconfig", b"")
     with pytest.raises(NotAKernelError, match=re.escape(f"python -m vm build {tmp_path}")):
         select([str(tmp_path)], catalogue=catalogue)
@@ -289,14 +289,14 @@ def test_a_complete_configuration_misses_nothing() -> None:
 
 
 @pytest.mark.parametrize("wanted", requirements.wanted_options(), ids=lambda wanted: wanted.name)
-def test_each_option_is_missed_by_name(wanted: requirements.WantedOption) -> None:
+def test_each_missing_option_is_named(wanted: requirements.WantedOption) -> None:
     values = complete()
     del values[wanted.name]
     missing = requirements.missing_from(config_of(values), loadable=True)
     assert (wanted.name, wanted.needed != "some") in [(one.option, one.fatal) for one in missing]
 
 
-def test_a_module_is_no_use_without_the_modules_nor_where_it_must_be_built_in() -> None:
+def test_option_as_a_module_counts_only_with_the_modules_and_where_it_may_be_one() -> None:
     (missing,) = requirements.missing_from(config_of({**complete(), "CONFIG_VETH": "m"}), loadable=False)
     assert missing.fatal
     assert "modules are not at hand" in str(missing)
@@ -304,7 +304,7 @@ def test_a_module_is_no_use_without_the_modules_nor_where_it_must_be_built_in() 
     assert "must be built in" in str(missing)
 
 
-def test_a_module_that_is_not_installed_is_missed(tmp_path: Path) -> None:
+def test_module_that_is_not_installed_is_named(tmp_path: Path) -> None:
     config = written(tmp_path / "config", config_of(complete("m")).encode())
     tree = tmp_path / "lib/modules/6.1"
     for wanted in requirements.wanted_options():
@@ -318,7 +318,7 @@ def test_a_module_that_is_not_installed_is_missed(tmp_path: Path) -> None:
     assert missing_options(kernel) == []
 
 
-def test_a_kernel_without_btf_is_only_noted_after_what_is_fatal(tmp_path: Path) -> None:
+def test_missing_btf_is_a_note_after_fatal_options(tmp_path: Path) -> None:
     values = complete()
     del values["CONFIG_DEBUG_INFO_BTF"], values["CONFIG_VETH"]
     config = written(tmp_path / "config", config_of(values).encode())

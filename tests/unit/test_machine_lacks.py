@@ -40,7 +40,7 @@ BROKEN = "echo 'error while loading shared libraries: libslirp.so.0' >&2; exit 1
         (BROKEN, "does not tell its version but says: error while loading shared libraries: libslirp.so.0. Install"),
     ],
 )
-def test_qemu_that_is_no_use_is_refused_before_a_kernel_is_fetched(
+def test_unusable_qemu_is_refused_before_a_kernel_is_fetched(
     small_archive: SmallArchive, tmp_path: Path, script: str, said: str
 ) -> None:
     path = f"{qemu(tmp_path / 'bin', script)}:/usr/bin:/bin"
@@ -52,7 +52,7 @@ def test_qemu_that_is_no_use_is_refused_before_a_kernel_is_fetched(
 
 
 @needs_mounts
-def test_qemu_that_is_missing_is_said_before_a_kernel_is_fetched(tmp_path: Path) -> None:
+def test_missing_qemu_is_reported_before_a_kernel_is_fetched(tmp_path: Path) -> None:
     there = shutil.which(QEMU)
     hidden = f"mount --bind /dev/null {there}" if there else "true"
     status, output = run(tmp_path, hidden, "--kernel", "6.1", **{SUBSTITUTE: ""})
@@ -76,7 +76,7 @@ def test_command_says_so_as_well(
 
 @needs_mounts
 @pytest.mark.parametrize(("free", "swap", "refused"), [(500, 0, True), (500, 400, True), (500, 600, False)])
-def test_memory_that_is_short_is_said_before_the_boot(tmp_path: Path, free: int, swap: int, refused: bool) -> None:
+def test_too_little_memory_is_reported_before_the_boot(tmp_path: Path, free: int, swap: int, refused: bool) -> None:
     (tmp_path / "meminfo").write_text(f"MemAvailable: {free * 1024} kB\nSwapFree: {swap * 1024} kB\n")
     path = f"{qemu(tmp_path / 'bin', NEW)}:/usr/bin:/bin"
     status, output = run(
@@ -97,7 +97,7 @@ def test_memory_that_is_short_is_said_before_the_boot(tmp_path: Path, free: int,
         ("4:cpu,memory:/a\n", {"memory/a/memory.limit_in_bytes": 600, "memory/a/memory.usage_in_bytes": 7}, 593),
     ],
 )
-def test_memory_of_a_container_is_what_its_groups_leave(
+def test_memory_of_a_container_is_limited_by_its_control_groups(
     tmp_path: Path, group: str, files: dict[str, int], left: int
 ) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
@@ -122,5 +122,5 @@ def test_pages_of_files_that_a_group_gives_back_are_free(tmp_path: Path) -> None
     assert available(root=tmp_path) == 40
 
 
-def test_memory_is_told_of_the_machine_at_hand() -> None:
+def test_memory_of_this_machine_is_read() -> None:
     assert 0 < available() <= available(swap=True)

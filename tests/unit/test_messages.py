@@ -37,7 +37,7 @@ def test_messages_of_a_case_leave_together() -> None:
     ]
 
 
-def test_what_cannot_be_packed_is_left_to_execnet() -> None:
+def test_message_that_cannot_be_packed_is_left_to_execnet() -> None:
     sent: list[Any] = []
     value = object()
     Messages(sent.append).send("report", data=value)

@@ -75,7 +75,7 @@ def run(directory: Path, setup: str, *arguments: str, **variables: str) -> tuple
         (IN_A_VM, "rmdir results; touch results", "File exists. To mend it, results/ has to be a directory"),
     ],
 )
-def test_results_that_cannot_be_begun_end_the_run_before_a_kernel_boots(
+def test_unwritable_results_directory_ends_the_run_before_a_kernel_boots(
     tmp_path: Path, where: tuple[str, ...], setup: str, said: str
 ) -> None:
     status, output = run(tmp_path, setup, *where)
@@ -91,7 +91,7 @@ def test_results_that_cannot_be_begun_end_the_run_before_a_kernel_boots(
     ("where", "variables", "status"),
     [(IN_A_VM, {}, INFRASTRUCTURE), (IN_A_VM, {"WRONG": "1"}, FAILED), (HERE, {}, INFRASTRUCTURE)],
 )
-def test_results_that_cannot_be_ended_are_said_after_the_summary(
+def test_results_that_cannot_be_written_are_reported_after_the_summary(
     tmp_path: Path, where: tuple[str, ...], variables: dict[str, str], status: int
 ) -> None:
     """Room for the console's first page, not for what is made of the run. A failed case outranks it."""
@@ -103,14 +103,14 @@ def test_results_that_cannot_be_ended_are_said_after_the_summary(
     assert not [line for line in output.splitlines() if line.startswith("results/") and "/." in line], "half a file"
 
 
-def test_console_that_is_not_whole_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
+def test_incomplete_console_is_not_clean(tmp_path: Path) -> None:
     status, output = run(tmp_path, "mount -t tmpfs -o size=64k none results", *IN_A_VM, LINES="20000")
     assert status == INFRASTRUCTURE, output
     assert "its console could not be scanned for splats: results cannot be written" in output
     assert "3 passed" in output
 
 
-def test_cache_that_takes_nothing_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_unwritable_cache_is_named_with_its_remedy(tmp_path: Path) -> None:
     """Neither a kernel nor a compiled program can be kept; what is there already needs no room."""
     (tmp_path / "cache").mkdir()
     read_only = "mount -t tmpfs -o ro none cache"

@@ -96,7 +96,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> tuple[Ru
     return Run(status, output, directory / "here" / PROJECT / "results/latest"), directory
 
 
-def test_kernel_runs_where_it_was_sent(many: tuple[Run, Path]) -> None:
+def test_kernel_runs_on_its_machine(many: tuple[Run, Path]) -> None:
     run, machines = many
     for kernel, name in (("on-good", "good"), ("on-good-again", "good"), ("on-this", "here")):
         directory, root, home, path = run.case("test_where", kernel=kernel)["observed"]
@@ -287,7 +287,7 @@ def test_mistakes_are_usage_errors(tmp_path: Path, options: list[str], says: str
         ("me@[2001:db8::1]:~", "me@2001:db8::1", "."),
     ],
 )
-def test_words_for_a_machine(word: str, destination: str, directory: str) -> None:
+def test_forms_of_a_machine_s_name(word: str, destination: str, directory: str) -> None:
     found = read_host(word, root=Path("/home/me/src/project"), home=Path("/home/me"))
     assert found == Host(word=word, destination=destination, directory=directory)
 
@@ -299,7 +299,7 @@ def test_project_outside_the_home_directory_is_at_the_same_path() -> None:
 
 
 @pytest.mark.parametrize("word", ["", "ssh://big:22", "-oProxyCommand=x", "big/project", "a b", "@big", ":/srv"])
-def test_words_that_are_no_machine(word: str) -> None:
+def test_words_that_name_no_machine(word: str) -> None:
     with pytest.raises(ValueError, match=r"takes .*HOST"):
         read_host(word, root=Path("/srv/project"), home=Path("/home/me"))
 

@@ -111,7 +111,7 @@ def test_page_does_without_a_story_that_was_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [None, "", json.dumps({**story_to_json(_STORY), "format": 99})])
-def test_page_has_the_text_alone_where_the_data_are_of_no_use(tmp_path: Path, data: str | None) -> None:
+def test_page_has_only_the_text_if_the_data_are_unreadable(tmp_path: Path, data: str | None) -> None:
     story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
     assert story is not None
     file = (tmp_path / story).with_suffix(".json")

@@ -91,12 +91,12 @@ def test_input_is_the_command_s_to_its_end(run: Run) -> None:
     assert run("cat").output == b""
 
 
-def test_input_that_nobody_reads_is_no_trouble(run: Run) -> None:
+def test_unread_input_is_no_error(run: Run) -> None:
     done = run("echo", "done", given=bytes(3_000_000))
     assert (done.status, done.output) == (0, b"done\n")
 
 
-def test_command_that_is_not_there(run: Run) -> None:
+def test_command_that_does_not_exist(run: Run) -> None:
     done = run("no-such-command")
     assert done.status == 127
     assert b"no-such-command: not found" in done.output
@@ -158,7 +158,7 @@ def test_kernel_that_cannot_be_a_guest_says_which_option_is_missing(
     assert f"k61 cannot run as a guest. Its configuration lacks {option}: {why}\n" in capsys.readouterr().err
 
 
-def test_output_that_nobody_reads_ends_the_run(here: Path) -> None:
+def test_closed_output_ends_the_run(here: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "vm", "run", "./k61", "--", "yes"],
         cwd=here,

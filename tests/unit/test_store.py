@@ -55,7 +55,7 @@ def test_the_newest_is_the_newest_by_version_and_not_by_spelling(store: Store) -
     assert [entry.path.name for entry in store.entries("6.1")] == ["6.1.10-1", "6.1.10-1~bpo1", "6.1.9-1"]
 
 
-def test_what_fails_half_way_leaves_nothing(store: Store) -> None:
+def test_failed_entry_leaves_nothing(store: Store) -> None:
     def fail() -> None:
         with store.staging("6.1", "1") as stage:
             (stage / "vmlinuz").write_text("half")
@@ -66,7 +66,7 @@ def test_what_fails_half_way_leaves_nothing(store: Store) -> None:
     assert files(store) == ["6.1"]
 
 
-def test_what_fails_half_way_leaves_what_was_there(store: Store) -> None:
+def test_failed_entry_leaves_the_old_one(store: Store) -> None:
     publish(store, "6.1", "1", modules="old")
 
     def fail() -> None:
@@ -90,7 +90,7 @@ def test_a_version_is_replaced_when_it_is_made_anew(store: Store) -> None:
     assert files(store) == ["6.1", "6.1/1", "6.1/1/kernel.json", "6.1/1/vmlinuz"]
 
 
-def test_what_a_killed_run_left_is_gone_after_the_next(store: Store) -> None:
+def test_next_run_removes_what_a_killed_one_left(store: Store) -> None:
     publish(store, "6.1", "1")
     (store.root / "6.1/.staging-killed/half").mkdir(parents=True)
     with store.locked("6.1", progress=pytest.fail):
@@ -99,7 +99,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"release": 1, "surprise": 2}', "[]"])
-def test_a_damaged_entry_is_as_if_it_were_not_there(store: Store, text: str) -> None:
+def test_damaged_entry_is_ignored(store: Store, text: str) -> None:
     publish(store, "6.1", "1")
     (store.root / "6.1/1/kernel.json").write_text(text)
     assert store.entries("6.1") == []
@@ -137,7 +137,7 @@ def test_one_run_waits_for_the_other_and_says_so(store: Store) -> None:
         pass
 
 
-def test_a_store_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+def test_error_for_an_unwritable_store_has_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match=str(tmp_path)),
@@ -169,7 +169,7 @@ def test_versions_are_ordered_as_dpkg_does(one: str, other: str) -> None:
     assert compare_versions(one, one) == 0
 
 
-def test_prune_keeps_the_newest_and_removes_what_is_made_again(
+def test_prune_keeps_the_newest_and_removes_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -111,7 +111,7 @@ def test_cache_whose_name_has_blanks(small_archive: SmallArchive, here: Path) ->
     demand_as_usual(typed(here, '"$@"', *small_archive.kernel, **variables), kernel="6.1")
 
 
-def test_name_that_cannot_be_sent_is_a_usage_error(here: Path) -> None:
+def test_name_that_is_not_utf8_is_a_usage_error(here: Path) -> None:
     (here / os.fsdecode(b"k\xff")).write_bytes(image("6.1.0"))
     run = typed(here, '"$@" --kernel "$(printf "./k\\377")"')
     assert run.status == pytest.ExitCode.USAGE_ERROR, run.output
@@ -120,7 +120,7 @@ def test_name_that_cannot_be_sent_is_a_usage_error(here: Path) -> None:
 
 
 @pytest.mark.skipif(not may_mount(), reason="this user may not mount anything in a namespace of its own")
-def test_home_that_takes_nothing(small_archive: SmallArchive, here: Path) -> None:
+def test_home_that_cannot_be_written(small_archive: SmallArchive, here: Path) -> None:
     """The way out is in what is said: a cache elsewhere."""
     (here / "home").mkdir()
     line = 'unshare -rm sh -c \'mount -t tmpfs -o ro none home; "$@"\' sh "$@"'

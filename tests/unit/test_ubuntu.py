@@ -69,7 +69,7 @@ def test_an_lts_release_s_own_kernel_is_the_newest_of_its_series_in_all_suites(u
 
 
 @needs_apt
-def test_a_kernel_whose_modules_are_in_one_package_is_whole(ubuntu: FakeArchive) -> None:
+def test_kernel_with_its_modules_in_one_package_is_complete(ubuntu: FakeArchive) -> None:
     kernel = obtain(selection("resolute", ubuntu), progress=quiet, mirror=ubuntu.mirror)
     assert (kernel.release, kernel.version) == ("7.0.0-38-generic", "7.0.0-38.38")
     assert kernel.modules is not None

@@ -162,7 +162,7 @@ def test_case_that_panics_fails_once_and_the_others_run_in_a_fresh_vm(misfits: R
     assert misfits.output.count("begin test_topic.py::test_panics") == 1, "the end of the console is shown"
 
 
-def test_vm_that_ends_without_a_word_is_lost(misfits: Run) -> None:
+def test_vm_that_ends_silently_is_lost(misfits: Run) -> None:
     assert misfits.cases("lost") == {"test_first": "passed", "test_dies": "lost"}
     assert misfits.kernel("lost")["outcome"] == "lost or hung"
     assert misfits.kernel("lost")["vms"] == 1
@@ -186,7 +186,7 @@ def test_splat_names_its_case(misfits: Run) -> None:
     assert (splat["kind"], splat["case"]) == ("WARNING", "test_topic.py::test_warns")
 
 
-def test_console_without_the_marks_is_not_taken_for_a_clean_one(misfits: Run) -> None:
+def test_console_without_the_marks_is_not_clean(misfits: Run) -> None:
     assert misfits.cases("mute") == {"test_first": "passed"}
     assert misfits.kernel("mute")["outcome"] == "infrastructure"
     assert "could not be scanned for splats" in misfits.kernel("mute")["reason"]
@@ -202,7 +202,7 @@ def test_kernel_that_never_boots_is_shown_with_its_console(misfits: Run) -> None
     assert misfits.output.count("Unable to mount root fs") == 1
 
 
-def test_kernel_that_boots_for_ever_is_given_up(misfits: Run) -> None:
+def test_kernel_that_does_not_finish_booting_is_given_up(misfits: Run) -> None:
     assert misfits.kernel("silent")["outcome"] == "infrastructure"
     assert "did not come up in time" in misfits.kernel("silent")["reason"]
 
@@ -212,7 +212,7 @@ def test_kernel_that_dies_at_every_case_ends(misfits: Run) -> None:
     assert misfits.kernel("every")["vms"] == 4
 
 
-def test_death_while_collecting_is_not_tried_for_ever(misfits: Run) -> None:
+def test_vm_that_dies_while_collecting_is_given_up(misfits: Run) -> None:
     assert (misfits.kernel("collecting")["outcome"], misfits.kernel("collecting")["vms"]) == ("lost or hung", 4)
 
 
@@ -298,7 +298,7 @@ def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
         demand_consistent(Namespace(**{**usual, **given}))
 
 
-def test_what_a_kernel_did_outranks_what_could_not_be_tried() -> None:
+def test_outcome_of_a_tested_kernel_outranks_infrastructure() -> None:
     assert [EXIT_STATUS[outcome] for outcome in EXIT_STATUS] == [12, 11, 10, 1, 13, 2, 0]
     assert gravest([KernelOutcome.INFRASTRUCTURE, KernelOutcome.FAILED]) is KernelOutcome.FAILED
     assert gravest([]) is KernelOutcome.PASSED
@@ -352,7 +352,7 @@ if "-c" in sys.orig_argv:  # execnet's way to start a worker
 """
 
 
-def test_relay_that_cannot_begin_is_not_tried_for_ever(tmp_path: Path) -> None:
+def test_relay_that_cannot_start_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_RELAY)
     (tmp_path / "k61").write_bytes(image("6.1.0"))
     done = run_pytest(tmp_path, ["--kernel", "./k61"], source=COMMON, variables={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
@@ -393,7 +393,7 @@ def test_relay_and_guest_run_the_controller_s_code_and_no_other_installation_s(t
     assert (done.status, done.cases()) == (0, {"test_first": "passed"}), done.output
 
 
-def test_code_that_changed_under_a_run_is_refused_by_name(tmp_path: Path) -> None:
+def test_code_that_changed_during_a_run_is_refused_with_its_path(tmp_path: Path) -> None:
     done = run_from_elsewhere(tmp_path, changed=True)
     assert done.status == EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], done.output
     assert f"{ROOT}/vm is not what the run was started with" in done.kernel()["reason"]

@@ -154,7 +154,7 @@ def test_failed_case_without_a_witness_says_so_where_its_story_would_be(project:
     assert f'<property name="story" value="{told}"' in (project.path / "junit.xml").read_text()
 
 
-def test_nothing_is_said_of_a_witness_that_was_not_wanted(project: pytest.Pytester) -> None:
+def test_no_line_about_a_witness_that_was_not_wanted(project: pytest.Pytester) -> None:
     project.makeconftest(_NONE)
     project.makepyfile("def test_good(wire): pass")
     project.runpytest_subprocess().stdout.no_fnmatch_line("no witness*")

@@ -74,7 +74,7 @@ def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Pat
     assert junit(run) == {"test_splat": "splat", f"console: {said}": "splat"}
 
 
-def test_three_ways_to_lose_a_vm_are_told_apart(tmp_path: Path) -> None:
+def test_lost_hung_and_panicked_vms_have_different_outcomes(tmp_path: Path) -> None:
     """QEMU is killed; the kernel sees that it does not move on, and panics; it does not even see that."""
     object_file = compile_program(HERE / "spin.bpf.c")
     with started(

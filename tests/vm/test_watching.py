@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("kernel", [KERNEL, "5.10"])  # 5.10 gives no reason for a drop
-def test_watch_counts_what_the_servers_had(tmp_path: Path, kernel: str) -> None:
+def test_watch_counts_what_the_servers_received(tmp_path: Path, kernel: str) -> None:
     with started(tmp_path / "run", "--kernel", kernel, source=HERE / "watching.py") as run:
         assert run.ended() == 0, run.output
     assert run.outcomes == {"test_counts_are_what_the_servers_had": "passed"}
