@@ -178,9 +178,7 @@ def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(
         (0, 5, 128),
     ],
 )
-def test_exit_status_for_git_bisect_is_good_bad_skip_or_stop(
-    tmp_path: Path, built: int, tested: int, status: int
-) -> None:
+def test_git_bisect_gets_good_bad_skip_or_stop(tmp_path: Path, built: int, tested: int, status: int) -> None:
     python = tmp_path / "python"
     python.write_text(
         f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path}/calls\ncase $2 in vm) exit {built};; pytest) exit {tested};; esac\n'
