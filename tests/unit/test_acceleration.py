@@ -456,7 +456,8 @@ def test_signal_to_qemu_is_told() -> None:
     assert monitor.trouble in ("QEMU ended because of a signal", ""), "none if it came before QEMU could hear it"
 
 
-def test_complaint_leaves_registers_out() -> None:
+def test_complaint_leaves_registers_and_warnings_out() -> None:
+    warning = b"qemu: warning: host doesn't support requested feature\n"
     registers = b"extra data[0]: 0x1\nRAX=0 RBX=0\nES =0000 \nCode=1\x1b[2J\n"
-    said = b"qemu: warning: one\n\nKVM internal error. Suberror: 1\n"
-    assert complaint(said + registers) == "qemu: warning: one; KVM internal error. Suberror: 1"
+    assert complaint(warning + b"\nKVM internal error. Suberror: 1\n" + registers) == "KVM internal error. Suberror: 1"
+    assert complaint(warning) == warning.decode().strip()

@@ -243,7 +243,7 @@ class _KvmError(MachineError):
 
 def _explain(vm: Machine, words: LastWords, error: str) -> str:
     """Return why a boot under KVM failed, from what QEMU told, how it ended, and what the console says."""
-    if vm.trouble and words.panic:
+    if words.panic and not vm.is_paused:
         return words.panic
     what = vm.trouble or _status(vm.process.returncode) or error
     return _with_words(what, complaint(vm.complaints))

@@ -56,9 +56,13 @@ class LastWords:
 
 
 def complaint(said: bytes | bytearray) -> str:
-    """Return in one line what QEMU said on its standard error: the registers that it prints with it are left out."""
+    """Return in one line what QEMU said on its standard error.
+
+    Left out are the registers that it prints with an error, and its warnings where it said anything graver.
+    """
     lines = [_printable(line, longest=200) for line in said.decode(errors="replace").splitlines()]
-    return "; ".join([line for line in lines if line and not _REGISTERS.match(line)][:3])
+    telling = [line for line in lines if line and not _REGISTERS.match(line)]
+    return "; ".join(([line for line in telling if ": warning: " not in line] or telling)[:3])
 
 
 def _printable(line: str, *, longest: int = _LONGEST) -> str:

@@ -136,7 +136,7 @@ class Controller:
         self._fleet.connect(
             root=HOME,
             parts=self._plan.parts,
-            modules=sorted({"execnet", "pytest", "virtme", "xdist", *plugins}),
+            modules=sorted({"execnet", "pytest", "qemu", "virtme", "xdist", *plugins}),
             tell=self._board.tell,
         )
         self._config.option.tx = [self._fleet.specification(name, local_worker(name)) for name in self._plan.kernels]
