@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from vm.report.console import BEGIN, END, NEW_VM, Allowance, ConsoleError, last_panic, load_allowances, scan, tail
+from vm.report.console import (
+    BEGIN,
+    END,
+    KVM_FAILED,
+    NEW_VM,
+    Allowance,
+    ConsoleError,
+    last_panic,
+    load_allowances,
+    scan,
+    tail,
+)
 
 PROVOKED = (Path(__file__).parent / "data/console-6.1.log").read_text()
 
@@ -149,3 +160,10 @@ def test_panic_of_an_earlier_vm_is_history() -> None:
     text = f"{PANIC}\n{NEW_VM}the VM ended\n[ 1.0] boot\n"
     assert last_panic(text) is None
     assert tail(text) == "[ 1.0] boot"
+
+
+def test_what_a_kernel_said_where_kvm_failed_is_not_held_against_it() -> None:
+    splat = "[    1.000000] WARNING: CPU: 0 PID: 1 at arch/x86/kernel/tsc.c:1 tsc_init\n"
+    failed = f"{splat}\n{KVM_FAILED}QEMU paused the VM\n"
+    assert scan(f"{failed}[    0.000000] Linux version 6.1.0\n", ran=[]) == []
+    assert len(scan(f"{splat}\n{NEW_VM}it was lost\n{failed}{splat}", ran=[])) == 2, "those of the VMs that came up"

@@ -26,6 +26,7 @@ BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
 REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
+ACCEL = "tests/unit/test_acceleration.py::test"
 SESSION = "tests/unit/test_session.py::test"
 INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributors_are_told"
 LINT = "tests/lint/test_linters.py::test"
@@ -75,6 +76,12 @@ RUN_BY = {
     "python -m vm run 6.12 -- uname -r": f"{SESSION}_output_status_and_directory_are_the_command_s",
     "python -m vm shell 6.12": f"{SESSION}_shell_has_a_terminal_of_this_one_s_size",
     "tools/testing/kunit/kunit.py parse results/latest/results.ktap": "the kernel's",
+    "python -m vm accel": f"{ACCEL}_memory_is_shown_and_forgotten",
+    "python -m vm accel --forget": f"{ACCEL}_memory_is_shown_and_forgotten",
+    "tox -e vm -- --append 'slub_debug=FZPU panic_on_warn=1' --memory 2048 --cpus 4": (
+        "tests/vm/test_kvm.py::test_kernel_is_told_what_the_user_appends"
+    ),
+    "python -m vm run --append debug 6.12 -- dmesg": "tests/vm/test_kvm.py::test_kernel_is_told_what_the_user_appends",
     "tox -e vm -- --program my.bpf.c": OWN_PROGRAM,
     "tox -e vm -- tests/examples/quic_cases.py --program tests/examples/quic_server.bpf.c": OWN_PROGRAM,
     "tox -e vm -- --program reference=my_reference.bpf.c": OWN_PROGRAM,

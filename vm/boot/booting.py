@@ -263,7 +263,7 @@ class _KvmError(MachineError):
 
 def _why_kvm_failed(vm: Machine, words: LastWords, error: str) -> str:
     """Return why a boot under KVM failed: from QEMU's report, its exit status, and the console."""
-    if vm.trouble and words.panic:
+    if words.panic and not vm.is_paused:
         return words.panic
     what = vm.trouble or _status(vm.process.returncode) or error
     return _with_words(what, complaint(vm.complaints))

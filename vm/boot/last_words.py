@@ -56,9 +56,13 @@ class LastWords:
 
 
 def complaint(said: bytes | bytearray) -> str:
-    """Return QEMU's error output in one line, without the registers that it prints."""
+    """Return QEMU's error output in one line.
+
+    The registers that it prints with an error are left out, and its warnings if there is anything graver.
+    """
     lines = [_printable(line, longest=200) for line in said.decode(errors="replace").splitlines()]
-    return "; ".join([line for line in lines if line and not _REGISTERS.match(line)][:3])
+    telling = [line for line in lines if line and not _REGISTERS.match(line)]
+    return "; ".join(([line for line in telling if ": warning: " not in line] or telling)[:3])
 
 
 def _printable(line: str, *, longest: int = _LONGEST) -> str:

@@ -75,7 +75,7 @@ class Workers:
         self._connections.connect(
             root=PROJECT,
             parts=self._plan.parts,
-            modules=sorted({"execnet", "pytest", "virtme", "xdist", *plugins}),
+            modules=sorted({"execnet", "pytest", "qemu", "virtme", "xdist", *plugins}),
             tell=self._run.board.tell,
         )
         if not insides.can_join(config):
