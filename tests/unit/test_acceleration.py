@@ -135,7 +135,7 @@ def test_another_kernel_is_emulated_where_kvm_worked_with_none(run: Callable[...
 def test_pause_after_hello_is_a_lost_vm_that_is_explained(run: Callable[..., tuple[int, str]]) -> None:
     status, said = run("later", command=("sh", "-c", "touch pause; sleep 600"))
     assert status == 12
-    assert f"the VM was lost: {PAUSED}. Its last words:" in said
+    assert f"the VM was lost: {PAUSED}. The end of its console:" in said
     (known,) = learnt.recall()
     assert (known.works, known.why) == (False, PAUSED)
 
@@ -390,11 +390,11 @@ def test_rebuilt_kernel_is_another_at_the_same_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "why_not", "conclusion"),
     [
-        ((), "", "nothing is known of any kernel: the next one is booted under KVM first"),
-        ((known(BOOT, works=True),), "", "so KVM is used, but"),
+        ((), "", "nothing is known about any kernel: the next one is booted under KVM first"),
+        ((known(BOOT, works=True),), "", "so kernels with which KVM failed are emulated, and all others"),
         ((known(BOOT, works=False),), "", "so every kernel is emulated: --accel kvm tries one again"),
         ((known(BOOT, works=True),), "there is no /dev/kvm", "so every kernel is emulated"),
-        ((known(CHANGED["QEMU"], works=False),), "", "nothing is known of any kernel"),
+        ((known(CHANGED["QEMU"], works=False),), "", "nothing is known about any kernel"),
     ],
 )
 def test_what_is_known_is_told_with_what_follows(before: tuple[Known, ...], why_not: str, conclusion: str) -> None:
