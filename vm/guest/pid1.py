@@ -172,7 +172,8 @@ def _work(port_name: str, notes: list[str]) -> None:
     # Imports and collection make many objects that all stay: `vm.guest.fastpath` enables it after that.
     gc.disable()
     # What execnet has every Python do that it starts (popen_bootstrapline of execnet.gateway_io, read in 2.1.2).
-    exec(eval(sys.stdin.readline()))
+    # At the level of a module, for execnet may send all of its source.
+    exec(eval(sys.stdin.readline()), globals())
 
 
 def _import_from(bytecode: str) -> None:
