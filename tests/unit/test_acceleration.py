@@ -245,7 +245,7 @@ def test_vm_that_kvm_stops_during_a_case_is_replaced_by_an_emulated_one(tmp_path
     run = run_cases(tmp_path, "later", cases="first or pauses or last")
     assert run.status == 12
     assert run.cases() == {"test_first": "passed", "test_pauses": "lost", "test_last": "passed"}
-    assert run.case("test_pauses")["reason"] == f"{PAUSED} (the VM went down with the case)"
+    assert run.case("test_pauses")["reason"] == f"{PAUSED} (the VM ended while the case ran)"
     (accel,) = json.loads((tmp_path / "cache/reuseport-harness/acceleration.json").read_text())["known"]
     assert not accel["works"]
 

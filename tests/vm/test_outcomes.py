@@ -94,7 +94,7 @@ def test_lost_hung_and_panicked_vms_have_different_outcomes(tmp_path: Path) -> N
         "test_hang": "hung",
         "test_after": "passed",
     }
-    assert reasons(kernel)["test_lockup"] == "Kernel panic - softlockup: hung tasks (the VM went down with the case)"
+    assert reasons(kernel)["test_lockup"] == "Kernel panic - softlockup: hung tasks (the VM ended while the case ran)"
     assert f"no news from it for {SECONDS_WITHOUT_NEWS}" in reasons(kernel)["test_hang"]
     assert kernel["vms"] == 4
     assert junit(run).items() >= {"test_wait": "lost", "test_lockup": "hung", "test_hang": "hung"}.items()

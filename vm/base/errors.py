@@ -3,7 +3,7 @@
 
 
 class KernelError(Exception):
-    """A kernel that cannot be had or run. The message says which, why, and what to do: it is printed as it is."""
+    """A kernel that cannot be fetched or run. The message says which, why, and what to do: it is printed as it is."""
 
 
 class UnknownKernelError(KernelError):

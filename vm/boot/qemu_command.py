@@ -155,7 +155,7 @@ def _run_our_init(initramfs: Path, command: list[str]) -> None:
 
     Of two files of one name the later stays, and an initramfs may be several archives one after the other, each from a
     place divisible by four (Documentation/driver-api/early-userspace/buffer-format.rst). The command is in a file for
-    the shell, for a kernel's parameters have no way to say a path with blanks.
+    the shell, for a path with blanks cannot be one of a kernel's parameters.
     """
     with initramfs.open("ab") as file:
         file.write(bytes(-file.tell() % 4))

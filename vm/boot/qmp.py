@@ -44,7 +44,7 @@ class Monitor:
     """Whether QEMU stopped the VM and stays."""
 
     def __init__(self, port: socket.socket, *, end: Callable[[], object]) -> None:
-        """Begin to listen on `port`, a connected socket, in a thread; `end` ends a QEMU that has paused for good."""
+        """Begin to listen on `port`, a connected socket, in a thread; `end` ends a QEMU that will not go on."""
         self._port = port
         self._end = end
         self._thread = threading.Thread(target=self._listen, daemon=True)

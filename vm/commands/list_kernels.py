@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def collect(
     catalogue: Catalogue, *, mirror: str | None, progress: Callable[[str], None]
 ) -> tuple[list[Row], list[str]]:
-    """Return a row for each kernel that can be had, and what there is to say: an archive that could not be asked."""
+    """Return a row for each kernel that can be fetched or is installed, and notes about archives that cannot be read."""
     try:
         default = {selection.name for selection in select([], catalogue=catalogue, mirror=mirror)}
     except UnknownKernelError:
@@ -112,7 +112,7 @@ def collect(
             continue
         stale = _refresh(archive, of_origin, progress=progress)
         if stale is not None:
-            notes.append(f"shown as it was known last, for {stale}")
+            notes.append(f"the list may be old, for {stale}")
         rows |= {series.name: _row(series, archive, default=default) for series in of_origin}
     shown = [rows[name] for name in catalogue.series if name in rows]
     try:
@@ -123,11 +123,11 @@ def collect(
 
 
 def _refresh(archive: Archive, kernels: list[Series], *, progress: Callable[[str], None]) -> FetchError | None:
-    """Bring the lists of `kernels` up to date; return why that did not go on."""
+    """Bring the lists of `kernels` up to date; return the error that stopped it, None if there was none."""
     for series in kernels:
         try:
             archive.refresh(series.suites, progress=progress)
-        except NotOfferedError:  # of this series there is nothing, of others there may be
+        except NotOfferedError:  # the archive may still have other series
             continue
         except FetchError as error:
             return error

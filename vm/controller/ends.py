@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Ends:
-    """The plugin that is told by xdist of workers that ended."""
+    """The plugin for xdist's reports that a worker has ended."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -30,7 +30,7 @@ class Ends:
         text = self._run.consoles.read(name)
         report.taken_as, what = self._outcome_and_reason(name, text)
         report.location = (report.location[0], None, crashitem.partition("::")[2] or crashitem)
-        report.longrepr = f"{what} (the VM went down with the case)"
+        report.longrepr = f"{what} (the VM ended while the case ran)"
         report.sections.append((f"console of {name}", console.tail(text)))
 
     def _outcome_and_reason(self, name: str, text: str) -> tuple[CaseOutcome, str]:

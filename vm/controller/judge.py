@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Judge each kernel at the end of a run: what its cases, its VMs and its console come to."""
+"""Judge each kernel at the end of a run, by its cases, its VMs and its console."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _SECONDS_TO_CLOSE = 5
 
 _WITHOUT = [f"-pno:{name}" for name in ("cacheprovider", "doctest", "pastebin", "setuponly", "setupplan", "stepwise")]
-"""Plugins of pytest's own that are of no use in a guest: nobody sees what they print, and what they keep is lost."""
+"""Plugins of pytest that are useless in a guest: nobody sees what they print, and what they save is lost."""
 
 
 def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: dict[str, Any], path: list[str]) -> None:
@@ -60,7 +60,7 @@ def relay(channel: Any, workerinput: dict[str, Any], args: list[str], options: d
         # Another version may understand the order, and do something else.
         here.refuse(
             f"{PROJECT}/vm is not what the run was started with ({message['home']}/vm): "
-            "it changed meanwhile, or is another version. Run again with one version everywhere"
+            "it was changed during the run, or is another version. Run again with the same version everywhere"
         )
         return
     # A guest cannot write to the controller's temporary directory.

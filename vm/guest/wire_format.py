@@ -20,7 +20,7 @@ FORMAT = 4
 
 
 def pack(messages: Sequence[Message]) -> bytes:
-    """Return messages as one string of bytes. Raises ValueError for what is of no built-in type."""
+    """Return messages as one string of bytes. Raises ValueError for a value of no built-in type."""
     return marshal.dumps(list(messages), FORMAT)
 
 

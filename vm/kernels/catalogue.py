@@ -68,7 +68,7 @@ class Selection:
 class Catalogue:
     """The content of kernels.toml."""
 
-    default: tuple[str, ...]  # of these the first that can be had
+    default: tuple[str, ...]  # the first of these that can be used counts
     series: Mapping[str, Series]
 
     @property
@@ -122,7 +122,7 @@ def select(
 ) -> list[Selection]:
     """Resolve `words` ("6.1", "6.*", "all", "default", "distribution", "running", a path) in order, each kernel once.
 
-    Without words the first word of catalogue.default counts whose kernels can be had: `obstacle` returns why a series
+    Without words the first word of catalogue.default counts whose kernels can be used: `obstacle` returns why a series
     cannot, or "". Raises UnknownKernelError, and for paths and installed kernels NotAKernelError and TooOldError.
     """
     sources: dict[Series | Path | Installed, None] = {}
@@ -168,7 +168,7 @@ def _resolve(word: str, catalogue: Catalogue, obstacle: Callable[[Series], str])
 
 
 def _default(catalogue: Catalogue, obstacle: Callable[[Series], str]) -> str:
-    """Return the first word of the default whose kernels can be had."""
+    """Return the first word of the default whose kernels can be used."""
     obstacles = []
     for word in catalogue.default:
         try:
@@ -180,7 +180,7 @@ def _default(catalogue: Catalogue, obstacle: Callable[[Series], str]) -> str:
         if not against:
             return word
         obstacles.append(against)
-    raise UnknownKernelError(f"no kernel can be had without being named: {'; '.join(obstacles)}")
+    raise UnknownKernelError(f"no default kernel can be used here, so name one with --kernel: {'; '.join(obstacles)}")
 
 
 def _of_distribution(catalogue: Catalogue) -> Series:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def select(words: Sequence[str], *, catalogue: Catalogue, mirror: str | None = None) -> list[Selection]:
-    """Resolve `words` as the catalogue does; the default is the first that can be had, from `mirror` if given."""
+    """Resolve `words` as the catalogue does; the default is the first that can be used, from `mirror` if given."""
     return catalogues.select(words, catalogue=catalogue, obstacle=lambda series: _obstacle(series, mirror=mirror))
 
 
@@ -81,7 +81,7 @@ def archive_of(origin: Origin, *, mirror: str | None = None) -> Archive:
 
 
 def _obstacle(series: Series, *, mirror: str | None) -> str:
-    """Return why `series` cannot be had on this machine, "" if no reason is known. Needs no network."""
+    """Return why `series` cannot be fetched on this machine, "" if no reason is known. Needs no network."""
     if kernel_store().newest(series.name, modules=requirements.modules_digest()) is not None:
         return ""
     try:
