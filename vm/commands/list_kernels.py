@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def collect(
     catalogue: Catalogue, *, mirror: str | None, progress: Callable[[str], None]
 ) -> tuple[list[Row], list[str]]:
-    """Return a row for each kernel that can be fetched or is installed, and notes about archives that cannot be read."""
+    """Return a row for each kernel that can be fetched or is installed, and notes on archives that cannot be read."""
     try:
         default = {selection.name for selection in select([], catalogue=catalogue, mirror=mirror)}
     except UnknownKernelError:
