@@ -98,6 +98,7 @@ def test_no_import_leads_back() -> None:
         "vm.guest.run_command",
         "vm.remote.checkout",
         "vm.base.fingerprint",
+        "vm.base.pump",
         "harness.interface",
         "harness.model",
     ],
