@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What the host uses of execnet and pytest-xdist beyond their public interfaces, and the public way where it is gone.
 
-Read in execnet 2.1.2 and pytest-xdist 3.8.0. docs/architecture.md has what each part saves.
+Read in execnet 2.1.2 and pytest-xdist 3.8.0.
 
-execnet opens gateways to processes that it starts itself. The Pythons here are in a VM, behind a socket, or behind an
-ssh whose complaints and signals are for this project. `Popen2IO`, `bootstrap` and `Group._register` open a gateway over
-a socket. Without them execnet starts `vm.base.pump`, which passes each byte on.
+execnet opens gateways to processes that it starts itself. Here it has to open one over a socket: to the Python in a VM,
+and to one on another machine through an ssh process, whose error messages this project reads and which Ctrl-C must not
+reach. `Popen2IO`, `bootstrap` and `Group._register` do that. Without them execnet starts `vm.base.pump`, a process that
+passes all bytes on to the socket.
 
-A relay on another machine is started through that machine's gateway, which xdist's group of gateways has to know.
-Without `_register`, or xdist's group, xdist opens that gateway itself (--px), over a second connection.
+A relay on another machine is started through the gateway to that machine, which has to be in xdist's group of gateways.
+`Group._register` puts it there. Without that, or without xdist's group, xdist opens that gateway itself (--px), over a
+second connection.
 """
 
 from __future__ import annotations
@@ -35,25 +37,22 @@ _EXECNET_IS_IN = str(Path(execnet.__file__).parents[1])
 _BASE, _BOOTSTRAP = "execnet.gateway_base", "execnet.gateway_bootstrap"
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 def open_gateway(
     port: socket.socket,
     *,
     name: str,
     execmodel: Literal["thread", "main_thread_only"],
     has_execnet: bool,
-    wait: Callable[[], object] = _nothing,
-    kill: Callable[[], object] = _nothing,
+    wait: Callable[[], object] = lambda: None,
+    kill: Callable[[], object] = lambda: None,
     register: bool = True,
 ) -> Any:
     """Return execnet's gateway to the Python that reads its first line from `port`.
 
-    `has_execnet`: it can import execnet from the same path as this process; otherwise execnet's source is sent to it.
-    `wait` and `kill` are for the process behind `port`. With `register` it ends with this process, otherwise its group
-    does that (`join`). Raises EOFError, OSError, and AssertionError for another first answer than execnet's.
+    `has_execnet`: it finds execnet at the same path as this process; otherwise execnet's source is sent to it. `wait`
+    and `kill` are for the process behind `port`. With `register` the gateway gets a group of its own, which ends it at
+    the end of this process; otherwise `join` adds it to xdist's. Raises EOFError, OSError, and AssertionError if the
+    first byte that comes is not execnet's.
     """
     make_io, get_execmodel = part(_BASE, "Popen2IO"), part(_BASE, "get_execmodel")
     bootstrap, add = part(_BOOTSTRAP, "bootstrap"), part(execnet.Group, "_register")
