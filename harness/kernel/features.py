@@ -162,6 +162,36 @@ def loops_segments_whole() -> bool:
         return len(receiver.recv(30)) == 30
 
 
+def has_own_udp_tables() -> bool:
+    """Return whether a namespace decides the size of its children's UDP tables."""
+    return Path("/proc/sys/net/ipv4/udp_child_hash_entries").exists()
+
+
+def lets_programs_update_sockmap() -> bool:
+    """Return whether a program of type SK_REUSEPORT may put a socket into a sockmap."""
+    with closing(create_map("sockmap", max_entries=1)) as sockmap:
+        return _loads(bpf.move_socket(sockmap.fd) + bpf.verdict(1))
+
+
+def has_store_release() -> bool:
+    """Return whether the verifier knows store-release, an atomic instruction, on a program's stack."""
+    return _loads(bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, -8, bpf.R6) + bpf.verdict(1))
+
+
+def shares_mptcp_ports() -> bool:
+    """Return whether MPTCP sockets exist and may listen on one port with SO_REUSEPORT."""
+    try:
+        with _loopback(), _member(socket.SOCK_STREAM, protocol=IPPROTO_MPTCP) as one:
+            one.listen()
+            with _member(socket.SOCK_STREAM, protocol=IPPROTO_MPTCP, port=one.getsockname()[1]) as other:
+                other.listen()
+    except OSError as error:
+        if error.errno not in {errno.EPROTONOSUPPORT, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EADDRINUSE}:
+            raise
+        return False
+    return True
+
+
 FEATURES = {
     feature.name: feature
     for feature in (
@@ -225,6 +255,12 @@ FEATURES = {
             probe=gives_socket_cookie,
             why="a program may ask for its socket's cookie (e061047684af)",
         ),
+        Feature(
+            name="udp_child_hash_entries",
+            introduced=Release(6, 2),
+            probe=has_own_udp_tables,
+            why="a network namespace may have UDP tables of its own (9804985bf27f)",
+        ),
     )
 }
 """Every feature that a case may require, by name."""
@@ -266,9 +302,9 @@ def _loads(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) 
     return True
 
 
-def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> socket.socket:
+def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0, protocol: int = 0) -> socket.socket:
     """Return a new member of the group on a port; 0: of a new group, on a port that the kernel picks."""
-    made = socket.socket(socket.AF_INET, kind)
+    made = socket.socket(socket.AF_INET, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))
     return made

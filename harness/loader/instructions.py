@@ -95,8 +95,16 @@ def verdict(value: int) -> bytes:
 
 def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
     """Return the call `bpf_sk_select_reuseport(ctx, map, &index, flags)`; r1 must be the context, r0 is its answer."""
+    return store_word(R10, -4, index) + _select(map_fd, flags)
+
+
+def select_register(map_fd: int, index: int) -> bytes:
+    """Return that call with an index that is in a register."""
+    return store_register(4, R10, index, -4) + _select(map_fd, 0)
+
+
+def _select(map_fd: int, flags: int) -> bytes:
     return b"".join((
-        store_word(R10, -4, index),
         map_of(R2, map_fd),
         copy(R3, R10),
         add(R3, -4),
