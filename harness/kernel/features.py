@@ -167,15 +167,9 @@ def has_own_udp_tables() -> bool:
     return Path("/proc/sys/net/ipv4/udp_child_hash_entries").exists()
 
 
-def lets_programs_update_sockmap() -> bool:
-    """Return whether a program of type SK_REUSEPORT may put a socket into a sockmap."""
-    with closing(create_map("sockmap", max_entries=1)) as sockmap:
-        return _loads(bpf.move_socket(sockmap.fd) + bpf.verdict(1))
-
-
 def has_store_release() -> bool:
-    """Return whether the verifier knows store-release, an atomic instruction, on a program's stack."""
-    return _loads(bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, -8, bpf.R6) + bpf.verdict(1))
+    """Return whether the verifier knows the atomic instruction store-release."""
+    return _loads(bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, bpf.R6, -8) + bpf.verdict(1))
 
 
 def shares_mptcp_ports() -> bool:
@@ -260,6 +254,12 @@ FEATURES = {
             introduced=Release(6, 2),
             probe=has_own_udp_tables,
             why="a network namespace may have UDP tables of its own (9804985bf27f)",
+        ),
+        Feature(
+            name="store_release",
+            introduced=Release(6, 15),
+            probe=has_store_release,
+            why="load-acquire and store-release are instructions (880442305a39)",
         ),
     )
 }

@@ -50,6 +50,16 @@ def store_register(size: int, destination: int, source: int, offset: int) -> byt
     return _one({1: 0x73, 2: 0x6B, 4: 0x63, 8: 0x7B}[size], destination, source, offset)
 
 
+def atomic_add(destination: int, source: int, offset: int) -> bytes:
+    """Return `lock *(u64 *)(destination + offset) += source`."""
+    return _one(0xDB, destination, source, offset)
+
+
+def store_release(destination: int, source: int, offset: int) -> bytes:
+    """Return `store_release((u64 *)(destination + offset), source)` (Linux 6.15)."""
+    return _one(0xDB, destination, source, offset, 0x110)
+
+
 def map_of(destination: int, fd: int) -> bytes:
     """Return `destination = map`, by the map's file descriptor: two instructions."""
     return _one(0x18, destination, 1, immediate=fd) + _one(0)
@@ -91,6 +101,19 @@ def leave() -> bytes:
 def verdict(value: int) -> bytes:
     """Return the end of a program: `return value`."""
     return move(R0, value) + leave()
+
+
+def change_map(map_fd: int, function: int) -> bytes:
+    """Return a call of a map's update or delete with key 0, and `r6` as the value's address."""
+    return b"".join((
+        store_word(R10, -4, 0),
+        map_of(R1, map_fd),
+        copy(R2, R10),
+        add(R2, -4),
+        copy(R3, R6),
+        move(R4, 0),
+        call(function),
+    ))  # fmt: skip
 
 
 def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
