@@ -30,7 +30,7 @@ UDP_GRO = 104
 
 # include/uapi/linux/icmp.h, include/uapi/linux/icmpv6.h
 ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_ECHO = 0, 3, 8
-ICMP_PORT_UNREACH = 3
+ICMP_PORT_UNREACH, ICMP_FRAG_NEEDED = 3, 4
 ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH = 1, 4
 
 # The byte of flags in a TCP header (RFC 9293, section 3.1)
