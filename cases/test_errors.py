@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 MTU = 1300
 MTU_OF_PATH = {Family.IPV4: (socket.IPPROTO_IP, 14), Family.IPV6: (socket.IPPROTO_IPV6, 24)}  # IP_MTU, IPV6_MTU
+_hosts = count(20)
+"""Each case has a path of its own: exceptions stay."""
+
 FAR = {Family.IPV4: "198.51.100.{}", Family.IPV6: "2001:db8:ffff::{}"}
 
 
@@ -46,7 +50,7 @@ def test_packet_too_big_makes_an_exception(
     The exception is made before a socket is looked for (`udp_err_update_exception`); it was made through the socket.
     """
     program = attach_reference(bench.group(members, Protocol.UDP, family)) if members else None
-    address = FAR[family].format(20 + members)
+    address = FAR[family].format(next(_hosts))
     usual = path_mtu(family, address)
     packet = bench.packet(0, Protocol.UDP, family, source_address=address)
     assert bench.wire.send([frames.too_big(packet, MTU)]) == []

@@ -24,6 +24,7 @@ from harness.loader import instructions as bpf
 from harness.loader.bindings import BpfError
 from harness.loader.load import load_instructions
 from harness.loader.maps import Map, create_map, create_outer_map
+from harness.model.layout import Family, Protocol
 from harness.model.uapi import (
     BPF_SK_LOOKUP,
     BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
@@ -33,6 +34,7 @@ from harness.model.uapi import (
     UDP_SEGMENT,
 )
 from harness.wire.namespace import Namespace
+from harness.wire.sock_diag import kill, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,6 +169,20 @@ def has_own_udp_tables() -> bool:
     return Path("/proc/sys/net/ipv4/udp_child_hash_entries").exists()
 
 
+def kills_sockets() -> bool:
+    """Return whether sock_diag kills a socket on request, as `ss -K` asks it to."""
+    with _loopback(), _member() as victim:
+        port = victim.getsockname()[1]
+        try:
+            (found,) = listed(Protocol.UDP, Family.IPV4, port)
+            kill(Protocol.UDP, Family.IPV4, found.id)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.ENOENT}:
+                raise
+            return False
+        return True
+
+
 def has_store_release() -> bool:
     """Return whether the verifier knows the atomic instruction store-release."""
     return _loads(bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, bpf.R6, -8) + bpf.verdict(1))
@@ -189,6 +205,12 @@ def shares_mptcp_ports() -> bool:
 FEATURES = {
     feature.name: feature
     for feature in (
+        Feature(
+            name="sock_destroy",
+            introduced=Release(4, 9),
+            probe=kills_sockets,
+            why="CONFIG_INET_DIAG_DESTROY: sockets are killed through sock_diag (5d77dca82839 for UDP)",
+        ),
         Feature(
             name="select_from_sockmap",
             introduced=Release(5, 7),
