@@ -29,6 +29,7 @@ from harness.model.uapi import (
     BPF_SK_LOOKUP,
     BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
     BPF_XDP,
+    IPPROTO_MPTCP,
     SO_ATTACH_REUSEPORT_EBPF,
     UDP_GRO,
     UDP_SEGMENT,
@@ -188,8 +189,8 @@ def has_store_release() -> bool:
     return _loads(bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, bpf.R6, -8) + bpf.verdict(1))
 
 
-def shares_mptcp_ports() -> bool:
-    """Return whether MPTCP sockets exist and may listen on one port with SO_REUSEPORT."""
+def has_mptcp() -> bool:
+    """Return whether MPTCP sockets exist, and two of them may listen on one port with SO_REUSEPORT."""
     try:
         with _loopback(), _member(socket.SOCK_STREAM, protocol=IPPROTO_MPTCP) as one:
             one.listen()
@@ -270,6 +271,13 @@ FEATURES = {
             introduced=Release(5, 14),
             probe=gives_socket_cookie,
             why="a program may ask for its socket's cookie (e061047684af)",
+        ),
+        Feature(
+            name="mptcp",
+            # fd1452d8ef00 is of 5.9, but Debian's 5.10 is configured without MPTCP.
+            introduced=Release(6, 1),
+            probe=has_mptcp,
+            why="MPTCP listeners share a port by SO_REUSEPORT (fd1452d8ef00; CONFIG_MPTCP)",
         ),
         Feature(
             name="udp_child_hash_entries",

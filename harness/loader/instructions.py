@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 R0, R1, R2, R3, R4, R5, R6, R7, R10 = 0, 1, 2, 3, 4, 5, 6, 7, 10
 
@@ -160,13 +164,12 @@ def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
     ))  # fmt: skip
 
 
-def assign_at_ingress(sockmap_fd: int, *, offset: int, port: int) -> bytes:
-    """Return a sched_cls program that assigns that socket to frames with `port` at `offset`; all frames pass."""
+def assign_at_ingress(sockmap_fd: int, fields: Iterable[tuple[int, int]]) -> bytes:
+    """Return a sched_cls program that assigns that socket to frames with two bytes of a value at each of the offsets.
+
+    All frames pass.
+    """
     rest = copy(R1, R6) + assign(sockmap_fd, answer=0)
-    return b"".join((
-        copy(R6, R1),
-        load_half_of_frame(offset),
-        skip_unless_equal(R0, port, len(rest) // 8),
-        rest,
-        verdict(0),
-    ))  # fmt: skip
+    for offset, value in reversed(list(fields)):
+        rest = load_half_of_frame(offset) + skip_unless_equal(R0, value, len(rest) // 8) + rest
+    return copy(R6, R1) + rest + verdict(0)

@@ -12,6 +12,9 @@ SO_ATTACH_REUSEPORT_EBPF = 52
 SO_COOKIE = 57
 SO_DETACH_REUSEPORT_BPF = 68
 
+# include/uapi/linux/in.h
+IPPROTO_MPTCP = 262
+
 # include/linux/socket.h
 SOL_PACKET = 263
 

@@ -20,9 +20,18 @@ _END, _NOTHING = 0, 1
 
 def syn_with_option(packet: Packet, kind: int, content: bytes) -> list[bytes]:
     """Return the packet's SYN with that option and no other, padded to whole words."""
+    return segment_with_option(packet, TCP_SYN, kind, content, sequence=SYN_SEQUENCE, acknowledge=0)
+
+
+def segment_with_option(
+    packet: Packet, flags: int, kind: int, content: bytes, *, sequence: int, acknowledge: int
+) -> list[bytes]:
+    """Return a segment with any flags, with the packet's payload, and that option alone."""
     option = bytes([kind, 2 + len(content)]) + content
     option += bytes([_NOTHING]) * (-len(option) % 4)
-    (frame,) = frames.segment(packet, TCP_SYN, sequence=SYN_SEQUENCE, acknowledge=0, payload=option + packet.payload)
+    (frame,) = frames.segment(
+        packet, flags, sequence=sequence, acknowledge=acknowledge & 0xFFFFFFFF, payload=option + packet.payload
+    )
     return [frames.with_data_offset(packet, frame, 5 + len(option) // 4)]
 
 
