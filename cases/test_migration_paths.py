@@ -7,10 +7,8 @@ cases/test_migration.py has what is chosen, seen and woken when a listener is cl
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -19,14 +17,11 @@ import pytest
 
 from harness.cases import each_family, ledger, promise, requires
 from harness.group.netstat import counters
+from harness.group.timers import early_syn_ack_timer
 from harness.kernel.refusal import refused
-from harness.loader import instructions as bpf
-from harness.loader.cgroup import program_on_own_sockets
-from harness.loader.load import load_instructions
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
-from harness.model.uapi import BPF_CGROUP_SOCK_OPS
 from harness.wire import frames
 
 if TYPE_CHECKING:
@@ -40,8 +35,6 @@ pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SIZE = 4
 SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
-JIFFIES = 25
-"""Until a SYN-ACK is sent again; a second otherwise. From 25 ms at 1000 Hz to 250 ms at 100 Hz."""
 
 
 @dataclass
@@ -97,28 +90,10 @@ def migrating(bench: Bench, load_for_test: LoadProgram, family: Family) -> Migra
     return Migrating(bench, program, family)
 
 
-@contextmanager
-def early_timer() -> Iterator[None]:
-    """Let SYN-ACKs be sent again soon, by the kernel's own way of saying so (BPF_SOCK_OPS_TIMEOUT_INIT)."""
-    code = b"".join((
-        bpf.load(4, bpf.R2, bpf.R1, 0),  # op
-        bpf.skip_unless_equal(bpf.R2, 1, 2),
-        bpf.move(bpf.R3, JIFFIES),
-        bpf.store_register(4, bpf.R1, bpf.R3, 4),  # reply
-        bpf.verdict(1),
-    ))  # fmt: skip
-    program = load_instructions("sock_ops", code)
-    try:
-        with program_on_own_sockets(program, BPF_CGROUP_SOCK_OPS):
-            yield
-    finally:
-        os.close(program)
-
-
 @pytest.fixture
 def timer(wire: object) -> Iterator[None]:
     """Let SYN-ACKs be sent again soon for as long as the case takes; before the listeners are made."""
-    with early_timer():
+    with early_syn_ack_timer():
         yield
 
 

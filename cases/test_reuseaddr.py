@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import each_family, each_protocol, promise
+from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import Bench, LoadProgram
 
 
@@ -126,3 +130,106 @@ def test_second_socket_with_a_program_of_its_own_is_kept_out(
         bench[second].bind((family.any, bench.port))
     bench.detach(first)
     assert bench.send_and_find(bench.packet(0, protocol, family)) == first
+
+
+@promise("reuseaddr.families")
+@pytest.mark.parametrize("first", Family)
+def test_listener_of_the_other_family_keeps_the_port_taken(bench: Bench, first: Family) -> None:
+    """A v6only listener beside an IPv4 one changes nothing for a third socket: EADDRINUSE in both families.
+
+    The two share a bind bucket, and what is said of it must stay true of each (b9470c27607b was wrong about it).
+    """
+    second = next(family for family in Family if family is not first)
+    for family in (first, second):
+        number = bench.open(Protocol.TCP, family, reuseport=False, v6only=_v6only(family), bind=False)
+        bench.set_option(number, socket.SO_REUSEADDR, 1)
+        bench.bind(number, family)
+    for family in Family:
+        number = bench.open(Protocol.TCP, family, reuseport=False, v6only=_v6only(family), bind=False)
+        bench.set_option(number, socket.SO_REUSEADDR, 1)
+        with refused(errno.EADDRINUSE):
+            bench[number].bind((family.any, bench.port))
+
+
+def _v6only(family: Family) -> bool | None:
+    return True if family is Family.IPV6 else None
+
+
+@promise("reuseaddr.connect-then-listen")
+@each_family
+def test_bound_socket_listens_after_a_connect_that_failed(bench: Bench, family: Family) -> None:
+    """A socket that is bound and fails to connect, to the closed port that it is bound to, may listen afterwards.
+
+    connect() gives it an address, and its failure takes that back: it is found on the wildcard again (`inet_bhash2_update_saddr`).
+    """
+    for _ in range(2):
+        number = open_with(bench, Protocol.TCP, family, frozenset({ADDR}), listen=False)
+    bench[number].setblocking(True)
+    with refused(errno.ECONNREFUSED):
+        bench[number].connect((family.server, bench.port + 1))
+    bench[number].setblocking(False)
+    bench[number].listen(8)
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == number
+
+
+@promise("reuseaddr.connect-to-any")
+@each_family
+def test_connecting_to_the_wildcard_reaches_a_group_of_this_machine(bench: Bench, family: Family) -> None:
+    """connect() to the wildcard address means this machine: a member of the group on the port accepts it."""
+    members = bench.group(3, Protocol.TCP, family)
+    with closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client:
+        reset_on_close(client)
+        client.connect((family.any, bench.port))
+        (receiver,) = bench.read()
+        assert receiver in members
+
+
+@promise("reuseaddr.outgoing-port")
+@each_family
+def test_port_of_an_outgoing_connection_is_not_to_be_shared(bench: Bench, family: Family) -> None:
+    """The port that the kernel chose for an outgoing connection is refused to a bind(), also with SO_REUSEPORT."""
+    bench.open(Protocol.TCP, family)
+    with closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client:
+        reset_on_close(client)
+        client.connect((family.server, bench.port))
+        bench.read()
+        port = client.getsockname()[1]
+        for options in COMBINATIONS:
+            number = bench.open(Protocol.TCP, family, reuseport=PORT in options, bind=False)
+            if ADDR in options:
+                bench.set_option(number, socket.SO_REUSEADDR, 1)
+            with refused(errno.EADDRINUSE):
+                bench[number].bind((family.server, port))
+
+
+@promise("reuseaddr.exhausted")
+@each_protocol
+@each_family
+@pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: "+".join(sorted(options)) or "none")
+def test_port_that_the_kernel_picks_may_be_one_of_a_group(
+    bench: Bench, protocol: Protocol, family: Family, options: frozenset[str]
+) -> None:
+    """bind() to port 0 may give a UDP socket a port that others have, where its options let it share; TCP never.
+
+    Shown with a single port to pick from (`udp_lib_get_port`, `inet_csk_find_open_port`): without one there is EADDRINUSE.
+    """
+    open_with(bench, protocol, family, options)
+    number = bench.open(protocol, family, reuseport=False, bind=False)
+    for name in options:
+        bench.set_option(number, OPTIONS[name], 1)
+    shares = protocol is Protocol.UDP and options
+    with one_port_to_pick(bench.port), nullcontext() if shares else refused(errno.EADDRINUSE):
+        bench[number].bind((family.any, 0))
+        assert bench[number].getsockname()[1] == bench.port
+
+
+@contextmanager
+def one_port_to_pick(port: int) -> Iterator[None]:
+    """Leave the kernel one port to pick from (ip-sysctl: ip_local_port_range)."""
+    ports = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    before = ports.read_text()
+    ports.write_text(f"{port} {port}")
+    try:
+        yield
+    finally:
+        ports.write_text(before)
