@@ -202,6 +202,49 @@ def test_port_of_an_outgoing_connection_is_not_to_be_shared(bench: Bench, family
                 bench[number].bind((family.server, port))
 
 
+@promise("reuseaddr.time-wait")
+@each_family
+def test_connection_in_time_wait_has_its_listeners_options(bench: Bench, family: Family) -> None:
+    """A connection in TIME_WAIT keeps its listener's port for those with whom the listener would have shared it.
+
+    Its own socket has inherited the options (`inet_bind_conflict`, `inet_twsk_bind_conflict`).
+    """
+    wrong = []
+    for one, other in product(COMBINATIONS, COMBINATIONS):
+        port = leave_time_wait(family, one)
+        number = bench.open(Protocol.TCP, family, reuseport=PORT in other, bind=False)
+        if ADDR in other:
+            bench.set_option(number, socket.SO_REUSEADDR, 1)
+        accepted = False
+        with suppress(OSError):
+            bench[number].bind((family.server, port))
+            accepted = True
+        if accepted != may_share(Protocol.TCP, one, other, listens=False):
+            wrong.append(f"{sorted(one)} then {sorted(other)}: {'accepted' if accepted else 'refused'}")
+    assert not wrong, "\n".join(wrong)
+
+
+def leave_time_wait(family: Family, options: frozenset[str]) -> int:
+    """Leave a connection of a listener in TIME_WAIT; return the port."""
+    with (
+        closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as listener,
+        closing(socket.socket(family.address_family, socket.SOCK_STREAM)) as client,
+    ):
+        for name in options:
+            listener.setsockopt(socket.SOL_SOCKET, OPTIONS[name], 1)
+        listener.bind((family.server, 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.shutdown(socket.SHUT_WR)  # the first to end it waits
+        assert client.recv(1) == b""
+        client.shutdown(socket.SHUT_WR)
+        assert accepted.recv(1) == b""
+        accepted.close()
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @promise("reuseaddr.exhausted")
 @each_protocol
 @each_family

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING
 from harness.kernel.release import Release, running
 from harness.loader import instructions as bpf
 from harness.loader.bindings import BpfError
+from harness.loader.cgroup import program_on_own_sockets
 from harness.loader.load import load_instructions
 from harness.loader.maps import Map, create_map, create_outer_map
 from harness.model.layout import Family, Protocol
 from harness.model.uapi import (
+    BPF_CGROUP_INET4_BIND,
     BPF_SK_LOOKUP,
     BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
     BPF_XDP,
@@ -170,6 +172,18 @@ def has_own_udp_tables() -> bool:
     return Path("/proc/sys/net/ipv4/udp_child_hash_entries").exists()
 
 
+def sets_reuseport_from_bpf() -> bool:
+    """Return whether a program on a cgroup may set SO_REUSEPORT on a socket that binds."""
+    set_option = bpf.set_option(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1) + bpf.verdict(1)
+    program = load_instructions("cgroup_sock_addr", set_option, attach_type=BPF_CGROUP_INET4_BIND)
+    try:
+        with _loopback(), program_on_own_sockets(program, BPF_CGROUP_INET4_BIND), socket.socket() as asks_not:
+            asks_not.bind(("127.0.0.1", 0))
+            return bool(asks_not.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+    finally:
+        os.close(program)
+
+
 def kills_sockets() -> bool:
     """Return whether sock_diag kills a socket on request, as `ss -K` asks it to."""
     with _loopback(), _member() as victim:
@@ -271,6 +285,12 @@ FEATURES = {
             introduced=Release(5, 14),
             probe=gives_socket_cookie,
             why="a program may ask for its socket's cookie (e061047684af)",
+        ),
+        Feature(
+            name="reuseport_from_bpf",
+            introduced=Release(6, 1),
+            probe=sets_reuseport_from_bpf,
+            why="bpf_setsockopt() knows SO_REUSEPORT (29003875bd5b)",
         ),
         Feature(
             name="mptcp",

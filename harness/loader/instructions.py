@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 R0, R1, R2, R3, R4, R5, R6, R7, R10 = 0, 1, 2, 3, 4, 5, 6, 7, 10
 
-MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 86, 124
+MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SETSOCKOPT, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 49, 86, 124
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
 
 
@@ -105,6 +105,19 @@ def leave() -> bytes:
 def verdict(value: int) -> bytes:
     """Return the end of a program: `return value`."""
     return move(R0, value) + leave()
+
+
+def set_option(level: int, option: int, value: int) -> bytes:
+    """Return the call `bpf_setsockopt(ctx, level, option, &value, 4)`; r1 must be the context, r0 is its answer."""
+    return b"".join((
+        store_word(R10, -4, value),
+        move(R2, level),
+        move(R3, option),
+        copy(R4, R10),
+        add(R4, -4),
+        move(R5, 4),
+        call(SETSOCKOPT),
+    ))  # fmt: skip
 
 
 def change_map(map_fd: int, function: int) -> bytes:

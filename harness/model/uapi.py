@@ -46,6 +46,8 @@ BPF_F_MMAPABLE = 1 << 10
 
 # include/uapi/linux/bpf.h: enum bpf_attach_type
 BPF_CGROUP_SOCK_OPS = 3
+BPF_CGROUP_INET4_BIND = 8
+BPF_CGROUP_INET6_BIND = 9
 BPF_SK_LOOKUP = 36
 BPF_XDP = 37
 BPF_SK_REUSEPORT_SELECT = 39
@@ -62,7 +64,15 @@ MAP_TYPE = {
 }
 """enum bpf_map_type (include/uapi/linux/bpf.h) by our names; a sockarray is a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
 
-PROGRAM_TYPE = {"socket_filter": 1, "sched_cls": 3, "xdp": 6, "sock_ops": 13, "sk_reuseport": 21, "sk_lookup": 30}
+PROGRAM_TYPE = {
+    "socket_filter": 1,
+    "sched_cls": 3,
+    "xdp": 6,
+    "sock_ops": 13,
+    "cgroup_sock_addr": 18,
+    "sk_reuseport": 21,
+    "sk_lookup": 30,
+}
 """enum bpf_prog_type (include/uapi/linux/bpf.h) by our names."""
 
 ENOTSUPP = 524
