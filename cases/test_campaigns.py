@@ -204,7 +204,8 @@ def test_listeners_close_while_requests_are_due(bench: Bench, campaign: Campaign
 
         def ask(source: random.Random) -> None:
             bench.open_connections(bench.packets(10, 0, Protocol.TCP, family)[: source.randrange(11)])
-            bench.wire.send(frame for packet in bench.packets(10, 0, Protocol.TCP, family) for frame in frames.syn(packet))
+            left = bench.packets(10, 0, Protocol.TCP, family)
+            bench.wire.send(frame for packet in left for frame in frames.syn(packet))
             bench.read()
             for connection in bench.take_connections():
                 connection.close()

@@ -46,7 +46,7 @@ def option_set_at_bind(family: Family) -> Iterator[None]:
 def test_option_that_a_program_sets_at_bind_makes_a_group(
     bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
 ) -> None:
-    """Sockets for which a program on their cgroup sets SO_REUSEPORT at bind() form a group, though none asked for it."""
+    """Sockets for which a program on their cgroup sets SO_REUSEPORT at bind() form a group, unasked."""
     with option_set_at_bind(family):
         members = [bench.open(protocol, family, reuseport=False) for _ in range(3)]
     assert all(bench[number].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for number in members)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Listeners of one group with fast-open keys of their own, and keys that are rotated while cookies are about.
 
-A listener makes cookies with its first key and takes those of its first and its second (`tcp_fastopen_cookie_gen_check`).
+A listener makes cookies with its first key, and takes those of its first and its second
+(`tcp_fastopen_cookie_gen_check`).
 """
 
 from __future__ import annotations
@@ -92,9 +93,7 @@ def test_rotated_keys_take_the_old_cookie_and_give_a_new_one(
 
 @promise("fast-open.rotation")
 @each_family
-def test_rotation_across_all_listeners_refuses_nobody(
-    bench: Bench, listeners: tuple[int, int], family: Family
-) -> None:
+def test_rotation_across_all_listeners_refuses_nobody(bench: Bench, listeners: tuple[int, int], family: Family) -> None:
     """With the next key first as a backup everywhere, then first everywhere, no cookie is refused at any step."""
     first, second = listeners
     old = cookie_from(bench, first, family)

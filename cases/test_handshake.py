@@ -22,7 +22,7 @@ from harness.wire import frames
 from harness.wire.options import FAST_OPEN, option_of, syn_with_option
 
 if TYPE_CHECKING:
-    from harness.cases import AttachReference, Bench, Packet, Program
+    from harness.cases import AttachReference, Bench, Program
 
 FIN, SYN, RST = uapi.TCP_FIN, uapi.TCP_SYN, uapi.TCP_RST
 PSH, ACK, URG = uapi.TCP_PSH, uapi.TCP_ACK, uapi.TCP_URG

@@ -56,9 +56,7 @@ def test_option_counts_whenever_it_was_set(bench: Bench, protocol: Protocol, fam
 @ledger("K19")
 @each_protocol
 @each_family
-def test_members_of_this_cpu_share_and_the_others_get_nothing(
-    bench: Bench, protocol: Protocol, family: Family
-) -> None:
+def test_members_of_this_cpu_share_and_the_others_get_nothing(bench: Bench, protocol: Protocol, family: Family) -> None:
     """Several members with the packet's CPU share by the hash; those of another CPU, or of none, get nothing.
 
     From the place on which the hash falls the next one with the CPU is taken (`reuseport_select_sock_by_hash`).

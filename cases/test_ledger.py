@@ -133,7 +133,8 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
 )
 def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
     """Two sockets may have a port if their addresses do not overlap, or if both have SO_REUSEPORT, in either order."""
-    kinds = [(address, v6only) for address in ADDRESSES for v6only in ([False, True] if address in ("::", "::1") else [False])]
+    choices = {"::": (False, True), "::1": (False, True)}
+    kinds = [(address, v6only) for address in ADDRESSES for v6only in choices.get(address, (False,))]
     wrong = []
     for one, other in product(kinds, kinds):
         expected = reuseport or not collide(claims(*one), claims(*other))

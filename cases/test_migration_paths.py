@@ -177,9 +177,7 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
 
 @promise("migration-path.timer-hops")
 @each_family
-def test_request_migrates_by_its_timer_and_then_by_its_ack(
-    timer: None, migrating: Migrating, family: Family
-) -> None:
+def test_request_migrates_by_its_timer_and_then_by_its_ack(timer: None, migrating: Migrating, family: Family) -> None:
     """A request that migrated by its timer migrates again by its timer, and at last by its ACK."""
     bench = migrating.bench
     before = counters(SUCCESS)

@@ -12,10 +12,10 @@ from harness.cases import each_family, each_protocol, promise
 from harness.loader import instructions as bpf
 from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
-from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
     from harness.cases import Bench
+    from harness.model.layout import Family, Protocol
 
 
 GET_NUMA_NODE_ID = 42  # enum bpf_func_id

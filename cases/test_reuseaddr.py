@@ -33,9 +33,7 @@ OPTIONS = {PORT: socket.SO_REUSEPORT, ADDR: socket.SO_REUSEADDR}
 COMBINATIONS = [frozenset(), frozenset({PORT}), frozenset({ADDR}), frozenset({PORT, ADDR})]
 
 
-def open_with(
-    bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, listen: bool = True
-) -> int:
+def open_with(bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, listen: bool = True) -> int:
     """Open a socket on the wildcard with some of the two options; return its number. OSError is the refusal."""
     number = bench.open(protocol, family, reuseport=False, bind=False)
     for name in options:
@@ -160,7 +158,8 @@ def _v6only(family: Family) -> bool | None:
 def test_bound_socket_listens_after_a_connect_that_failed(bench: Bench, family: Family) -> None:
     """A socket that is bound and fails to connect, to the closed port that it is bound to, may listen afterwards.
 
-    connect() gives it an address, and its failure takes that back: it is found on the wildcard again (`inet_bhash2_update_saddr`).
+    connect() gives it an address, and its failure takes that back: it is found on the wildcard again
+    (`inet_bhash2_update_saddr`).
     """
     for _ in range(2):
         number = open_with(bench, Protocol.TCP, family, frozenset({ADDR}), listen=False)
@@ -254,7 +253,7 @@ def test_port_that_the_kernel_picks_may_be_one_of_a_group(
 ) -> None:
     """bind() to port 0 may give a UDP socket a port that others have, where its options let it share; TCP never.
 
-    Shown with a single port to pick from (`udp_lib_get_port`, `inet_csk_find_open_port`): without one there is EADDRINUSE.
+    Shown with a single port to pick from (`udp_lib_get_port`, `inet_csk_find_open_port`); EADDRINUSE otherwise.
     """
     open_with(bench, protocol, family, options)
     number = bench.open(protocol, family, reuseport=False, bind=False)

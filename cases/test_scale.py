@@ -8,7 +8,6 @@ port's bucket, and by port and address beyond that (`__udp4_lib_lookup`, `udp_li
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ from harness.model.layout import Family, Protocol
 from harness.wire.veth import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import AttachReference, LoadProgram
 
 

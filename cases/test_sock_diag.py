@@ -85,9 +85,7 @@ def kill_member(bench: Bench, number: int, protocol: Protocol, family: Family) -
 @promise("sock-diag.kill-listener")
 @requires("sock_destroy")
 @each_family
-def test_killed_listener_leaves_group_and_slot(
-    bench: Bench, attach_reference: AttachReference, family: Family
-) -> None:
+def test_killed_listener_leaves_group_and_slot(bench: Bench, attach_reference: AttachReference, family: Family) -> None:
     """A listener that is killed is out of its group and its slot; its requests are reset, the others go on.
 
     `tcp_abort` ends it as a close does.
@@ -106,7 +104,9 @@ def test_killed_listener_leaves_group_and_slot(
 @promise("sock-diag.kill-heir")
 @requires("sock_destroy", "select_or_migrate", "migrating_sk", "get_socket_cookie")
 @each_family
-def test_killed_listener_leaves_what_it_has_to_another(bench: Bench, load_for_test: LoadProgram, family: Family) -> None:
+def test_killed_listener_leaves_what_it_has_to_another(
+    bench: Bench, load_for_test: LoadProgram, family: Family
+) -> None:
     """What a killed listener had not accepted migrates, as when it closes (`tcp_abort`, `inet_csk_listen_stop`)."""
     members = bench.group(2, Protocol.TCP, family)
     program = load_for_test("migrate", size=2)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import each_family, each_protocol, ledger, promise, requires
-from harness.group.sockets import reset_on_close
 from harness.kernel.release import Release, running
 from harness.loader.maps import create_map
 from harness.model.abi import Result

@@ -26,6 +26,8 @@ from harness.model.uapi import BPF_SK_REUSEPORT_SELECT_OR_MIGRATE
 from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.cases import LoadProgram, Wire
 
 
@@ -65,6 +67,11 @@ def read(offset: int, size: int) -> bytes:
 def write(offset: int, size: int) -> bytes:
     """Return a program that writes a field of its context and passes."""
     return bpf.move(bpf.R6, 1) + bpf.store_register(size, bpf.R1, bpf.R6, offset) + bpf.verdict(1)
+
+
+def changed(atomic: Callable[[int, int, int], bytes], base: int, offset: int) -> bytes:
+    """Return a program that changes 8 bytes of its context or its stack by an atomic instruction, and passes."""
+    return bpf.store_double(bpf.R10, -8, 0) + bpf.move(bpf.R6, 1) + atomic(base, bpf.R6, offset) + bpf.verdict(1)
 
 
 def data(at: int, *, checked: int, store: bool = False) -> bytes:
@@ -120,12 +127,12 @@ ROWS = [
     *(Row(f"write-{name}", write(offset, 4), False) for name, offset in FIELDS.items()),
     Row("write-data", write(DATA, 8), False),
     *(
-        Row(f"add-atomically-to-{name}", bpf.move(bpf.R6, 1) + bpf.atomic_add(bpf.R1, bpf.R6, offset) + bpf.verdict(1), False)
+        Row(f"add-atomically-to-{name}", changed(bpf.atomic_add, bpf.R1, offset), False)
         for name, offset in (("data", DATA), ("sk", SK), ("migrating", MIGRATING_SK))
     ),
-    Row("store-release-to-the-stack", bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R10, bpf.R6, -8) + bpf.verdict(1), True, "store_release"),
-    Row("store-release-to-sk", bpf.move(bpf.R6, 1) + bpf.store_release(bpf.R1, bpf.R6, SK) + bpf.verdict(1), False),
-    Row("add-atomically-to-the-stack", bpf.store_double(bpf.R10, -8, 0) + bpf.move(bpf.R6, 1) + bpf.atomic_add(bpf.R10, bpf.R6, -8) + bpf.verdict(1), True),
+    Row("add-atomically-to-the-stack", changed(bpf.atomic_add, bpf.R10, -8), True),
+    Row("store-release-to-sk", changed(bpf.store_release, bpf.R1, SK), False),
+    Row("store-release-to-the-stack", changed(bpf.store_release, bpf.R10, -8), True, "store_release"),
     Row("data-within-what-was-checked", data(7, checked=8), True),
     Row("data-behind-what-was-checked", data(8, checked=8), False),
     Row("data-never-checked", data(0, checked=0), False),
