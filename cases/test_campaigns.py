@@ -237,3 +237,24 @@ def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, campaign: Campai
             connection.close()
 
     campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
+
+
+@promise("campaign.identical-syns")
+@ledger("K44")
+@each_family
+def test_identical_syns_on_two_cpus(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """One SYN may arrive twice at once, on two CPUs: one request comes of it (`reqsk_queue_hash_req`)."""
+    bench.group(2, Protocol.TCP, family)
+    latest: list[bytes] = []
+
+    def connect(source: random.Random) -> None:
+        packet = bench.packet(0, Protocol.TCP, family, payload=b"")
+        latest[:] = frames.syn(packet)
+        replies = bench.wire.send(latest * 2)
+        answers = [reply for reply in replies if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port)]
+        bench.wire.send(frames.completing(packet, answers[0]) if answers else [])
+        bench.read()
+        for connection in bench.take_connections():
+            connection.close()
+
+    campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())

@@ -30,6 +30,7 @@ from harness.model.uapi import (
     TCP_ACK,
 )
 from harness.wire.options import option_of, segment_with_option, syn_with_option
+from harness.wire.sock_diag import kill, listed
 
 if TYPE_CHECKING:
     from harness.cases import Bench, LoadProgram, Packet
@@ -153,6 +154,21 @@ def test_only_an_mptcp_listener_agrees_to_mptcp(bench: Bench, family: Family) ->
             (connection,) = bench.take_connections()
             assert connection.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP)
             connection.close()
+
+
+@promise("mptcp.kill")
+@each_family
+@requires("sock_destroy")
+def test_first_subflow_of_a_listener_cannot_be_killed(bench: Bench, family: Family) -> None:
+    """The TCP socket inside an MPTCP listener is listed by sock_diag, but killing it is EINVAL.
+
+    It would leave the listener without what it listens by (`tcp_abort_override`).
+    """
+    number = open_mptcp(bench, family)
+    (subflow,) = listed(Protocol.TCP, family, bench.port)
+    with refused(errno.EINVAL):
+        kill(Protocol.TCP, family, subflow.id)
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == number
 
 
 @promise("mptcp.migration")
