@@ -160,6 +160,8 @@ def has_own_udp_tables() -> bool:
 def sets_reuseport_from_bpf() -> bool:
     """Return whether a program on a cgroup may set SO_REUSEPORT on a socket that binds."""
     set_option = bpf.set_option(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1) + bpf.verdict(1)
+    if not _loads(set_option, kind="cgroup_sock_addr", attach_type=BPF_CGROUP_INET4_BIND):
+        return False
     program = load_instructions("cgroup_sock_addr", set_option, attach_type=BPF_CGROUP_INET4_BIND)
     try:
         with _loopback(), program_on_own_sockets(program, BPF_CGROUP_INET4_BIND), socket.socket() as asks_not:
