@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from harness.loader.libc import check, libc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_ATTEMPTS = 1000
 
 
 @contextmanager
@@ -28,9 +32,9 @@ def program_on_own_sockets(program_fd: int, attach_type: int) -> Iterator[None]:
         check(libc.mount(b"none", bytes(top), b"cgroup2", 0, None), "mount cgroup2")
         undo.callback(lambda: check(libc.umount2(bytes(top), 2), "unmount cgroup2"))  # MNT_DETACH
         before = _of_this_process()
-        own = top / f"reuseport-{os.getpid()}"
+        own = top / top.name
         own.mkdir()
-        undo.callback(own.rmdir)
+        undo.callback(_remove, own)
         _enter(own)
         undo.callback(_enter, top / before.lstrip("/"))
         directory = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
@@ -42,6 +46,20 @@ def program_on_own_sockets(program_fd: int, attach_type: int) -> Iterator[None]:
 def _of_this_process() -> str:
     (line,) = (line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
     return line.removeprefix("0::")
+
+
+def _remove(cgroup: Path) -> None:
+    """Remove a cgroup; a thread that has just ended may be in it for a moment, and OSError (EBUSY) is raised later."""
+    for _ in range(_ATTEMPTS):
+        try:
+            cgroup.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+    cgroup.rmdir()
 
 
 def _enter(cgroup: Path) -> None:
