@@ -29,7 +29,7 @@ PACKETS = 64
 def open_group(bench: Bench, program: OwnProgram, protocol: Protocol, family: Family) -> list[int]:
     """Open a group under the program; each member is in the slot of its number, of every map that has slots."""
     members = bench.group(SIZE, protocol, family)
-    bench.attach(members[0], program.fd)
+    bench.attach(members[0], program)
     for index, number in enumerate(members):
         program.put(index, bench[number].fileno())
     return members

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.group.bench import Bench as Bench
     from harness.group.delivery import Delivery as Delivery
     from harness.group.delivery import Handshake as Handshake
+    from harness.group.own_program import OwnProgram as OwnProgram
     from harness.group.protocols import AttachReference as AttachReference
     from harness.group.protocols import DeliverTo as DeliverTo
     from harness.group.protocols import LoadProgram as LoadProgram
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from harness.model.abi import Context
     from harness.model.outcome import Selection
     from harness.model.packets import Packet as Packet
-    from harness.plugins.own_program import OwnProgram as OwnProgram
     from harness.wire.veth import Wire as Wire
 
 promise = pytest.mark.promise

@@ -50,6 +50,10 @@ BPF_SK_REUSEPORT_SELECT_OR_MIGRATE = 40
 MAP_TYPE = {
     "hash": 1,
     "array": 2,
+    "percpu_hash": 5,
+    "percpu_array": 6,
+    "lru_hash": 9,
+    "lpm_trie": 11,
     "array_of_maps": 12,
     "hash_of_maps": 13,
     "sockmap": 15,
@@ -57,6 +61,17 @@ MAP_TYPE = {
     "sockarray": 20,
 }
 """enum bpf_map_type (include/uapi/linux/bpf.h) by our names; a sockarray is a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
+
+MAP_FLAG = {
+    "no_prealloc": 1 << 0,
+    "rdonly": 1 << 3,
+    "wronly": 1 << 4,
+    "rdonly_prog": 1 << 7,
+    "wronly_prog": 1 << 8,
+    "mmapable": BPF_F_MMAPABLE,
+    "inner_map": 1 << 12,
+}
+"""BPF_F_*, flags of bpf(BPF_MAP_CREATE) (include/uapi/linux/bpf.h), by our names."""
 
 PROGRAM_TYPE = {"socket_filter": 1, "sched_cls": 3, "xdp": 6, "sk_reuseport": 21, "sk_lookup": 30}
 """enum bpf_prog_type (include/uapi/linux/bpf.h) by our names."""
