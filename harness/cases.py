@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.model.layout import Bind, Family, InnerMap, Protocol
+from harness.model.layout import Bind, InnerMap
+from harness.model.layout import Family as Family
+from harness.model.layout import Protocol as Protocol
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:

@@ -24,6 +24,9 @@ OWN = "own"
 
 SELFTESTS = Path("tools/testing/selftests/bpf")
 _PROGRAM = Path("progs/test_select_reuseport_kern.c")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OUR_CASES = (_PACKAGE / "conformance", _PACKAGE.parent / "cases")
+"""The directory of the project's own cases, installed and in a checkout."""
 _REFUSAL = pytest.StashKey[str]()
 """What the running kernel said of the program when it refused it."""
 
@@ -79,9 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the cases for a user's program where none is given."""
-    if collection_path.name == "test_own_program.py" and _given(config)[0] != OWN:
-        return True
-    return None
+    ours = collection_path.name == "test_own_program.py" and collection_path.parent in _OUR_CASES
+    return True if ours and _given(config)[0] != OWN else None
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:

@@ -17,7 +17,10 @@ from vm.report.outcomes import Outcome, Verdict
 if TYPE_CHECKING:
     from datetime import datetime
 
-ROOT = Path(__file__).parents[2] / DIRECTORY
+_CHECKOUT = Path(__file__).parents[2]
+
+ROOT = (_CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / DIRECTORY
+"""The directory of results: in the checkout, or where an installed copy is called."""
 
 
 @dataclass(kw_only=True)
