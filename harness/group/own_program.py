@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.loader.maps import Map, create_map
 from harness.loader.own_object import CLASSIC, load_own, read_own
 from harness.loader.program import attach_classic
 from harness.loader.program_options import ProgramOptions
+from harness.loader.statistics import counting
 from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.loader.program_options import MapSpec
+    from harness.loader.statistics import Cost
 
 _BY_INDEX = {"sockmap", "sockarray"}
 _OF_MAPS = {"array_of_maps", "hash_of_maps"}
@@ -75,6 +79,15 @@ class OwnProgram:
         for name, spec in self._outer.items():
             key, slot = (index, 0) if spec.max_entries == 1 else (0, index)
             self._inner_map(name, spec, key).delete(struct.pack("=I", slot))
+
+    @contextmanager
+    def counted(self) -> Iterator[Callable[[], Cost | None]]:
+        """Have the kernel count its runs for a while; the function given returns them, None for a classic program."""
+        if self.kind == CLASSIC:
+            yield lambda: None
+        else:
+            with counting(self.fd) as since:
+                yield since
 
     def close(self) -> None:
         """Let go of the program and its maps; groups keep what they still use."""
