@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _OF_MAPS = {"array_of_maps", "hash_of_maps"}
 
 
 class OwnProgram:
-    """A user's loaded program: `kind`, `fd`, its `maps` by name, and which of them hold sockets by index.
+    """A user's loaded program: `kind`, `fd`, its `maps` by name, and which of them hold sockets by number.
 
     `kind` is "sk_reuseport", "socket_filter" or "classic"; `fd` is -1 for a classic one. Raises ObjectFileError for a
     file that cannot be loaded anywhere, BpfError for a program that this kernel refuses.
@@ -41,7 +42,7 @@ class OwnProgram:
         self.kind, self.name, self.fd = self._file.kind, self._loaded.name, self._loaded.fd
         self.maps: dict[str, Map] = self._loaded.maps
         kinds = self._loaded.kinds
-        self.indexed = [found for name, found in self.maps.items() if kinds[name] in _BY_INDEX]
+        self.indexed = [found for name, found in self.maps.items() if kinds[name] in {*_BY_INDEX, "sockhash"}]
         self._outer: dict[str, MapSpec] = {
             name: spec
             for name, kind in kinds.items()
@@ -61,7 +62,7 @@ class OwnProgram:
             member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, self.fd)
 
     def put(self, index: int, fileno: int) -> None:
-        """Put a socket into that slot of every map of sockets that goes by index and has such a slot.
+        """Put a socket into that slot of every map of sockets; in a sockhash, at the index as a key of its size.
 
         In a map of maps whose inner maps have one slot, the index is the outer map's key; if they have more, it is the
         slot in the inner map at key 0. Inner maps are made as they are needed. BpfError carries the kernel's errno.
@@ -75,10 +76,11 @@ class OwnProgram:
     def take(self, index: int) -> None:
         """Empty that slot of the same maps. BpfError carries the kernel's errno."""
         for found in self.indexed:
-            found.delete(struct.pack("=I", index))
+            found.delete(_key(found, index))
         for name, spec in self._outer.items():
             key, slot = (index, 0) if spec.max_entries == 1 else (0, index)
-            self._inner_map(name, spec, key).delete(struct.pack("=I", slot))
+            inner = self._inner_map(name, spec, key)
+            inner.delete(_key(inner, slot))
 
     @contextmanager
     def counted(self) -> Iterator[Callable[[], Cost | None]]:
@@ -107,10 +109,15 @@ class OwnProgram:
             )
             self._inner[name, key] = made
             outer = self.maps[name]
-            outer.update(key.to_bytes(outer.key_size, "little"), struct.pack("=I", made.fd))
+            outer.update(_key(outer, key), struct.pack("=I", made.fd))
         return self._inner[name, key]
 
 
 def _store(found: Map, index: int, fileno: int) -> None:
     form = "=Q" if found.value_size == 8 else "=I"
-    found.update(struct.pack("=I", index), struct.pack(form, fileno))
+    found.update(_key(found, index), struct.pack(form, fileno))
+
+
+def _key(found: Map, index: int) -> bytes:
+    """Return a map's key that is a number in this machine's byte order."""
+    return index.to_bytes(found.key_size, sys.byteorder)

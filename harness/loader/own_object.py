@@ -155,11 +155,6 @@ class _ByLibbpf:
 def _read_object(path: Path, options: ProgramOptions) -> OwnFile:
     found = read_object(path)
     program = _chosen(path.name, found, options.entry)
-    if not found.license:
-        raise ObjectFileError(
-            f"{path.name} states no license, and the kernel asks for one: add "
-            'char _license[] SEC("license") = "GPL"; or whichever it has'
-        )
     for name, value in options.constants.items():
         if name not in found.constants:
             known = ", ".join(found.constants) or "no variable"

@@ -16,8 +16,20 @@ _CHATTER = re.compile(
 """Lines that say nothing of the reason: libbpf's frame, the verifier's statistics."""
 
 
+_LICENSE = "GPL-restricted function from non-GPL compatible program"
+_ITS_REMEDY = 'state a license that is compatible with the GPL, as char _license[] SEC("license") = "GPL"; or without'
+
+
 def cut_log(log: str) -> str:
-    """Return the end of a verifier's log, with the last line of source before it; other messages as they are."""
+    """Return the end of a verifier's log, with the last line of source before it; other messages as they are.
+
+    Where the license is the reason, what to do about it follows.
+    """
+    remedy = f"\n{_ITS_REMEDY} that helper" if _LICENSE in log else ""
+    return _end_of(log) + remedy
+
+
+def _end_of(log: str) -> str:
     lines = [line.rstrip() for line in log.splitlines() if line.strip() and not _FRAME.search(line)]
     kept = [line for line in lines if not _CHATTER.match(line)]
     if len(kept) <= MOST_LINES:

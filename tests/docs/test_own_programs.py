@@ -91,3 +91,18 @@ int bad(struct sk_reuseport_md *ctx) {{ int k = 0; {body}return *((char *)(long)
     assert "refuses the program" in done.stdout
     assert "(the first failed case shows the log)" in done.stdout
     assert "PROG LOAD LOG" not in done.stdout
+
+
+def test_a_program_without_license_runs_unless_a_helper_asks_for_one(tmp_path: Path) -> None:
+    """The kernel takes a program that states none; it is refused for bpf_trace_printk(), with the remedy."""
+    for name, body in (("plain", ""), ("asks", 'char text[] = "x"; bpf_trace_printk(text, sizeof(text));')):
+        (tmp_path / f"{name}.bpf.c").write_text(f"""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("sk_reuseport")
+int any(struct sk_reuseport_md *ctx) {{ {body} return SK_PASS; }}
+""")
+    assert run(tmp_path / "plain.bpf.c", more=("-k", "attaches")).returncode == 0
+    done = run(tmp_path / "asks.bpf.c", more=("-k", "attaches"))
+    assert done.returncode == 1
+    assert "state a license that is compatible with the GPL" in done.stdout

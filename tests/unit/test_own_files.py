@@ -123,7 +123,6 @@ int f(struct sk_reuseport_md *ctx)
 """
 
 PLANTED = {
-    "states no license": HEAD + 'SEC("sk_reuseport") int f(void *ctx) { return 1; }',
     "is a program of another kind (xdp)": HEAD + LICENSE + 'SEC("xdp") int f(void *ctx) { return 1; }',
     "holds no program": HEAD + LICENSE,
     "cannot have the call of": f"""{HEAD}{LICENSE}
