@@ -56,6 +56,10 @@ BPF_SK_REUSEPORT_SELECT_OR_MIGRATE = 40
 MAP_TYPE = {
     "hash": 1,
     "array": 2,
+    "percpu_hash": 5,
+    "percpu_array": 6,
+    "lru_hash": 9,
+    "lpm_trie": 11,
     "array_of_maps": 12,
     "hash_of_maps": 13,
     "sockmap": 15,
@@ -63,6 +67,17 @@ MAP_TYPE = {
     "sockarray": 20,
 }
 """enum bpf_map_type (include/uapi/linux/bpf.h) by our names; a sockarray is a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
+
+MAP_FLAG = {
+    "no_prealloc": 1 << 0,
+    "rdonly": 1 << 3,
+    "wronly": 1 << 4,
+    "rdonly_prog": 1 << 7,
+    "wronly_prog": 1 << 8,
+    "mmapable": BPF_F_MMAPABLE,
+    "inner_map": 1 << 12,
+}
+"""BPF_F_*, flags of bpf(BPF_MAP_CREATE) (include/uapi/linux/bpf.h), by our names."""
 
 PROGRAM_TYPE = {
     "socket_filter": 1,
