@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise
+from harness.cases import each_family, each_protocol, ledger, promise, requires
+from harness.group.timers import early_syn_ack_timer
 from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
+from harness.model.outcome import ReplyKind
 from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF
 from harness.wire import frames
 
@@ -188,3 +190,71 @@ def test_binding_and_closing_under_traffic(
             join(protocol, family, family.any, bench.port).close()
 
     campaign(lambda _: bench.wire.send(sent), live)
+
+
+@promise("campaign.requests-and-listeners")
+@ledger("K32")
+@each_family
+@requires("tcp_migrate_req")
+def test_listeners_close_while_requests_are_due(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """Listeners may close while requests of theirs wait, migrate by their timers, and are completed late."""
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    with early_syn_ack_timer():
+        bench.group(2, Protocol.TCP, family)
+
+        def ask(source: random.Random) -> None:
+            bench.open_connections(bench.packets(10, 0, Protocol.TCP, family)[: source.randrange(11)])
+            left = bench.packets(10, 0, Protocol.TCP, family)
+            bench.wire.send(frame for packet in left for frame in frames.syn(packet))
+            bench.read()
+            for connection in bench.take_connections():
+                connection.close()
+
+        def close(source: random.Random) -> None:
+            joined = join(Protocol.TCP, family, family.any, bench.port)
+            time.sleep(source.random() / 100)
+            joined.close()
+
+        campaign(ask, close)
+
+
+@promise("campaign.data-with-the-ack")
+@ledger("K33", "K41")
+@each_family
+def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """The ACK that completes a handshake may be handled on one CPU while data of the connection comes in on another."""
+    bench.group(2, Protocol.TCP, family)
+    latest: list[bytes] = []
+
+    def connect(source: random.Random) -> None:
+        packet = bench.packet(0, Protocol.TCP, family, payload=b"")
+        for reply in bench.wire.send(frames.syn(packet)):
+            if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port):
+                latest[:] = frames.completing(packet, reply, b"data")
+                bench.wire.send(frames.completing(packet, reply))
+        bench.read()
+        for connection in bench.take_connections():
+            connection.close()
+
+    campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
+
+
+@promise("campaign.identical-syns")
+@ledger("K44")
+@each_family
+def test_identical_syns_on_two_cpus(bench: Bench, campaign: Campaign, family: Family) -> None:
+    """One SYN may arrive twice at once, on two CPUs: one request comes of it (`reqsk_queue_hash_req`)."""
+    bench.group(2, Protocol.TCP, family)
+    latest: list[bytes] = []
+
+    def connect(source: random.Random) -> None:
+        packet = bench.packet(0, Protocol.TCP, family, payload=b"")
+        latest[:] = frames.syn(packet)
+        replies = bench.wire.send(latest * 2)
+        answers = [reply for reply in replies if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port)]
+        bench.wire.send(frames.completing(packet, answers[0]) if answers else [])
+        bench.read()
+        for connection in bench.take_connections():
+            connection.close()
+
+    campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())

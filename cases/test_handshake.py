@@ -19,13 +19,14 @@ from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
+from harness.wire.options import FAST_OPEN, option_of, syn_with_option
 
 if TYPE_CHECKING:
-    from harness.cases import AttachReference, Bench, Packet, Program
+    from harness.cases import AttachReference, Bench, Program
 
 FIN, SYN, RST = uapi.TCP_FIN, uapi.TCP_SYN, uapi.TCP_RST
 PSH, ACK, URG = uapi.TCP_PSH, uapi.TCP_ACK, uapi.TCP_URG
-FAST_OPEN, FAST_OPEN_SERVER = 34, 2
+FAST_OPEN_SERVER = 2
 
 
 class Listeners(NamedTuple):
@@ -196,38 +197,17 @@ def test_fast_open_cookie_is_the_servers_not_the_listeners(bench: Bench, listene
     for number in (listeners.first, listeners.second):
         bench.allow_fast_open(number)
     asking = bench.packet(0, Protocol.TCP, family)
-    (answer,) = bench.wire.send(with_option(asking, FAST_OPEN, b""))
+    (answer,) = bench.wire.send(syn_with_option(asking, FAST_OPEN, b""))
     cookie = option_of(answer.options, FAST_OPEN)
     assert len(cookie) >= 4
     using = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(with_option(using, FAST_OPEN, cookie))
+    (answer,) = bench.wire.send(syn_with_option(using, FAST_OPEN, cookie))
     assert answer.ack == SYN_SEQUENCE + 1 + len(using.payload)
     assert set(bench.read()) == {listeners.second}
     lying = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(with_option(lying, FAST_OPEN, bytes(len(cookie))))
+    (answer,) = bench.wire.send(syn_with_option(lying, FAST_OPEN, bytes(len(cookie))))
     assert answer.ack == SYN_SEQUENCE + 1
     assert bench.read() == {}
-
-
-def with_option(packet: Packet, kind: int, content: bytes) -> list[bytes]:
-    """Return the packet's SYN with one option more."""
-    option = bytes([kind, 2 + len(content)]) + content
-    option += b"\1" * (-len(option) % 4)
-    (frame,) = frames.segment(packet, SYN, sequence=SYN_SEQUENCE, acknowledge=0, payload=option + packet.payload)
-    return [frames.with_data_offset(packet, frame, 5 + len(option) // 4)]
-
-
-def option_of(options: bytes, kind: int) -> bytes:
-    """Return an option's content from a TCP header's options."""
-    at = 0
-    while at < len(options) and options[at] != 0:
-        if options[at] == 1:
-            at += 1
-            continue
-        if options[at] == kind:
-            return options[at + 2 : at + options[at + 1]]
-        at += options[at + 1]
-    raise AssertionError(f"no option {kind} in {options.hex(' ')}")
 
 
 @promise("icmp.runs-nothing")

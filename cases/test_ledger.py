@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import socket
+import struct
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +21,16 @@ from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, InnerMap, Protocol
 from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
+from harness.wire import frames
+from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import Bench, LoadProgram
 
 
+SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 CLIENTS = 8
 PORTS = 3
 
@@ -125,7 +133,8 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
 )
 def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
     """Two sockets may have a port if their addresses do not overlap, or if both have SO_REUSEPORT, in either order."""
-    kinds = [(address, v6only) for address in ADDRESSES for v6only in ([False, True] if address == "::" else [False])]
+    choices = {"::": (False, True), "::1": (False, True)}
+    kinds = [(address, v6only) for address in ADDRESSES for v6only in choices.get(address, (False,))]
     wrong = []
     for one, other in product(kinds, kinds):
         expected = reuseport or not collide(claims(*one), claims(*other))
@@ -146,3 +155,54 @@ def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol,
             wrong.append(f"{one} then {other}: {'accepted' if accepted else 'refused'}")
         bench.close()
     assert not wrong, "\n".join(wrong)
+
+
+@contextmanager
+def option_memory(size: int) -> Iterator[None]:
+    """Limit what a socket may hold in filters and options; for the whole machine before Linux 6.8, which has it here.
+
+    net.core.optmem_max, see socket(7).
+    """
+    sysctl = Path("/proc/sys/net/core/optmem_max")
+    with ExitStack() as undo:
+        if not sysctl.exists():
+            first = undo.enter_context(closing(Namespace(os.open("/proc/1/ns/net", os.O_RDONLY))))
+            undo.enter_context(first.inside())
+        before = sysctl.read_text()
+        sysctl.write_text(f"{size}\n")
+    try:
+        yield
+    finally:
+        with ExitStack() as undo:
+            if not sysctl.exists():
+                first = undo.enter_context(closing(Namespace(os.open("/proc/1/ns/net", os.O_RDONLY))))
+                undo.enter_context(first.inside())
+            sysctl.write_text(before)
+
+
+@promise("membership.clone-fails")
+@ledger("K29")
+@each_family
+def test_child_that_cannot_be_made_leaves_the_listener_its_slot(
+    bench: Bench, load_for_test: LoadProgram, family: Family
+) -> None:
+    """A listener keeps its slot when the socket of a connection cannot be made (`sk_clone`, 98da8ce87dd5).
+
+    Here there is no memory for the copy of the listener's filter. With the bug the copy, as it is freed, takes the
+    listener's slot along, and the listener can be put into no slot any more.
+    """
+    listener = bench.open(Protocol.TCP, family)
+    passes = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0xFFFF))
+    option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(passes))
+    bench.set_option(listener, SO_ATTACH_FILTER, option)
+    program = load_for_test("reference", size=1)
+    bench.attach(listener, program)
+    bench.fill(program.inner, [listener])
+    packet = bench.packet(0, Protocol.TCP, family)
+    (answer,) = bench.wire.send(frames.syn(packet))
+    with option_memory(0):
+        bench.send_frames(frames.completing(packet, answer))
+    assert bench.read() == {}
+    assert program.inner is not None
+    assert program.inner.lookup(struct.pack("=I", 0)) == struct.pack("=Q", bench.cookie(listener))
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == listener

@@ -164,6 +164,27 @@ def test_sk_lookup_may_pass_the_group_by(
     assert program.new_results() == {}
 
 
+@promise("neighbours.sk-lookup-connected")
+@each_family
+@requires("sk_lookup", "select_from_sockmap", "udp_in_sockmap")
+def test_sk_lookup_finds_a_group_with_a_connected_member(
+    bench: Bench, attach_reference: AttachReference, family: Family
+) -> None:
+    """A redirect by SK_LOOKUP into a group with a connected member goes where the program says, never to that member.
+
+    Not even from its peer: what is assigned stands for the group, and no four-tuple is compared.
+    """
+    members = bench.group(4, Protocol.UDP, family, family.server)
+    program = attach_reference(members[:3], inner_map=InnerMap.SOCKMAP)
+    bench[members[3]].connect((family.peer, 555))
+    elsewhere = bench.port + 1
+    with sk_lookup(bench[members[0]]):
+        packets = [bench.packet(index, Protocol.UDP, family, destination_port=elsewhere) for index in range(3)]
+        packets.append(bench.packet(1, Protocol.UDP, family, destination_port=elsewhere, source_port=555))
+        assert bench.send_and_find_each(packets) == [*members[:3], members[1]]
+        assert program.new_results() == {Result.PASS: 4}
+
+
 @contextmanager
 def at_ingress(program: int) -> Iterator[None]:
     """Let a program of traffic control see what arrives on the wire."""
@@ -182,27 +203,30 @@ def at_ingress(program: int) -> Iterator[None]:
 
 @promise("neighbours.tc-assign")
 @ledger("K25")
+@each_protocol
 @each_family
 @requires("select_from_sockmap", "udp_in_sockmap", "sk_lookup")
 def test_socket_that_traffic_control_assigns_stands_for_its_group(
-    bench: Bench, load_for_test: LoadProgram, family: Family
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
 ) -> None:
     """A socket that traffic control assigns stands for its group: the group's program chooses (9c02bec95954).
 
-    Of datagrams: for TCP such a program has to tell the segments of connections from those for a listener.
+    Of TCP the SYN alone is assigned: all that follows is found by its four-tuple, with the port that was sent to.
     """
-    members = bench.group(3, Protocol.UDP, family)
+    members = bench.group(3, protocol, family)
     elsewhere = bench.port + 1
-    offset = 14 + (20 if family is Family.IPV4 else 40) + 2  # of the destination port
+    transport = 14 + (20 if family is Family.IPV4 else 40)
     program = load_for_test("reference", size=3)
     bench.attach(members[0], program)
     bench.fill(program.inner, members[1:], first=1)
     with closing(create_map("sockmap", max_entries=1)) as sockmap:
         bench.fill(sockmap, members[:1])
-        chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, offset=offset, port=elsewhere))
+        # The destination port; of TCP the flags of a SYN too, behind the data offset of its six words.
+        fields = [(transport + 2, elsewhere)] + ([(transport + 12, 0x6002)] if protocol is Protocol.TCP else [])
+        chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, fields))
         try:
             with at_ingress(chooser):
-                packets = [bench.packet(n, Protocol.UDP, family, destination_port=elsewhere) for n in (1, 2)]
+                packets = [bench.packet(n, protocol, family, destination_port=elsewhere) for n in (1, 2)]
                 assert bench.send_and_find_each(packets) == members[1:]
                 assert program.new_results() == {Result.PASS: 2}
         finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What holds for any SK_REUSEPORT program, whatever it decides: run with `--program FILE`.
+"""What holds for any program that is attached to a group, whatever it decides: run with `--program FILE`.
 
 Nothing is known of the program's rule here, nor whether it decides alike twice: no packet is sent again to see its
 refusal. See docs/own-program.md for cases that know the rule.
@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from harness.cases import each_family, each_protocol, promise
+from harness.cases import each_family, each_protocol, promise, requires
 from harness.interface.keys import OBSERVED
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, Protocol
+from harness.model.malformed import Malformation
 from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
 
 
 SIZE = 8
+LARGE = 140
 PACKETS = 64
+HOP_BY_HOP, DESTINATION_OPTIONS = 0, 60
+PADN = bytes([0, 0, 1, 4, 0, 0, 0, 0])
 
 
 def open_group(bench: Bench, program: OwnProgram, protocol: Protocol, family: Family) -> list[int]:
     """Open a group under the program; each member is in the slot of its number, of every map that has slots."""
     members = bench.group(SIZE, protocol, family)
-    bench.attach(members[0], program.fd)
+    bench.attach(members[0], program)
     for index, number in enumerate(members):
         program.put(index, bench[number].fileno())
     return members
@@ -87,8 +91,10 @@ def test_payloads_of_every_length_are_decided(
 ) -> None:
     """Packets of every length, shorter than the program may expect too, are held or refused; none is lost."""
     open_group(bench, own_program, protocol, family)
-    lengths = (0, 1, 4, 7, 8, 20, 100, 1200)
-    send_and_check(bench, [bench.packet(0, protocol, family, payload=bytes(length)) for length in lengths])
+    lengths = (*range(64), 100, 576, 1200, 1400)
+    for first in (b"\0", b"\x40", b"\xc0"):  # nothing, and QUIC's two kinds of header
+        contents = [(first * length)[:1] + bytes(max(length - 1, 0)) for length in lengths]
+        send_and_check(bench, [bench.packet(0, protocol, family, payload=content) for content in contents])
 
 
 @promise("own.fragments")
@@ -96,7 +102,102 @@ def test_payloads_of_every_length_are_decided(
 def test_fragments_are_decided_as_a_whole(bench: Bench, own_program: OwnProgram, family: Family) -> None:
     """A datagram in fragments, most of it beyond `data_end`, is held or refused as a whole."""
     open_group(bench, own_program, Protocol.UDP, family)
-    send_and_check(bench, [bench.packet(0, Protocol.UDP, family, payload=bytes(256), fragments=(8, 64))])
+    for cuts in ((8,), (16,), (8, 64), (128,), tuple(range(8, 264, 8))):
+        for order in ((), tuple(range(len(cuts), -1, -1))):
+            unusual = Malformation(order=order) if order else None
+            packet = bench.packet(0, Protocol.UDP, family, payload=bytes(256), fragments=cuts, malformation=unusual)
+            send_and_check(bench, [packet])
+
+
+@promise("own.headers")
+@each_protocol
+@each_family
+def test_headers_before_the_transport_s_make_no_difference_to_that(
+    bench: Bench, own_program: OwnProgram, protocol: Protocol, family: Family
+) -> None:
+    """IPv4 options, IPv6 extension headers, a priority tag, and bytes behind the packet: held or refused, not lost."""
+    open_group(bench, own_program, protocol, family)
+    unusual = [Malformation(vlans=(0,)), Malformation(trailer=bytes(9)), Malformation(hop_limit=1)]
+    if family is Family.IPV4:
+        unusual += [Malformation(ipv4_options=b"\x01" * length) for length in (4, 40)]
+    else:
+        unusual += [Malformation(ipv6_extensions=((number, PADN),)) for number in (HOP_BY_HOP, DESTINATION_OPTIONS)]
+    for length in (0, 8, 20):
+        send_and_check(
+            bench,
+            [bench.packet(0, protocol, family, payload=bytes(length), malformation=each) for each in unusual],
+        )
+
+
+@promise("own.growth")
+@each_protocol
+@each_family
+def test_a_group_that_grows_keeps_it(bench: Bench, own_program: OwnProgram, protocol: Protocol, family: Family) -> None:
+    """A group that grows over 128 members, and gets a larger array (`reuseport_grow`), is still under the program."""
+    members = open_group(bench, own_program, protocol, family)
+    bench.group(LARGE - SIZE, protocol, family)
+    send_and_check(bench, bench.packets(PACKETS, 1, protocol, family))
+    bench.detach(members[0])
+
+
+@promise("own.replaced")
+@each_family
+def test_it_may_be_attached_again_and_detached_under_traffic(
+    bench: Bench, own_program: OwnProgram, family: Family
+) -> None:
+    """While it is attached again and again, and detached, no datagram is held twice."""
+    members = open_group(bench, own_program, Protocol.UDP, family)
+    packets = [bench.packet(0, Protocol.UDP, family, payload=number.to_bytes(8, "big")) for number in range(400)]
+    with bench.sending_meanwhile(packets) as still_sending:
+        changes = 0
+        while still_sending() or changes < 4:
+            if changes % 2:
+                bench.detach(members[0])
+            else:
+                bench.attach(members[changes % SIZE], own_program)
+            changes += 1
+    held = [data for each in bench.read().values() for data in each]
+    assert len(held) == len(set(held))
+    assert set(held) <= {packet.payload for packet in packets}
+
+
+@promise("own.migration")
+@requires("tcp_migrate_req")
+@each_family
+def test_what_nobody_accepted_moves_or_is_lost_as_a_whole(
+    bench: Bench, own_program: OwnProgram, family: Family
+) -> None:
+    """With net.ipv4.tcp_migrate_req, connections of a listener that closes go to one that is left or are reset."""
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    members = open_group(bench, own_program, Protocol.TCP, family)
+    packets = bench.packets(PACKETS, 0, Protocol.TCP, family)
+    replies = bench.open_connections(packets)
+    opened = {reply.port for reply in replies if reply.kind is ReplyKind.SYN_ACK}
+    for leaving in members[: SIZE // 2]:
+        bench[leaving].close()
+    reset = {reply.port for reply in bench.wire.send([]) if reply.kind is ReplyKind.RESET}
+    held = bench.read_ports()
+    assert set(held.values()) <= set(members[SIZE // 2 :])
+    assert held.keys() <= opened
+    assert held.keys().isdisjoint(reset)
+
+
+@promise("own.cost")
+@each_family
+def test_it_runs_once_for_each_datagram(
+    bench: Bench, own_program: OwnProgram, family: Family, record_property: RecordProperty
+) -> None:
+    """The kernel runs the program once for each datagram; a classic one has no counters."""
+    open_group(bench, own_program, Protocol.UDP, family)
+    packets = bench.packets(PACKETS, 1, Protocol.UDP, family)
+    with own_program.counted() as counted:
+        send_and_check(bench, packets)
+    cost = counted()
+    if cost is None:
+        record_property(OBSERVED, "classic: the kernel counts no runs")
+        return
+    assert cost.runs == len(packets)
+    record_property(OBSERVED, f"about {cost.nanoseconds // cost.runs} ns a packet")
 
 
 @promise("own.leaving")

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, in_sockarray, ipv4, ipv6, ledger, on_wildcard, promise, recorded, tcp, udp
+from harness.cases import (
+    each_family,
+    each_protocol,
+    in_sockarray,
+    ipv4,
+    ipv6,
+    ledger,
+    on_wildcard,
+    promise,
+    recorded,
+    tcp,
+    udp,
+)
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
@@ -196,6 +208,26 @@ def test_priority_tag_is_stripped(deliver: Delivery, command: MakeCommand) -> No
         selection = deliver(command(3, malformation=Malformation(vlans=(vlan,))))
         eth_protocol = 0x0800 if deliver.shape.family is Family.IPV4 else 0x86DD
         assert (selection, recorded(selection).eth_protocol) == (Delivered(3), eth_protocol)
+
+
+MOST_TAGS = 8
+"""Priority tags that are stripped (include/linux/if_vlan.h, VLAN_MAX_DEPTH)."""
+
+
+@promise("packet.vlan-stacked")
+@each_protocol
+@each_family
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [(2, True), (MOST_TAGS, True), pytest.param(MOST_TAGS + 1, False, marks=ledger("K38"))],
+)
+def test_stacked_priority_tags_are_stripped_up_to_a_limit(
+    bench: Bench, protocol: Protocol, family: Family, tags: int, found: bool
+) -> None:
+    """Tags for VLAN 0 may be stacked: eight are stripped, a frame with more is lost (`__netif_receive_skb_core`)."""
+    member = bench.open(protocol, family)
+    packet = bench.packet(0, protocol, family, malformation=Malformation(vlans=(0,) * tags))
+    assert bench.send_and_find(packet) == (member if found else None)
 
 
 @promise("packet.vlan-other")

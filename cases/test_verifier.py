@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import promise, requires
+from harness.cases import ledger, promise, requires
 from harness.kernel.features import FEATURES, present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
@@ -26,6 +26,8 @@ from harness.model.uapi import BPF_SK_REUSEPORT_SELECT_OR_MIGRATE
 from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.cases import LoadProgram, Wire
 
 
@@ -33,6 +35,7 @@ DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_
 """Offsets in struct sk_reuseport_md (include/uapi/linux/bpf.h)."""
 
 END = 56
+SKB_SK = 168  # in struct __sk_buff
 LOOKUP, UPDATE, DELETE, GET_PRANDOM, SKB_STORE_BYTES, REDIRECT, LOAD_BYTES, LOAD_BYTES_RELATIVE = (
     1,
     2,
@@ -64,6 +67,11 @@ def read(offset: int, size: int) -> bytes:
 def write(offset: int, size: int) -> bytes:
     """Return a program that writes a field of its context and passes."""
     return bpf.move(bpf.R6, 1) + bpf.store_register(size, bpf.R1, bpf.R6, offset) + bpf.verdict(1)
+
+
+def changed(atomic: Callable[[int, int, int], bytes], base: int, offset: int) -> bytes:
+    """Return a program that changes 8 bytes of its context or its stack by an atomic instruction, and passes."""
+    return bpf.store_double(bpf.R10, -8, 0) + bpf.move(bpf.R6, 1) + atomic(base, bpf.R6, offset) + bpf.verdict(1)
 
 
 def data(at: int, *, checked: int, store: bool = False) -> bytes:
@@ -118,6 +126,13 @@ ROWS = [
     Row("read-before-the-context", read(-4, 4), False),
     *(Row(f"write-{name}", write(offset, 4), False) for name, offset in FIELDS.items()),
     Row("write-data", write(DATA, 8), False),
+    *(
+        Row(f"add-atomically-to-{name}", changed(bpf.atomic_add, bpf.R1, offset), False)
+        for name, offset in (("data", DATA), ("sk", SK), ("migrating", MIGRATING_SK))
+    ),
+    Row("add-atomically-to-the-stack", changed(bpf.atomic_add, bpf.R10, -8), True),
+    Row("store-release-to-sk", changed(bpf.store_release, bpf.R1, SK), False),
+    Row("store-release-to-the-stack", changed(bpf.store_release, bpf.R10, -8), True, "store_release"),
     Row("data-within-what-was-checked", data(7, checked=8), True),
     Row("data-behind-what-was-checked", data(8, checked=8), False),
     Row("data-never-checked", data(0, checked=0), False),
@@ -136,10 +151,10 @@ ROWS = [
 ]  # fmt: skip
 
 
-def accepts(program: bytes, *, attach_type: int = 0) -> bool:
+def accepts(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) -> bool:
     """Load a program; tell whether the verifier accepts it. Any other refusal than the verifier's is raised."""
     try:
-        os.close(load_instructions("sk_reuseport", program, attach_type=attach_type))
+        os.close(load_instructions(kind, program, attach_type=attach_type))
     except BpfError as error:
         if error.errno not in {errno.EACCES, errno.EINVAL}:
             raise
@@ -190,6 +205,41 @@ def test_map_of_sockets_is_for_selecting_alone(wire: Wire, kind: str, function: 
             bpf.verdict(1),
         ))  # fmt: skip
         assert accepts(program) == (kind == "array")
+
+
+def changes_sockmap(map_fd: int, function: int, *, socket_at: int) -> bytes:
+    """Return a program that puts the socket which its context names into slot 0 of a sockmap, or empties that."""
+    change = bpf.change_map(map_fd, function)
+    return b"".join((
+        bpf.load(8, bpf.R6, bpf.R1, socket_at),
+        bpf.skip_if_equal(bpf.R6, 0, len(change) // 8),
+        change,
+        bpf.verdict(1),
+    ))  # fmt: skip
+
+
+each_change = pytest.mark.parametrize("function", [UPDATE, DELETE], ids=["update", "delete"])
+each_sockmap = pytest.mark.parametrize("kind", ["sockmap", "sockhash"])
+
+
+@promise("verifier.sockmap-change")
+@each_change
+@each_sockmap
+@requires("select_from_sockmap", "get_socket_cookie")
+def test_program_may_change_a_sockmap(wire: Wire, kind: str, function: int) -> None:
+    """A program may put its socket into a sockmap or a sockhash, and take one out (`may_update_sockmap`)."""
+    with closing(create_map(kind, max_entries=1)) as made:
+        assert accepts(changes_sockmap(made.fd, function, socket_at=SK))
+
+
+@promise("verifier.sockmap-change-by-filter")
+@ledger("K35")
+@each_change
+@each_sockmap
+def test_filter_may_not_change_a_sockmap(wire: Wire, kind: str, function: int) -> None:
+    """A socket filter may not change a sockmap: it may run while the socket is locked (`may_update_sockmap`)."""
+    with closing(create_map(kind, max_entries=1)) as made:
+        assert not accepts(changes_sockmap(made.fd, function, socket_at=SKB_SK), kind="socket_filter")
 
 
 @promise("verifier.flags")

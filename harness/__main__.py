@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
-from harness.commands import ledger, programs, rules, watch
+from harness.commands import ledger, programs, restart, rules, watch
 from harness.plugins import disruption
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS = cast("tuple[Command, ...]", (programs, disruption, ledger, rules, watch))
+COMMANDS = cast("tuple[Command, ...]", (programs, disruption, ledger, restart, rules, watch))
 
 
 def main(words: Sequence[str] | None = None) -> int:

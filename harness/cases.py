@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.model.layout import Bind, Family, InnerMap, Protocol
+from harness.model.layout import Bind, InnerMap
+from harness.model.layout import Family as Family
+from harness.model.layout import Protocol as Protocol
 from harness.model.outcome import Delivered, Dropped
 
 if TYPE_CHECKING:
     from harness.group.bench import Bench as Bench
     from harness.group.delivery import Delivery as Delivery
     from harness.group.delivery import Handshake as Handshake
+    from harness.group.own_program import OwnProgram as OwnProgram
     from harness.group.protocols import AttachReference as AttachReference
     from harness.group.protocols import DeliverTo as DeliverTo
     from harness.group.protocols import LoadProgram as LoadProgram
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from harness.model.abi import Context
     from harness.model.outcome import Selection
     from harness.model.packets import Packet as Packet
-    from harness.plugins.own_program import OwnProgram as OwnProgram
     from harness.wire.veth import Wire as Wire
 
 promise = pytest.mark.promise

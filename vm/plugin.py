@@ -177,19 +177,19 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.option.collectonly:
         return
-    from vm.base.children import end_with_tox  # noqa: PLC0415
-    from vm.report import publishing  # noqa: PLC0415
-
     started = datetime.now(UTC)
     if _PLAN not in config.stash:
         # `tox -e host`: the option is the harness's.
         if config.getoption("--where-possible", default=False):
+            from vm.base.children import end_with_tox  # noqa: PLC0415
             from vm.controller.host import HostRun  # noqa: PLC0415
 
             end_with_tox()
             config.pluginmanager.register(HostRun(config, started=started), "vm-host")
         return
+    from vm.base.children import end_with_tox  # noqa: PLC0415
     from vm.controller.controller import Controller  # noqa: PLC0415
+    from vm.report import publishing  # noqa: PLC0415
 
     end_with_tox()
     try:

@@ -167,6 +167,10 @@ class Bench(NumberedSockets):
             held.setdefault(number, []).append(data)
         return held
 
+    def read_ports(self) -> dict[int, int]:
+        """Take everything that the sockets hold; return by source port the number of the socket that held it."""
+        return {port: number for number, port, _ in self._read()}
+
     def take_connections(self) -> list[socket.socket]:
         """Return the connections that were accepted since the last call; the caller closes them."""
         taken, self._connections = self._connections, []

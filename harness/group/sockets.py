@@ -18,6 +18,7 @@ from harness.wire.veth import SERVER_LINK
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from harness.group.own_program import OwnProgram
     from harness.loader.maps import Map
     from harness.loader.program import Program
 
@@ -111,9 +112,12 @@ class NumberedSockets:
         """Set an option of level SOL_SOCKET; OSError carries the kernel's refusal."""
         self[number].setsockopt(socket.SOL_SOCKET, option, value)
 
-    def attach(self, number: int, program: Program | int) -> None:
+    def attach(self, number: int, program: Program | OwnProgram | int) -> None:
         """Attach a program (or a program's file descriptor) to the group of that socket."""
-        self.set_option(number, SO_ATTACH_REUSEPORT_EBPF, program if isinstance(program, int) else program.fd)
+        if isinstance(program, int):
+            self.set_option(number, SO_ATTACH_REUSEPORT_EBPF, program)
+        else:
+            program.attach(self[number])
 
     def detach(self, number: int) -> None:
         """Detach the program from the group of that socket; OSError carries the kernel's refusal."""

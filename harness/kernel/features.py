@@ -7,38 +7,15 @@ would look like one that never was. So each feature has both, and `harness.plugi
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import select
-import socket
-import struct
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.kernel import probes
 from harness.kernel.release import Release, running
-from harness.loader import instructions as bpf
-from harness.loader.bindings import BpfError
-from harness.loader.load import load_instructions
-from harness.loader.maps import Map, create_map, create_outer_map
-from harness.model.uapi import (
-    BPF_SK_LOOKUP,
-    BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
-    BPF_XDP,
-    SO_ATTACH_REUSEPORT_EBPF,
-    UDP_GRO,
-    UDP_SEGMENT,
-)
-from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-_CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,177 +30,99 @@ class Feature:
     """In one line: what it is, and the commit that introduced it."""
 
 
-def selects_from_sockmap() -> bool:
-    """Return whether the verifier lets bpf_sk_select_reuseport take a sockmap."""
-    with closing(create_map("sockmap", max_entries=1)) as sockmap:
-        return _loads(bpf.select(sockmap.fd, 0) + bpf.verdict(1))
-
-
-def keeps_udp_in_sockmap() -> bool:
-    """Return whether a sockmap takes a UDP socket that is bound but not connected."""
-    with _loopback(), closing(create_map("sockmap", max_entries=1)) as sockmap, _member() as bound:
-        try:
-            sockmap.update(struct.pack("=I", 0), struct.pack("=Q", bound.fileno()))
-        except BpfError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
-                raise
-            return False
-        return True
-
-
-def checks_attach_type() -> bool:
-    """Return whether SELECT_OR_MIGRATE is known: it is accepted, and an attach type of other programs is not.
-
-    Older kernels accept any, without looking (`bpf_prog_load_check_attach`).
-    """
-    passes = bpf.verdict(1)
-    return _loads(passes, attach_type=BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) and not _loads(passes, attach_type=BPF_XDP)
-
-
-def shows_migrating_socket() -> bool:
-    """Return whether a program may read `migrating_sk` of its context."""
-    return _loads(bpf.load(8, bpf.R6, bpf.R1, _CONTEXT_MIGRATING_SK) + bpf.verdict(1))
-
-
-def leaves_connections_to_others() -> bool:
-    """Return whether net.ipv4.tcp_migrate_req works: 5.10's stable series has the sysctl without effect."""
-    with _loopback():
-        sysctl = Path("/proc/sys/net/ipv4/tcp_migrate_req")
-        if not sysctl.exists():
-            return False
-        sysctl.write_text("1")
-        with _member(socket.SOCK_STREAM) as one:
-            one.listen()
-            with _member(socket.SOCK_STREAM, port=one.getsockname()[1]) as other, socket.socket() as client:
-                other.listen()
-                client.connect(one.getsockname())
-                poll = select.poll()
-                poll.register(one, select.POLLIN)
-                poll.register(other, select.POLLIN)
-                ((first, _),) = poll.poll()
-                closing_one, target = (one, other) if first == one.fileno() else (other, one)
-                poll.unregister(closing_one)
-                closing_one.close()  # inet_csk_listen_stop() moves or resets what was not accepted
-                return poll.poll(0) == [(target.fileno(), select.POLLIN)]
-
-
-def numbers_groups_at_once() -> bool:
-    """Return whether a group that was never in a map has a number: the helper answers EBADFD for a foreign socket."""
-    with (
-        _loopback(),
-        closing(create_map("sockarray", max_entries=1)) as sockarray,
-        _member() as foreign,
-        _member() as receiver,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
-    ):
-        sockarray.update(struct.pack("=I", 0), struct.pack("=Q", foreign.fileno()))
-        # If the answer is EBADFD the program passes, and the one member receives; if not, the sender gets an error.
-        program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -errno.EBADFD, 2)
-        fd = load_instructions("sk_reuseport", program + bpf.verdict(0) + bpf.verdict(1))
-        try:
-            receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, fd)
-        finally:
-            os.close(fd)
-        sender.connect(receiver.getsockname())
-        sender.send(b"?")
-        poll = select.poll()
-        poll.register(receiver, select.POLLIN)
-        poll.register(sender, select.POLLERR)
-        return receiver.fileno() in {fd for fd, _ in poll.poll()}
-
-
-def frees_inner_size() -> bool:
-    """Return whether an inner map may have another max_entries than the outer map's template."""
-    with (
-        closing(create_map("sockarray", max_entries=1)) as template,
-        closing(create_map("sockarray", max_entries=2)) as larger,
-        closing(create_outer_map(template)) as outer,
-    ):
-        return _accepts(outer, larger)
-
-
-def gives_socket_cookie() -> bool:
-    """Return whether a program may ask for the cookie of `ctx->sk`."""
-    return _loads(bpf.load(8, bpf.R1, bpf.R1, _CONTEXT_SK) + bpf.call(bpf.GET_SOCKET_COOKIE) + bpf.verdict(1))
-
-
-def has_sk_lookup() -> bool:
-    """Return whether programs of type SK_LOOKUP exist."""
-    return _loads(bpf.verdict(1), kind="sk_lookup", attach_type=BPF_SK_LOOKUP)
-
-
-def loops_segments_whole() -> bool:
-    """Return whether loopback delivers a UDP_SEGMENT send in one piece, as a socket with UDP_GRO receives it."""
-    with _loopback(), _member() as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        sender.connect(receiver.getsockname())
-        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 10)
-        sender.send(bytes(30))
-        return len(receiver.recv(30)) == 30
-
-
 FEATURES = {
     feature.name: feature
     for feature in (
         Feature(
+            name="sock_destroy",
+            introduced=Release(4, 9),
+            probe=probes.kills_sockets,
+            why="CONFIG_INET_DIAG_DESTROY: sockets are killed through sock_diag (5d77dca82839 for UDP)",
+        ),
+        Feature(
             name="select_from_sockmap",
             introduced=Release(5, 7),
-            probe=selects_from_sockmap,
+            probe=probes.selects_from_sockmap,
             why="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH",
         ),
         Feature(
             name="udp_in_sockmap",
             introduced=Release(5, 7),
-            probe=keeps_udp_in_sockmap,
+            probe=probes.keeps_udp_in_sockmap,
             why="SOCKMAP and SOCKHASH hold UDP sockets that are not connected (edc6741cc660)",
         ),
         Feature(
             name="group_id_at_creation",
             introduced=Release(5, 7),
-            probe=numbers_groups_at_once,
+            probe=probes.numbers_groups_at_once,
             why="a group gets its number when it is created, not when a map takes its first member",
         ),
         Feature(
             name="sk_lookup",
             introduced=Release(5, 9),
-            probe=has_sk_lookup,
+            probe=probes.has_sk_lookup,
             why="programs of type SK_LOOKUP choose the listener before the group does (e9ddbb7707ff)",
         ),
         Feature(
             name="free_inner_size",
             introduced=Release(5, 10),
-            probe=frees_inner_size,
+            probe=probes.frees_inner_size,
             why="an inner map's max_entries need not be the template's (134fede4eecf)",
         ),
         Feature(
             name="udp_segments_on_loopback",
             introduced=Release(5, 11),
-            probe=loops_segments_whole,
+            probe=probes.loops_segments_whole,
             why="NETIF_F_GSO_SOFTWARE has UDP_L4: a UDP_SEGMENT send is no longer split before a software device",
         ),
         Feature(
             name="select_or_migrate",
             introduced=Release(5, 14),
-            probe=checks_attach_type,
+            probe=probes.checks_attach_type,
             why="the attach type SELECT_OR_MIGRATE lets a program choose where requests migrate (d5e4ddaeb6ab)",
         ),
         Feature(
             name="migrating_sk",
             introduced=Release(5, 14),
-            probe=shows_migrating_socket,
+            probe=probes.shows_migrating_socket,
             why="the context names the socket that is being migrated (d5e4ddaeb6ab)",
         ),
         Feature(
             name="tcp_migrate_req",
             introduced=Release(5, 14),
-            probe=leaves_connections_to_others,
+            probe=probes.leaves_connections_to_others,
             why="net.ipv4.tcp_migrate_req moves requests of a closed listener to another (f9ac779f881c)",
         ),
         Feature(
             name="get_socket_cookie",
             introduced=Release(5, 14),
-            probe=gives_socket_cookie,
+            probe=probes.gives_socket_cookie,
             why="a program may ask for its socket's cookie (e061047684af)",
+        ),
+        Feature(
+            name="reuseport_from_bpf",
+            introduced=Release(6, 1),
+            probe=probes.sets_reuseport_from_bpf,
+            why="bpf_setsockopt() knows SO_REUSEPORT (29003875bd5b)",
+        ),
+        Feature(
+            name="mptcp",
+            # fd1452d8ef00 is of 5.9, but Debian's 5.10 is configured without MPTCP.
+            introduced=Release(6, 1),
+            probe=probes.has_mptcp,
+            why="MPTCP listeners share a port by SO_REUSEPORT (fd1452d8ef00; CONFIG_MPTCP)",
+        ),
+        Feature(
+            name="udp_child_hash_entries",
+            introduced=Release(6, 2),
+            probe=probes.has_own_udp_tables,
+            why="a network namespace may have UDP tables of its own (9804985bf27f)",
+        ),
+        Feature(
+            name="store_release",
+            introduced=Release(6, 15),
+            probe=probes.has_store_release,
+            why="load-acquire and store-release are instructions (880442305a39)",
         ),
     )
 }
@@ -244,43 +143,3 @@ def expected(name: str, *, release: Release | None = None) -> bool:
 def conceivable(name: str) -> bool:
     """Return whether this kernel has the feature or should have it: cases that need it are generated only then."""
     return expected(name) or present(name)
-
-
-def _accepts(outer: Map, inner: Map) -> bool:
-    try:
-        outer.update(struct.pack("=I", 0), struct.pack("=I", inner.fd))
-    except BpfError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return False
-    return True
-
-
-def _loads(program: bytes, *, kind: str = "sk_reuseport", attach_type: int = 0) -> bool:
-    try:
-        os.close(load_instructions(kind, program, attach_type=attach_type))
-    except BpfError as error:
-        if error.errno not in {errno.EINVAL, errno.EACCES}:
-            raise
-        return False
-    return True
-
-
-def _member(kind: socket.SocketKind = socket.SOCK_DGRAM, *, port: int = 0) -> socket.socket:
-    """Return a new member of the group on a port; 0: of a new group, on a port that the kernel picks."""
-    made = socket.socket(socket.AF_INET, kind)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind(("127.0.0.1", port))
-    return made
-
-
-@contextmanager
-def _loopback() -> Iterator[None]:
-    """Stay in a new network namespace whose loopback is up until the context ends."""
-    with closing(Namespace.create()) as made, made.inside():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            request = bytearray(struct.pack("16sH14x", b"lo", 0))
-            fcntl.ioctl(control, _SIOCGIFFLAGS, request)
-            (flags,) = struct.unpack_from("=H", request, 16)
-            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
-        yield

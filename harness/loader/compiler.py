@@ -15,7 +15,10 @@ from platformdirs import user_cache_path
 
 from harness.model.variants import VARIANTS
 
-SOURCES = Path(__file__).resolve().parents[2] / "bpf"
+_INSTALLED = Path(__file__).resolve().parents[1] / "bpf"
+
+SOURCES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "bpf"
+"""The programs' sources: in the package where it was installed as a wheel, beside it in a checkout."""
 
 FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v2", "-Wall", "-Wextra", "-Werror")
 """mcpu v2: one object is for every kernel, and the verifier of 5.3 does not know v3 by default."""

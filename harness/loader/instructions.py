@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 R0, R1, R2, R3, R4, R5, R6, R7, R10 = 0, 1, 2, 3, 4, 5, 6, 7, 10
 
-MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 86, 124
+MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SETSOCKOPT, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 49, 86, 124
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
 
 
@@ -48,6 +52,16 @@ def store_double(destination: int, offset: int, immediate: int) -> bytes:
 def store_register(size: int, destination: int, source: int, offset: int) -> bytes:
     """Return `*(uSIZE *)(destination + offset) = source` for a size of 1, 2, 4 or 8 bytes."""
     return _one({1: 0x73, 2: 0x6B, 4: 0x63, 8: 0x7B}[size], destination, source, offset)
+
+
+def atomic_add(destination: int, source: int, offset: int) -> bytes:
+    """Return `lock *(u64 *)(destination + offset) += source`."""
+    return _one(0xDB, destination, source, offset)
+
+
+def store_release(destination: int, source: int, offset: int) -> bytes:
+    """Return `store_release((u64 *)(destination + offset), source)` (Linux 6.15)."""
+    return _one(0xDB, destination, source, offset, 0x110)
 
 
 def map_of(destination: int, fd: int) -> bytes:
@@ -93,10 +107,44 @@ def verdict(value: int) -> bytes:
     return move(R0, value) + leave()
 
 
+def set_option(level: int, option: int, value: int) -> bytes:
+    """Return the call `bpf_setsockopt(ctx, level, option, &value, 4)`; r1 must be the context, r0 is its answer."""
+    return b"".join((
+        store_word(R10, -4, value),
+        move(R2, level),
+        move(R3, option),
+        copy(R4, R10),
+        add(R4, -4),
+        move(R5, 4),
+        call(SETSOCKOPT),
+    ))  # fmt: skip
+
+
+def change_map(map_fd: int, function: int) -> bytes:
+    """Return a call of a map's update or delete with key 0, and `r6` as the value's address."""
+    return b"".join((
+        store_word(R10, -4, 0),
+        map_of(R1, map_fd),
+        copy(R2, R10),
+        add(R2, -4),
+        copy(R3, R6),
+        move(R4, 0),
+        call(function),
+    ))  # fmt: skip
+
+
 def select(map_fd: int, index: int, *, flags: int = 0) -> bytes:
     """Return the call `bpf_sk_select_reuseport(ctx, map, &index, flags)`; r1 must be the context, r0 is its answer."""
+    return store_word(R10, -4, index) + _select(map_fd, flags)
+
+
+def select_register(map_fd: int, index: int) -> bytes:
+    """Return that call with an index that is in a register."""
+    return store_register(4, R10, index, -4) + _select(map_fd, 0)
+
+
+def _select(map_fd: int, flags: int) -> bytes:
     return b"".join((
-        store_word(R10, -4, index),
         map_of(R2, map_fd),
         copy(R3, R10),
         add(R3, -4),
@@ -129,13 +177,12 @@ def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
     ))  # fmt: skip
 
 
-def assign_at_ingress(sockmap_fd: int, *, offset: int, port: int) -> bytes:
-    """Return a sched_cls program that assigns that socket to frames with `port` at `offset`; all frames pass."""
+def assign_at_ingress(sockmap_fd: int, fields: Iterable[tuple[int, int]]) -> bytes:
+    """Return a sched_cls program that assigns that socket to frames with two bytes of a value at each of the offsets.
+
+    All frames pass.
+    """
     rest = copy(R1, R6) + assign(sockmap_fd, answer=0)
-    return b"".join((
-        copy(R6, R1),
-        load_half_of_frame(offset),
-        skip_unless_equal(R0, port, len(rest) // 8),
-        rest,
-        verdict(0),
-    ))  # fmt: skip
+    for offset, value in reversed(list(fields)):
+        rest = load_half_of_frame(offset) + skip_unless_equal(R0, value, len(rest) // 8) + rest
+    return copy(R6, R1) + rest + verdict(0)

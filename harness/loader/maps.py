@@ -7,6 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import struct
 from ctypes import c_size_t, c_uint32, c_uint64
 from functools import cache
@@ -106,6 +107,16 @@ class Map:
     def _check(self, result: int, action: str) -> None:
         if result < 0:
             raise BpfError(-result, f"{action} in map {self.name}")
+
+
+def lift_memory_limit() -> None:
+    """Lift RLIMIT_MEMLOCK, which BPF maps are charged to until 5.11: 64 KiB even for root."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except ValueError:
+        # A container without CAP_SYS_RESOURCE: its kernel is newer, or the maps' creation will say EPERM.
+        _, highest = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (highest, highest))
 
 
 @cache

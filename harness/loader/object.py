@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
+from ctypes import c_size_t
 from typing import TYPE_CHECKING
 
 from harness.loader.bindings import BpfError, call, call_for_pointer, library
-from harness.loader.maps import Map, arrays_can_be_mapped
-from harness.model.uapi import BPF_F_MMAPABLE, MAP_TYPE
+from harness.loader.maps import Map, arrays_can_be_mapped, create_map
+from harness.loader.program_options import MapSpec
+from harness.model.uapi import BPF_F_MMAPABLE, MAP_TYPE, PROGRAM_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +33,8 @@ class Object:
         )
         self._mapped: dict[str, int] = {}
         self._maps: dict[str, Map] = {}
+        self._templates: list[Map] = []
+        self._inner: dict[str, MapSpec] = {}
 
     def __enter__(self) -> Object:
         return self
@@ -52,6 +58,55 @@ class Object:
         """Set the attach type of every program; before `load`."""
         for program in self._programs():
             call("attach type", "bpf_program__set_expected_attach_type", program, attach_type)
+
+    def choose(self, name: str, *, kind: str) -> None:
+        """Load this program alone, as one of a kind in `uapi.PROGRAM_TYPE`; before `load`."""
+        libbpf = library()
+        for program in self._programs():
+            chosen = libbpf.bpf_program__name(program).decode() == name
+            call(f"choose {name}", "bpf_program__set_autoload", program, chosen)
+            if chosen and libbpf.bpf_program__type(program) != PROGRAM_TYPE[kind]:
+                call(f"type of {name}", "bpf_program__set_type", program, PROGRAM_TYPE[kind])
+                call(f"attach type of {name}", "bpf_program__set_expected_attach_type", program, 0)
+
+    def set_constant(self, offset: int, value: int, *, size: int) -> None:
+        """Give a variable of .rodata, `size` bytes at that offset, a value; before `load`."""
+        for name, current in self._each_map():
+            if name.endswith(".rodata"):
+                length = c_size_t()
+                start = library().bpf_map__initial_value(current, ctypes.byref(length))
+                ctypes.memmove(start + offset, value.to_bytes(size, sys.byteorder, signed=value < 0), size)
+
+    def shape_inner_map(self, outer: str, spec: MapSpec) -> None:
+        """Give the maps inside a map of maps another kind, size or flags; before `load`."""
+        self._templates.append(
+            create_map(
+                spec.kind,
+                key_size=spec.key_size,
+                value_size=spec.value_size,
+                max_entries=spec.max_entries,
+                flags=spec.flags,
+            )
+        )
+        self.set_inner_map(outer, self._templates[-1])
+        self._inner[outer] = spec
+
+    def inner_spec(self, outer: str) -> MapSpec | None:
+        """Return what the maps inside a map of maps are like, None if the object does not say it."""
+        if outer in self._inner:
+            return self._inner[outer]
+        libbpf = library()
+        inner = libbpf.bpf_map__inner_map(self._map(outer))
+        if not inner:
+            return None
+        number = libbpf.bpf_map__type(inner)
+        return MapSpec(
+            kind={number: name for name, number in MAP_TYPE.items()}.get(number, str(number)),
+            key_size=libbpf.bpf_map__key_size(inner),
+            value_size=libbpf.bpf_map__value_size(inner),
+            max_entries=libbpf.bpf_map__max_entries(inner),
+            flags=libbpf.bpf_map__map_flags(inner),
+        )
 
     def load(self) -> None:
         """Create the maps and load the programs; arrays are shared with this process where the kernel can.
@@ -95,13 +150,14 @@ class Object:
     def program_fds(self) -> dict[str, int]:
         """Return the loaded programs' file descriptors by name; they are closed with the object."""
         libbpf = library()
-        return {
+        found = {
             libbpf.bpf_program__name(program).decode(): libbpf.bpf_program__fd(program) for program in self._programs()
         }
+        return {name: fd for name, fd in found.items() if fd >= 0}
 
     def close(self) -> None:
         """Unload what nothing else uses and free the object; a second call does nothing."""
-        for each in self._maps.values():
+        for each in (*self._maps.values(), *self._templates):
             each.close()
         if self._object:
             library().bpf_object__close(self._object)

@@ -12,6 +12,9 @@ SO_ATTACH_REUSEPORT_EBPF = 52
 SO_COOKIE = 57
 SO_DETACH_REUSEPORT_BPF = 68
 
+# include/uapi/linux/in.h
+IPPROTO_MPTCP = 262
+
 # include/linux/socket.h
 SOL_PACKET = 263
 
@@ -30,7 +33,7 @@ UDP_GRO = 104
 
 # include/uapi/linux/icmp.h, include/uapi/linux/icmpv6.h
 ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_ECHO = 0, 3, 8
-ICMP_PORT_UNREACH = 3
+ICMP_PORT_UNREACH, ICMP_FRAG_NEEDED = 3, 4
 ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH = 1, 4
 
 # The byte of flags in a TCP header (RFC 9293, section 3.1)
@@ -42,6 +45,9 @@ BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 BPF_F_MMAPABLE = 1 << 10
 
 # include/uapi/linux/bpf.h: enum bpf_attach_type
+BPF_CGROUP_SOCK_OPS = 3
+BPF_CGROUP_INET4_BIND = 8
+BPF_CGROUP_INET6_BIND = 9
 BPF_SK_LOOKUP = 36
 BPF_XDP = 37
 BPF_SK_REUSEPORT_SELECT = 39
@@ -50,6 +56,10 @@ BPF_SK_REUSEPORT_SELECT_OR_MIGRATE = 40
 MAP_TYPE = {
     "hash": 1,
     "array": 2,
+    "percpu_hash": 5,
+    "percpu_array": 6,
+    "lru_hash": 9,
+    "lpm_trie": 11,
     "array_of_maps": 12,
     "hash_of_maps": 13,
     "sockmap": 15,
@@ -58,7 +68,26 @@ MAP_TYPE = {
 }
 """enum bpf_map_type (include/uapi/linux/bpf.h) by our names; a sockarray is a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
 
-PROGRAM_TYPE = {"socket_filter": 1, "sched_cls": 3, "xdp": 6, "sk_reuseport": 21, "sk_lookup": 30}
+MAP_FLAG = {
+    "no_prealloc": 1 << 0,
+    "rdonly": 1 << 3,
+    "wronly": 1 << 4,
+    "rdonly_prog": 1 << 7,
+    "wronly_prog": 1 << 8,
+    "mmapable": BPF_F_MMAPABLE,
+    "inner_map": 1 << 12,
+}
+"""BPF_F_*, flags of bpf(BPF_MAP_CREATE) (include/uapi/linux/bpf.h), by our names."""
+
+PROGRAM_TYPE = {
+    "socket_filter": 1,
+    "sched_cls": 3,
+    "xdp": 6,
+    "sock_ops": 13,
+    "cgroup_sock_addr": 18,
+    "sk_reuseport": 21,
+    "sk_lookup": 30,
+}
 """enum bpf_prog_type (include/uapi/linux/bpf.h) by our names."""
 
 ENOTSUPP = 524

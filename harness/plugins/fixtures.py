@@ -7,7 +7,6 @@ harness/group/protocols.py has the signatures of those that are functions.
 from __future__ import annotations
 
 import itertools
-import resource
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -40,22 +39,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def wire() -> Iterator[Wire]:
     """Return the veth pair; the session's process moves to the server's end of it."""
+    from harness.loader.maps import lift_memory_limit  # noqa: PLC0415
     from harness.wire.veth import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
 
-    _raise_memory_lock_limit()
+    lift_memory_limit()
     made = Wire()
     yield made
     made.close()
-
-
-def _raise_memory_lock_limit() -> None:
-    """Lift RLIMIT_MEMLOCK, which BPF maps are charged to until 5.11: 64 KiB even for root."""
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except ValueError:
-        # A container without CAP_SYS_RESOURCE: its kernel is newer, or the maps' creation will say EPERM.
-        _, highest = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (highest, highest))
 
 
 @pytest.fixture(scope="session")

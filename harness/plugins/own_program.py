@@ -3,45 +3,32 @@
 
 from __future__ import annotations
 
-import struct
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.loader.bindings import BpfError
+from harness.loader.program_options import HELP, OptionError, read_options
+from harness.loader.verifier_log import cut_log
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.loader.maps import Map
-    from harness.loader.object import Object
+    from harness.group.own_program import OwnProgram
+    from harness.loader.program_options import ProgramOptions
 
 OWN = "own"
 """The name that a user's program goes by among the compiled objects."""
 
 SELFTESTS = Path("tools/testing/selftests/bpf")
 _PROGRAM = Path("progs/test_select_reuseport_kern.c")
-_SOCKET_MAPS = {"sockmap", "sockhash", "sockarray"}
-SLOTS = 32
-
-
-class OwnProgram:
-    """A user's loaded program: `fd`, its maps by name, and which of them hold sockets by index."""
-
-    def __init__(self, loaded: Object) -> None:
-        ((self.name, self.fd),) = loaded.program_fds().items()
-        self.maps: dict[str, Map] = loaded.maps()
-        kinds = loaded.map_kinds()
-        self.indexed = [
-            found
-            for name, found in self.maps.items()
-            if kinds[name] in _SOCKET_MAPS - {"sockhash"} and found.key_size == 4
-        ]
-
-    def put(self, index: int, fileno: int) -> None:
-        """Put a socket into that slot of every map of sockets that goes by index and has such a slot."""
-        for found in self.indexed:
-            form = "=Q" if found.value_size == 8 else "=I"
-            found.update(struct.pack("=I", index), struct.pack(form, fileno))
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OUR_CASES = (_PACKAGE / "conformance", _PACKAGE.parent / "cases")
+"""The directory of the project's own cases, installed and in a checkout."""
+_REFUSAL = pytest.StashKey[str]()
+"""What the running kernel said of the program when it refused it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,8 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--program",
         metavar="[NAME=]FILE",
-        help="run the cases for any program with this one (.bpf.o or .bpf.c); with NAME=, run the cases of that "
-        "variant (python -m harness programs) with this program in its place",
+        help="run the cases for any program with this one: C (.c), a compiled object (.o), or a classic program's text "
+        "(tcpdump -ddd, bpf_asm); with NAME=, run the cases of that variant (python -m harness programs) with this "
+        "program in its place",
+    )
+    group.addoption(
+        "--program-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"what --program needs besides; may be given more than once: {HELP}",
     )
     group.addoption(
         "--kernel-tree",
@@ -67,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     name, path = _given(config)
     if name is None or path is None:
+        if config.option.program_option:
+            raise pytest.UsageError("--program-option is for a program of your own: add --program FILE")
         return
     from harness.model.variants import VARIANTS  # noqa: PLC0415
 
@@ -76,15 +73,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"there is no {path}" + (": is that a kernel tree?" if config.option.kernel_tree else "")
         )
-    if path.suffix not in {".c", ".o"}:
+    if name != OWN and path.suffix not in {".c", ".o"}:
         raise pytest.UsageError(f"--program: {path.name} is neither C (.c) nor a compiled object (.o)")
+    options = _options(config)
+    if path.suffix != ".c":
+        _check(path, options, own=name == OWN)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the cases for a user's program where none is given."""
-    if collection_path.name == "test_own_program.py" and _given(config)[0] != OWN:
-        return True
-    return None
+    ours = collection_path.name == "test_own_program.py" and collection_path.parent in _OUR_CASES
+    return True if ours and _given(config)[0] != OWN else None
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -113,24 +112,56 @@ def replacements(config: pytest.Config) -> dict[str, Path]:
     name, path = _given(config)
     if name is None or path is None:
         return {}
-    if path.suffix == ".o":
+    if path.suffix != ".c":
         return {name: path.resolve()}
     from harness.loader.compiler import compile_program  # noqa: PLC0415
 
+    options = _options(config)
     includes = (path.parent.parent, path.parent)
-    return {name: compile_program(path.resolve(), includes=includes)}
+    made = compile_program(path.resolve(), defines=options.defines, includes=includes)
+    _check(made, options, own=name == OWN)
+    return {name: made}
 
 
 @pytest.fixture
-def own_program(wire: object, objects: dict[str, Path]) -> Iterator[OwnProgram]:
+def own_program(wire: object, objects: dict[str, Path], pytestconfig: pytest.Config) -> Iterator[OwnProgram]:
     """Return the program of --program, loaded for the case."""
-    from harness.loader.object import Object  # noqa: PLC0415
+    from harness.group.own_program import OwnProgram  # noqa: PLC0415
 
     if OWN not in objects:
         raise pytest.UsageError("these cases are for a program of your own: add --program FILE")
-    with Object(objects[OWN]) as loaded:
-        loaded.load()
-        yield OwnProgram(loaded)
+    if refusal := pytestconfig.stash.get(_REFUSAL, ""):
+        pytest.fail(f"{refusal.splitlines()[0]} (the first failed case shows the log)", pytrace=False)
+    try:
+        made = OwnProgram(objects[OWN], _options(pytestconfig))
+    except BpfError as error:
+        refusal = f"this kernel ({platform.release()}) refuses the program: {error.strerror}"
+    if refusal:
+        pytestconfig.stash[_REFUSAL] = refusal
+        pytest.fail(cut_log(refusal), pytrace=False)
+    yield made
+    made.close()
+
+
+def _options(config: pytest.Config) -> ProgramOptions:
+    try:
+        return read_options(config.option.program_option)
+    except OptionError as error:
+        raise pytest.UsageError(f"--program-option {error}") from error
+
+
+def _check(path: Path, options: ProgramOptions, *, own: bool) -> None:
+    """Raise UsageError for a file that no kernel loads. A variant's program is loaded as the harness's own are."""
+    from harness.loader.object_file import ObjectFileError, read_object  # noqa: PLC0415
+    from harness.loader.own_object import read_own  # noqa: PLC0415
+
+    try:
+        if own:
+            read_own(path, options)
+        else:
+            read_object(path)
+    except ObjectFileError as error:
+        raise pytest.UsageError(f"--program: {error}") from error
 
 
 def _given(config: pytest.Config) -> tuple[str | None, Path | None]:

@@ -14,6 +14,7 @@ from harness.model.packets import SYN_SEQUENCE
 from harness.model.uapi import (
     ICMP_DEST_UNREACH,
     ICMP_ECHO,
+    ICMP_FRAG_NEEDED,
     ICMP_PORT_UNREACH,
     ICMPV6_PORT_UNREACH,
     TCP_ACK,
@@ -24,7 +25,7 @@ from harness.wire.checksum import fold, word_sum
 from harness.wire.forms import fill, form, network_layer
 from harness.wire.headers import ETHERNET_HEADER, IP_HEADER, PEER_MAC, SERVER_MAC
 from harness.wire.malform import malform, set_checksum
-from harness.wire.scapy_layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, IPv6, Raw
+from harness.wire.scapy_layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, Raw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,17 +145,27 @@ def to_group(frame: bytes, family: Family, group: str) -> bytes:
 
 def port_unreachable(packet: Packet) -> bytes:
     """Return the ICMP error of the peer for what a member would answer to the packet: the peer has no such port."""
+    if packet.family is Family.IPV4:
+        return _icmp_error(packet, ICMP(type=ICMP_DEST_UNREACH, code=ICMP_PORT_UNREACH))
+    return _icmp_error(packet, ICMPv6DestUnreach(code=ICMPV6_PORT_UNREACH))
+
+
+def too_big(packet: Packet, mtu: int) -> bytes:
+    """Return the ICMP error for what a member would answer to the packet: it does not fit a link on the way."""
+    if packet.family is Family.IPV4:
+        return _icmp_error(packet, ICMP(type=ICMP_DEST_UNREACH, code=ICMP_FRAG_NEEDED, nexthopmtu=mtu))
+    return _icmp_error(packet, ICMPv6PacketTooBig(mtu=mtu))
+
+
+def _icmp_error(packet: Packet, error: Any) -> bytes:
     family = packet.family
     quoted: Any = network_layer(family, packet.protocol)
     quoted.src, quoted.dst = packet.destination, packet.source
     transport: Any = UDP if packet.protocol is Protocol.UDP else TCP
     quoted /= transport(sport=packet.destination_port, dport=packet.source_port) / Raw(bytes(8))
     link = Ether(src=PEER_MAC, dst=SERVER_MAC, type=family.eth_protocol)
-    if family is Family.IPV4:
-        error = ICMP(type=ICMP_DEST_UNREACH, code=ICMP_PORT_UNREACH)
-        return bytes(link / IP(src=packet.source, dst=packet.destination) / error / quoted)
-    error = ICMPv6DestUnreach(code=ICMPV6_PORT_UNREACH)
-    return bytes(link / IPv6(src=packet.source, dst=packet.destination) / error / quoted)
+    network: Any = IP if family is Family.IPV4 else IPv6
+    return bytes(link / network(src=packet.source, dst=packet.destination) / error / quoted)
 
 
 def ping(sequence: int) -> bytes:

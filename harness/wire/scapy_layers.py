@@ -44,9 +44,21 @@ def _without_routes() -> Iterator[None]:
 
 with _absent("cryptography"), _without_routes():
     from scapy.layers.inet import ICMP, IP, TCP, UDP
-    from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
+    from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
     from scapy.layers.l2 import Ether
     from scapy.packet import Raw
     from scapy.utils import hexdump
 
-__all__ = ["ICMP", "IP", "TCP", "UDP", "Ether", "ICMPv6DestUnreach", "IPv6", "IPv6ExtHdrFragment", "Raw", "hexdump"]
+__all__ = [
+    "ICMP",
+    "IP",
+    "TCP",
+    "UDP",
+    "Ether",
+    "ICMPv6DestUnreach",
+    "ICMPv6PacketTooBig",
+    "IPv6",
+    "IPv6ExtHdrFragment",
+    "Raw",
+    "hexdump",
+]

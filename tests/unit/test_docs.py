@@ -20,6 +20,9 @@ OF_THE_READER = ("NAME", "FILE")
 """What stands in paths for a name of the reader's."""
 
 OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
+TEN_MINUTES = "tests/docs/test_ten_minutes.py::test_commands_of_the_page_run"
+WHEEL = "tests/unit/wheel.py::installed"
+RESTART = "tests/docs/test_restarting.py::test_commands_of_the_page_run"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
 BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
@@ -86,12 +89,26 @@ RUN_BY = {
     "tox -e vm -- tests/examples/quic_cases.py --program tests/examples/quic_server.bpf.c": OWN_PROGRAM,
     "tox -e vm -- --program reference=my_reference.bpf.c": OWN_PROGRAM,
     "tox -e vm -- --kernel-tree ~/linux": OWN_PROGRAM,
+    "tox -e vm -- --program tests/examples/extern_map.bpf.c --program-option map=listeners=sockarray,max=8 "
+    "--program-option define=SECTION='\"steer\"'": OWN_PROGRAM,
+    "python -m venv ~/steering": WHEEL,
+    "python -m pip install reuseport-harness": WHEEL,
+    "python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c": TEN_MINUTES,
+    "python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c --vm --kernel 6.1": (
+        "tests/vm/test_wheel.py::test_the_general_cases_run_in_a_vm"
+    ),
+    "python -m pytest tests --program server.bpf.c": TEN_MINUTES,
+    "python -m harness restart --program server.bpf.c --known 40SS00000000": TEN_MINUTES,
     "python -m harness programs": "tests/unit/test_programs.py::test_table_is_printed",
     "python -m harness ledger": "tests/unit/test_ledger_table.py::test_bug_that_a_kernel_has_is_shown",
     "python -m harness rules": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
     "python -m harness rules results/latest": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
     "python -m harness plot": "tests/unit/test_disruption.py::test_numbers_are_printed_and_drawn",
     "python -m pytest cases -m promise": "tests/docs/test_commands.py::test_cases_that_name_promises_are_found",
+    "python -m harness restart": RESTART,
+    "python -m harness restart --each --strategy slots --clients 4": RESTART,
+    "python -m harness restart --protocol tcp --leaving shutdown --strategy slots": RESTART,
+    "python -m harness restart --program my.bpf.c --known 40SS00000000000000": RESTART,
     "python -m harness watch PORT": "tests/docs/test_commands.py::test_watching_shows_the_port_or_says_what_is_missing",
 }
 """What runs each command that the pages show: a test, a file of CI, or nothing here because it is not ours."""

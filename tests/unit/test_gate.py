@@ -72,7 +72,7 @@ def test_unknown_feature_is_a_mistake_in_the_case(tmp_path: Path) -> None:
     source = "import pytest\n@pytest.mark.requires('magic')\ndef test_needs(): pass\n"
     done = run_pytest(tmp_path, PLUGINS, source=source, variables={})
     assert done.status == pytest.ExitCode.USAGE_ERROR, done.output
-    assert "requires magic; harness/kernel/features.py has select_from_sockmap, " in done.output
+    assert "requires magic; harness/kernel/features.py has sock_destroy, " in done.output
 
 
 @pytest.mark.parametrize("name", FEATURES)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernel.features import leaves_connections_to_others
+from harness.kernel.probes import leaves_connections_to_others
 from harness.kernel.unprivileged import errno_without
 from harness.wire.veth import Wire
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
@@ -16,9 +17,9 @@ from vm.report.outcomes import CaseOutcome, KernelOutcome
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
-ROOT = PROJECT / DIRECTORY
+ROOT = (PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()) / DIRECTORY
+"""The directory of results: in the checkout, or where an installed copy is called."""
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The ways on which requests and connections migrate: by shutdown(), over several hops, by the request's own timer.
+
+cases/test_migration.py has what is chosen, seen and woken when a listener is closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cases import each_family, ledger, promise, requires
+from harness.group.netstat import counters
+from harness.group.timers import early_syn_ack_timer
+from harness.kernel.refusal import refused
+from harness.model.layout import Family, Protocol
+from harness.model.outcome import ReplyKind
+from harness.model.packets import SYN_SEQUENCE
+from harness.wire import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.cases import Bench, LoadProgram, Packet, Program
+    from harness.model.outcome import Reply
+
+
+pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
+
+SIZE = 4
+SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
+
+
+@dataclass
+class Migrating:
+    """Listeners 0 to 3 of one group, and the program that tells where what is left of one goes."""
+
+    bench: Bench
+    program: Program
+    family: Family
+
+    def to(self, target: int) -> None:
+        """Let everything migrate to that listener from now on."""
+        self.program.state = target
+
+    def syn(self, index: int = 0) -> tuple[Packet, Reply]:
+        """Send a SYN with data to a listener; return the packet and the SYN-ACK."""
+        packet = self.bench.packet(index, Protocol.TCP, self.family)
+        replies = self.bench.wire.send(frames.syn(packet))
+        (answer,) = (reply for reply in replies if reply.port == packet.source_port)
+        assert answer.kind is ReplyKind.SYN_ACK
+        return packet, answer
+
+    def ack(self, packet: Packet, answer: Reply, data: bytes) -> None:
+        """Complete a handshake with data."""
+        assert self.bench.send_frames(frames.completing(packet, answer, data)) == []
+
+    def received(self) -> dict[int, bytes]:
+        """Return what the one connection of each listener that has one has received."""
+        held = self.bench.read()
+        connections = self.bench.take_connections()
+        assert [len(each) for each in held.values()] == [1] * len(connections)
+        try:
+            return {number: each.recv(100) for number, each in zip(held, connections, strict=True)}
+        finally:
+            for each in connections:
+                each.close()
+
+    def fallen_due(self, packet: Packet) -> Reply:
+        """Wait until the SYN-ACK to a packet is sent again; return it."""
+        while True:
+            for reply in self.bench.wire.send([]):
+                if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port):
+                    return reply
+
+
+@pytest.fixture
+def migrating(bench: Bench, load_for_test: LoadProgram, family: Family) -> Migrating:
+    """Return four listeners in slots 0 to 3 of a program that selects for migration."""
+    members = bench.group(SIZE, Protocol.TCP, family)
+    program = load_for_test("migrate", size=SIZE)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members)
+    return Migrating(bench, program, family)
+
+
+@pytest.fixture
+def timer(wire: object) -> Iterator[None]:
+    """Let SYN-ACKs be sent again soon for as long as the case takes; before the listeners are made."""
+    with early_syn_ack_timer():
+        yield
+
+
+@promise("migration-path.shutdown")
+@each_family
+@pytest.mark.parametrize("complete", [True, False], ids=["established", "request"])
+def test_shutdown_migrates_as_close_does(migrating: Migrating, family: Family, complete: bool) -> None:
+    """A listener that is shut down gives away what it has not accepted; it is out of its slot, and may listen again.
+
+    `inet_csk_listen_stop` runs for both; the socket stays among the group's closed ones (`reuseport_stop_listen_sock`).
+    """
+    bench = migrating.bench
+    before = counters(SUCCESS)
+    packet, answer = migrating.syn()
+    if complete:
+        migrating.ack(packet, answer, b"data")
+    migrating.to(2)
+    bench[0].shutdown(socket.SHUT_RDWR)
+    if not complete:
+        migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {2: b"data"}
+    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 1}
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) is None
+    bench[0].listen(8)
+    bench.fill(migrating.program.inner, [0])
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == 0
+
+
+@promise("migration-path.hops")
+@each_family
+@pytest.mark.parametrize("fast_open", [False, True], ids=["established", "fast-open"])
+def test_connection_migrates_over_several_hops(migrating: Migrating, family: Family, fast_open: bool) -> None:
+    """A connection that nobody accepts may migrate again and again, with its data, and back to one that listens anew.
+
+    `inet_reqsk_clone` makes another request each time.
+    """
+    bench = migrating.bench
+    if fast_open:
+        bench.wire.settings.allow_fast_open()
+        for number in range(SIZE):
+            bench.allow_fast_open(number)
+    before = counters(SUCCESS)
+    packet, answer = migrating.syn()
+    if not fast_open:
+        migrating.ack(packet, answer, b"data")
+    for here, there in pairwise([0, 1, 2, 3]):
+        migrating.to(there)
+        bench[here].shutdown(socket.SHUT_RDWR)
+    bench[0].listen(8)
+    bench.fill(migrating.program.inner, [0])
+    migrating.to(0)
+    bench[3].shutdown(socket.SHUT_RDWR)
+    if fast_open:
+        migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {0: packet.payload + b"data" if fast_open else b"data"}
+    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 4}
+
+
+@promise("migration-path.timer")
+@each_family
+def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migrating, family: Family) -> None:
+    """A request whose listener is gone migrates when its SYN-ACK is due again; its new listener sends that.
+
+    The ACK then finds it there. The program sees no packet (`reqsk_timer_handler`).
+    """
+    bench = migrating.bench
+    before = counters(SUCCESS)
+    packet, answer = migrating.syn()
+    migrating.to(3)
+    bench[0].close()
+    assert migrating.fallen_due(packet).sequence == answer.sequence
+    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 1}
+    migrating.to(2)
+    migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {3: b"data"}
+    record = migrating.program.maps["migration_map"].lookup(struct.pack("=I", 0))
+    assert record is not None
+    _, state, count, length, eth_protocol, linear, error, _ = struct.unpack("=QIIIIIiI4x", record)
+    assert (state, count, length, eth_protocol, linear, error) == (12, 1, 0, 0, 0, 0)
+
+
+@promise("migration-path.timer-hops")
+@each_family
+def test_request_migrates_by_its_timer_and_then_by_its_ack(timer: None, migrating: Migrating, family: Family) -> None:
+    """A request that migrated by its timer migrates again by its timer, and at last by its ACK."""
+    bench = migrating.bench
+    before = counters(SUCCESS)
+    packet, answer = migrating.syn()
+    for here, there in ((0, 1), (1, 2)):
+        migrating.to(there)
+        bench[here].shutdown(socket.SHUT_RDWR)
+        migrating.fallen_due(packet)
+    migrating.to(3)
+    bench[2].close()
+    migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {3: b"data"}
+    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 3}
+
+
+@promise("migration-path.timer-expired")
+@ledger("K31")
+@each_family
+def test_request_that_expires_as_it_migrates_leaves_the_queue_as_it_was(
+    timer: None, migrating: Migrating, family: Family
+) -> None:
+    """A request that has no SYN-ACK left when it migrates is dropped, and its new listener still takes SYNs.
+
+    With the bug the new listener's queue is counted down once too often, and a queue of -1 counts as full
+    (`reqsk_timer_handler`, 7eca3292cac7).
+    """
+    bench = migrating.bench
+    before = counters(FAILURE)[FAILURE]
+    packet, _ = migrating.syn()
+    migrating.fallen_due(packet)
+    bench[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+    migrating.to(1)
+    bench[0].close()
+    while counters(FAILURE)[FAILURE] == before:
+        bench.wire.send([])
+    assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == 1
+
+
+@promise("migration-path.fast-open-limit")
+@ledger("K30")
+@each_family
+def test_pending_fast_open_counts_where_it_migrated(migrating: Migrating, family: Family) -> None:
+    """A pending fast-open connection counts towards TCP_FASTOPEN's limit of the listener that it migrated to.
+
+    With the bug it is counted down there without having been counted: the limit of 1 lets a second one pass
+    (`inet_reqsk_clone`, `reqsk_fastopen_remove`).
+    """
+    bench = migrating.bench
+    bench.wire.settings.allow_fast_open()
+    bench.allow_fast_open(0)
+    bench[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 1)
+    packet, answer = migrating.syn()
+    migrating.to(1)
+    bench[0].close()
+    migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {1: packet.payload + b"data"}
+    pending = [migrating.syn(1) for _ in range(3)]
+    taken = [answer.ack == SYN_SEQUENCE + 1 + len(packet.payload) for packet, answer in pending]
+    assert taken == [True, False, False]
+
+
+@promise("migration-path.no-port")
+@each_family
+def test_listener_without_a_port_of_its_own_listens_elsewhere(
+    bench: Bench, load_for_test: LoadProgram, family: Family
+) -> None:
+    """A listener that bound port 0 loses its port by shutdown(): it listens again on another one, in no old group.
+
+    What it had not accepted migrated; the group keeps its program, the listener has none (`reuseport_resurrect`).
+    """
+    first = bench.open(Protocol.TCP, family, bind=False)
+    bench[first].bind((family.any, 0))
+    bench.port = bench[first].getsockname()[1]
+    bench[first].listen(8)
+    second = bench.open(Protocol.TCP, family)
+    program = load_for_test("migrate", size=2)
+    bench.attach(first, program)
+    bench.fill(program.inner, [first, second])
+    migrating = Migrating(bench, program, family)
+    packet, answer = migrating.syn(0)
+    migrating.ack(packet, answer, b"data")
+    migrating.to(1)
+    bench[first].shutdown(socket.SHUT_RDWR)
+    assert migrating.received() == {second: b"data"}
+    bench[first].listen(8)
+    elsewhere = bench[first].getsockname()[1]
+    assert elsewhere != bench.port
+    assert bench.send_and_find(bench.packet(1, Protocol.TCP, family, destination_port=elsewhere)) == first
+    assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == second
+    with refused(errno.ENOENT):
+        bench.detach(first)
+    bench.detach(second)

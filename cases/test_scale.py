@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Many sockets on one port: both tables in which the kernel looks for UDP sockets, and thousands of listeners.
+
+A UDP lookup, and a bind's search for conflicts, goes by the port alone as long as no more than ten sockets are in the
+port's bucket, and by port and address beyond that (`__udp4_lib_lookup`, `udp_lib_get_port`).
+"""
+
+from __future__ import annotations
+
+import resource
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cases import each_address, each_family, each_protocol, place_by_hash, promise, recorded, requires
+from harness.group.bench import Bench
+from harness.model.abi import Result
+from harness.model.layout import Family, Protocol
+from harness.wire.veth import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.cases import AttachReference, LoadProgram
+
+
+THOUSANDS = 2050
+"""Members: the array of a group has doubled four times by then, from 128."""
+
+CHILD_ENTRIES = 128
+"""The smallest table that a namespace may have (include/net/udp.h, UDP_HTABLE_SIZE_MIN_PERNET)."""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have as many open files as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@promise("scale.tables")
+@each_protocol
+@each_family
+@each_address
+@pytest.mark.parametrize("size", [10, 20])
+def test_every_member_of_a_group_in_either_table(
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family, specific: bool, size: int
+) -> None:
+    """Groups of 10 and of 20 select alike: UDP finds the first by port, the second by port and address."""
+    members = [bench.open(protocol, family, family.server if specific else None) for _ in range(size)]
+    program = attach_reference(members, slots=size + 1)
+    packets = [bench.packet(index, protocol, family) for index in range(size)]
+    assert bench.send_and_find_each(packets) == members
+    assert program.new_results() == {Result.PASS: size}
+    assert bench.send_and_find(bench.packet(size, protocol, family)) is None
+
+
+@promise("scale.specific-over-any")
+@each_protocol
+@each_family
+@pytest.mark.parametrize("wildcard_first", [True, False])
+def test_address_goes_before_the_wildcard_among_many(
+    bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family, wildcard_first: bool
+) -> None:
+    """Of many groups on a port the one on the packet's address is asked, before the wildcard's, of either family.
+
+    `compute_score` puts the address before the wildcard; an IPv4 packet goes to IPv4 sockets first.
+    """
+    wildcards: list[int] = []
+    if wildcard_first:
+        wildcards = [bench.open(protocol, each) for each in Family for _ in range(11)]
+    others = [bench.open(protocol, Family.IPV4, f"127.0.0.{host}") for host in range(1, 12)]
+    members = bench.group(11, protocol, family, family.server)
+    if not wildcard_first:
+        wildcards = [bench.open(protocol, each) for each in Family for _ in range(11)]
+    program = attach_reference(members)
+    packets = [bench.packet(index, protocol, family) for index in range(11)]
+    assert bench.send_and_find_each(packets) == members
+    assert program.new_results() == {Result.PASS: 11}
+    assert set(others) | set(wildcards) | set(members) == set(range(len(bench.sockets)))
+
+
+@promise("scale.thousands")
+def test_thousands_of_listeners(bench: Bench, load_for_test: LoadProgram, many_files: None) -> None:
+    """A group may have thousands of listeners, each of them selectable; the hash falls on all of them.
+
+    The array grows by doubling (`reuseport_grow`).
+    """
+    family = Family.IPV6
+    first = bench.open(Protocol.TCP, family)
+    program = load_for_test("reference", size=THOUSANDS + 1)
+    bench.attach(first, program)
+    members = [first, *bench.group(THOUSANDS - 1, Protocol.TCP, family)]
+    bench.fill(program.inner, members)
+    chosen = [0, 1, 127, 128, 1023, 1024, 2048, THOUSANDS - 1]
+    for index in chosen:
+        assert bench.send_and_find(bench.packet(index, Protocol.TCP, family)) == members[index]
+    for _ in range(4):
+        packet = bench.packet(THOUSANDS, Protocol.TCP, family)  # an empty slot: dropped, and the hash recorded
+        bench.attach(first, program)
+        assert bench.send_and_find(packet) is None
+        hash_ = program.context()[1]
+        assert recorded(program).destination_port == bench.port
+        bench.detach(first)
+        assert bench.send_and_find(packet) == members[place_by_hash(hash_, THOUSANDS)]
+
+
+@promise("scale.namespace-tables")
+@requires("udp_child_hash_entries")
+@each_family
+@each_address
+def test_namespace_with_its_own_tables(
+    wire: Wire, bench: Bench, load_for_test: LoadProgram, family: Family, specific: bool
+) -> None:
+    """A namespace may have UDP tables of its own; its groups select alike, and no other namespace's are found.
+
+    net.ipv4.udp_child_hash_entries decides it for the namespaces made next (`udp_set_table`). Ports a multiple of the
+    table's size apart share a bucket.
+    """
+    stranger = bench.open(Protocol.UDP, family)
+    wire.settings.set("net/ipv4/udp_child_hash_entries", CHILD_ENTRIES)
+    with closing(Wire()) as inner, closing(Bench(inner)) as child:
+        assert int(Path("/proc/sys/net/ipv4/udp_hash_entries").read_text()) == CHILD_ENTRIES
+        program = load_for_test("reference", size=20)
+        members = [child.open(Protocol.UDP, family, family.server if specific else None) for _ in range(20)]
+        child.attach(members[0], program)
+        child.fill(program.inner, members)
+        child.port += CHILD_ENTRIES
+        neighbours = child.group(3, Protocol.UDP, family)
+        assert set(child.send_and_find_each(child.packets(30, 0, Protocol.UDP, family))) == set(neighbours)
+        assert program.new_results() == {}
+        child.port -= CHILD_ENTRIES
+        packets = [child.packet(index, Protocol.UDP, family) for index in range(20)]
+        assert child.send_and_find_each(packets) == members
+        assert program.new_results() == {Result.PASS: 20}
+    assert bench.read() == {}
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family)) == stranger

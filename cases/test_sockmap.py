@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a sockmap or sockhash may hold that a sockarray may not, and what a selection of it comes to."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cases import each_family, each_protocol, ledger, promise, requires
+from harness.kernel.release import Release, running
+from harness.loader.maps import create_map
+from harness.model.abi import Result
+from harness.model.layout import Family, InnerMap, Protocol
+
+if TYPE_CHECKING:
+    from harness.cases import Bench, LoadProgram
+
+pytestmark = requires("select_from_sockmap", "udp_in_sockmap")
+
+each_map = pytest.mark.parametrize("inner_map", [InnerMap.SOCKMAP, InnerMap.SOCKHASH])
+
+
+@promise("sockmap.foreign")
+@each_protocol
+@each_map
+def test_socket_of_another_group_through_a_sockmap(
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, inner_map: InnerMap
+) -> None:
+    """A foreign socket from a sockmap is refused as one from a sockarray: EBADFD, EPROTOTYPE or EAFNOSUPPORT.
+
+    The packet is lost to no one: no stranger has it, and with SK_DROP no member (`sk_select_reuseport`).
+    """
+    number = bench.open(protocol)
+    other_protocol = Protocol.TCP if protocol is Protocol.UDP else Protocol.UDP
+    strangers = {
+        errno.EPROTOTYPE: bench.open(other_protocol),
+        errno.EAFNOSUPPORT: bench.open(protocol, Family.IPV6, v6only=True),
+        errno.EBADFD: bench.open(protocol, address="127.0.0.1"),
+    }
+    program = load_for_test("reference", inner_map=inner_map, size=len(strangers) + 1)
+    bench.attach(number, program)
+    bench.fill(program.inner, [*strangers.values(), number])
+    answers = {}
+    for index, error in enumerate(strangers):
+        assert bench.send_and_find(bench.packet(index, protocol)) is None
+        answers[error] = program.select_errors()
+    assert answers == {error: (-error,) for error in strangers}
+    assert bench.send_and_find(bench.packet(len(strangers), protocol)) == number
+
+
+@promise("sockmap.no-group")
+@each_protocol
+@each_family
+@each_map
+def test_socket_of_no_group_through_a_sockmap(
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family, inner_map: InnerMap
+) -> None:
+    """A sockmap takes a socket that has no SO_REUSEPORT; selecting it is EINVAL (`sk_select_reuseport`)."""
+    member = bench.open(protocol, family)
+    program = load_for_test("reference", inner_map=inner_map, size=1)
+    bench.attach(member, program)
+    bench.port += 1
+    alone = bench.open(protocol, family, reuseport=False)
+    bench.port -= 1
+    bench.fill(program.inner, [alone])
+    assert bench.send_and_find(bench.packet(0, protocol, family)) is None
+    assert program.select_errors() == (-errno.EINVAL,)
+
+
+@promise("sockmap.accepted")
+@each_family
+@each_map
+def test_accepted_connection_through_a_sockmap(
+    bench: Bench, load_for_test: LoadProgram, family: Family, inner_map: InnerMap
+) -> None:
+    """A sockmap takes a connection that a member accepted; it is in no group, and selecting it is EINVAL."""
+    member = bench.open(Protocol.TCP, family)
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == member
+    (connection,) = bench.take_connections()
+    program = load_for_test("reference", inner_map=inner_map, size=2)
+    bench.attach(member, program)
+    bench.fill(program.inner, [bench.adopt(connection), member])
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) is None
+    assert program.select_errors() == (-errno.EINVAL,)
+    assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == member
+
+
+@promise("sockmap.listener-in-map")
+@each_family
+@each_map
+def test_children_of_a_listener_in_a_sockmap_leave_it_there(
+    bench: Bench, load_for_test: LoadProgram, family: Family, inner_map: InnerMap
+) -> None:
+    """Connections that a listener in a sockmap accepted may close: the listener stays in the map, and selectable.
+
+    A child gets back the plain protocol operations (`sk_clone_lock`, `tcp_bpf_clone`).
+    """
+    members = bench.group(2, Protocol.TCP, family)
+    program = load_for_test("reference", inner_map=inner_map, size=2)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members)
+    for _ in range(3):
+        assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == members[1]
+        (connection,) = bench.take_connections()
+        connection.close()
+    assert program.new_results() == {Result.PASS: 3}
+
+
+@promise("sockmap.connected-udp")
+@each_family
+@each_map
+def test_connected_member_through_a_sockmap(
+    bench: Bench, load_for_test: LoadProgram, family: Family, inner_map: InnerMap
+) -> None:
+    """A connected UDP member in a sockmap receives what the program selects it for, from whomever, up to Linux 6.12.
+
+    Since 78c91ae2c6de (6.13) it is in no group, and selecting it is EINVAL. Its own peer reaches it always.
+    """
+    members = bench.group(3, Protocol.UDP, family, family.server)
+    program = load_for_test("reference", inner_map=inner_map, size=3)
+    bench.attach(members[0], program)
+    bench[members[2]].connect((family.peer, 555))
+    bench.fill(program.inner, members)
+    left = running() >= Release(6, 13)
+    assert bench.send_and_find(bench.packet(2, Protocol.UDP, family)) == (None if left else members[2])
+    assert program.select_errors() == (-errno.EINVAL if left else 0,)
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family, source_port=555)) == members[2]
+    assert bench.send_and_find(bench.packet(1, Protocol.UDP, family)) == members[1]
+
+
+@promise("sockmap.unbound-udp")
+@ledger("K34")
+@each_family
+@each_map
+def test_unbound_socket_fits_in_no_sockmap(wire: object, family: Family, inner_map: InnerMap) -> None:
+    """A UDP socket that is not bound fits in no sockmap: EOPNOTSUPP (`sock_map_sk_state_allowed`, 66efd3368ae1)."""
+    with (
+        closing(create_map(inner_map, max_entries=1)) as made,
+        closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as unbound,
+    ):
+        error = None
+        try:
+            made.update(struct.pack("=I", 0), struct.pack("=Q", unbound.fileno()))
+        except OSError as refusal:
+            error = refusal.errno
+        assert error == errno.EOPNOTSUPP
+        unbound.bind((family.any, 0))
+        made.update(struct.pack("=I", 0), struct.pack("=Q", unbound.fileno()))

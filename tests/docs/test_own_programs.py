@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""--program with each kind of program, on the running kernel (needs root): what runs, what is refused, and where."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.preflight import missing_requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+from documented import as_on_this_kernel  # noqa: E402
+
+EXAMPLES = "tests/examples"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _able() -> None:
+    if reason := missing_requirement():
+        pytest.exit(reason, returncode=0)
+
+
+def run(program: str | Path, *options: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    words = as_on_this_kernel(f"tox -e vm -- --program {program}")
+    given = [word for option in options for word in ("--program-option", option)]
+    return subprocess.run(
+        [*words, *given, *more, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("connection_word.bpf", ()),
+        ("by_cpu.ddd", ()),
+        ("legacy_map.bpf.c", ()),
+        ("extern_map.bpf.c", ("map=listeners=sockarray,max=8", 'define=SECTION="a_name_of_its_own"')),
+        ("extern_map.bpf.c", ("map=listeners=sockmap,max=8",)),
+        ("one_slot_each.bpf.c", ("constant=mask=3", "inner=workers=sockarray,max=1,flags=rdonly_prog")),
+        ("two_programs.bpf.c", ("entry=any_of_eight",)),
+        ("two_programs.bpf.c", ("entry=sk_reuseport",)),
+    ],
+)
+def test_each_kind_of_program_passes_the_general_cases(program: str, options: tuple[str, ...]) -> None:
+    done = run(f"{EXAMPLES}/{program}", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "says"),
+    [
+        ("extern_map.bpf.c", (), "uses listeners, which it does not define"),
+        ("two_programs.bpf.c", (), "has more than one program"),
+        ("two_programs.bpf.c", ("entrance=f",), "--program-option 'entrance=f' is no option of a program"),
+        ("by_cpu.ddd", ("entry=f",), "by_cpu.ddd is a classic program: entry= is for compiled ones"),
+    ],
+)
+def test_what_no_kernel_takes_is_an_error_of_usage(program: str, options: tuple[str, ...], says: str) -> None:
+    done = run(f"{EXAMPLES}/{program}", *options)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert says in done.stderr
+
+
+def test_a_jump_out_of_range_is_an_error_of_usage(tmp_path: Path) -> None:
+    (tmp_path / "far.ddd").write_text("2\n21 0 1 2054\n6 0 0 0\n")
+    done = run(tmp_path / "far.ddd")
+    assert done.returncode == 4
+    assert "far.ddd is no classic program: instruction 0 (0x15 0 1 0x806) jumps over 1 instructions" in done.stderr
+
+
+@pytest.mark.parametrize("extern", [False, True], ids=["libbpf's", "the loader's"])
+def test_a_program_that_the_kernel_refuses_shows_its_log_once(tmp_path: Path, *, extern: bool) -> None:
+    body = "bpf_sk_select_reuseport(ctx, &socks, &k, 0); " if extern else ""
+    (tmp_path / "bad.bpf.c").write_text(f"""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "GPL";
+extern int socks;
+SEC("sk_reuseport")
+int bad(struct sk_reuseport_md *ctx) {{ int k = 0; {body}return *((char *)(long)ctx->data + 8) & 1; }}
+""")
+    done = run(tmp_path / "bad.bpf.c", *(["map=socks=sockarray"] if extern else []), more=("-k", "attaches"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count("invalid access to packet, off=8 size=1") == 1
+    assert "refuses the program" in done.stdout
+    assert "(the first failed case shows the log)" in done.stdout
+    assert "PROG LOAD LOG" not in done.stdout
+
+
+def test_a_program_without_license_runs_unless_a_helper_asks_for_one(tmp_path: Path) -> None:
+    """The kernel takes a program that states none; it is refused for bpf_trace_printk(), with the remedy."""
+    for name, body in (("plain", ""), ("asks", 'char text[] = "x"; bpf_trace_printk(text, sizeof(text));')):
+        (tmp_path / f"{name}.bpf.c").write_text(f"""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("sk_reuseport")
+int any(struct sk_reuseport_md *ctx) {{ {body} return SK_PASS; }}
+""")
+    assert run(tmp_path / "plain.bpf.c", more=("-k", "attaches")).returncode == 0
+    done = run(tmp_path / "asks.bpf.c", more=("-k", "attaches"))
+    assert done.returncode == 1
+    assert "state a license that is compatible with the GPL" in done.stdout

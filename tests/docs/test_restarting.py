@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`python -m harness restart` on the running kernel (needs root): planted bugs are named, bad input is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.preflight import missing_requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+from documented import commands  # noqa: E402
+
+BY_SLOT = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "GPL";
+struct {
+	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} members SEC(".maps");
+SEC("sk_reuseport")
+int by_slot(struct sk_reuseport_md *ctx)
+{
+	__u8 first = 0, number = 0;
+	__u32 slot;
+
+	if (bpf_skb_load_bytes(ctx, 8, &first, 1) || bpf_skb_load_bytes(ctx, AT, &number, 1))
+		return SK_DROP;
+	slot = number;
+	if (first == 0x40)
+		bpf_sk_select_reuseport(ctx, &members, &slot, 0);
+	return SK_PASS;
+}
+"""
+
+BY_PLACE = "ldb [0]\njne #0x40, hash\nldb [1]\nret a\nhash: ret #0xffffffff\n"
+
+
+def restart(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "restart", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(autouse=True)
+def _able(request: pytest.FixtureRequest) -> None:
+    if "refused" not in request.node.name and (reason := missing_requirement()):
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def by_slot(tmp_path: Path) -> Path:
+    (tmp_path / "by_slot.bpf.c").write_text(BY_SLOT)
+    return tmp_path / "by_slot.bpf.c"
+
+
+@pytest.mark.parametrize("command", commands("docs/restart.md"))
+def test_commands_of_the_page_run(command: str, by_slot: Path) -> None:
+    words = command.replace("my.bpf.c", str(by_slot)).split()
+    assert words[:4] == ["python", "-m", "harness", "restart"]
+    done = restart(*words[4:], *(["--program-option", "define=AT=9"] if "--program" in command else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "began at" in done.stdout
+
+
+def test_a_program_by_slot_keeps_every_client_whose_member_is_there(by_slot: Path) -> None:
+    done = restart("--strategy", "hash", "--program", str(by_slot), "--program-option", "define=AT=9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "program: " not in done.stdout, "nothing went wrong"
+
+
+def test_a_wrong_offset_is_named(by_slot: Path) -> None:
+    done = restart("--strategy", "hash", "--program", str(by_slot), "--program-option", "define=AT=10")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "went astray" in done.stdout
+    assert "first when A runs" in done.stdout, "before anything was restarted"
+
+
+def test_an_id_that_ends_too_early_is_named(by_slot: Path) -> None:
+    """The program reads one byte of an ID whose number has two: it finds the higher one, which is 0."""
+    done = restart(
+        *("--strategy", "hash", "--program", str(by_slot), "--program-option", "define=AT=9", "--known", "40SSSS0000")
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "went astray, to A0" in done.stdout
+
+
+def test_an_id_that_is_too_short_reaches_nobody(by_slot: Path) -> None:
+    done = restart("--program", str(by_slot), "--program-option", "define=AT=12", "--known", "40SS")
+    assert done.returncode == 1
+    assert "program: no socket got the packet of the old client 0 when A runs" in done.stdout
+
+
+def test_a_place_of_a_member_that_left_is_named(tmp_path: Path) -> None:
+    (tmp_path / "by_place.bpf").write_text(BY_PLACE)
+    done = restart("--strategy", "hash", "--program", str(tmp_path / "by_place.bpf"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "B3 was at place 7 of the group and is at place 0 since A0 left" in done.stdout
+    assert "program: " in done.stdout
+    assert "went astray" in done.stdout
+    assert "first when A runs" not in done.stdout, "it was right until the first left"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--migrate",), "--migrate and --leaving shutdown are for --protocol tcp"),
+        (("--leaving", "shutdown"), "--migrate and --leaving shutdown are for --protocol tcp"),
+        (("--known", "40SS"), "--program-option and --known are for a program of your own"),
+        (("--program", "nowhere.o"), "there is no nowhere.o"),
+        (("--program", "tests/examples/by_cpu.ddd", "--known", "4000"), "has no row of S"),
+        (("--program", "tests/examples/by_cpu.ddd", "--known", "40S"), "non-hexadecimal number"),
+        (("--program", "tests/examples/by_cpu.ddd", "--known", "4S", "--old", "15"), "one digit is too few for 19"),
+        (("--program", "tests/examples/by_cpu.ddd", "--program-option", "x=1"), "'x=1' is no option of a program"),
+        (("--old", "0"), "argument --old: invalid"),
+        (("--clients", "5000"), "argument --clients: invalid"),
+    ],
+)
+def test_mistakes_are_refused(words: tuple[str, ...], says: str) -> None:
+    done = restart(*words)
+    assert done.returncode == 2
+    assert says in done.stderr

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Do what docs/ten-minutes.md says, in a repository and an environment of their own, on this kernel (as root)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.preflight import missing_requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+import wheel  # noqa: E402
+from documented import commands  # noqa: E402
+
+PAGE = "docs/ten-minutes.md"
+WITH_KERNELS = [one for one in commands(PAGE) if one.endswith("--vm --kernel 6.1")]
+"""tests/vm/test_wheel.py runs a command in a VM."""
+HERE = [
+    one
+    for one in commands(PAGE)
+    if re.match(r"python -m (pytest|harness) \S", one) and one not in WITH_KERNELS and "server.bpf.c" in one
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _able() -> None:
+    if reason := missing_requirement():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel.installed(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Return a repository with the page's files."""
+    made = wheel.example(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / PAGE).read_text(), flags=re.MULTILINE | re.DOTALL)
+    (made / "tests/test_page.py").write_text(code)
+    return made
+
+
+@pytest.mark.parametrize("command", HERE)
+def test_commands_of_the_page_run(python: Path, repository: Path, command: str) -> None:
+    done = wheel.run(python, shlex.split(command), repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if " pytest tests " in command:
+        assert "4 passed" in done.stdout, "three of the example, and the page's own"
+
+
+def test_the_page_s_tox_ini_is_the_example_s(python: Path, repository: Path) -> None:
+    (shown,) = re.findall(r"^```ini\n(.*?)^```", (ROOT / PAGE).read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert shown in (wheel.EXAMPLE / "tox.ini").read_text()
+    done = wheel.run(python, [*shlex.split(wheel.tox_command()), "--where-possible"], repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (repository / "results/latest/results.json").is_file()
+
+
+def test_the_wheel_has_every_file(tmp_path: Path) -> None:
+    names = set(zipfile.ZipFile(wheel.build(tmp_path)).namelist())
+    listed = subprocess.run(
+        ["git", "ls-files", "harness", "vm", "bpf", "cases"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    expected = {
+        name.replace("bpf/", "harness/bpf/", 1).replace("cases/", "harness/conformance/", 1)
+        if name.startswith(("bpf/", "cases/"))
+        else name
+        for name in listed.stdout.splitlines()
+    }
+    assert "harness/bpf/select.h" in expected
+    assert expected - names == set()
+
+
+def test_what_the_page_promises_is_there(python: Path, repository: Path) -> None:
+    rows = dict(re.findall(r"^\| ([\w `.]+) \| (.+) \|$", (ROOT / PAGE).read_text().split("may I rely on?")[1], re.M))
+    names = re.findall(r"`(\w+)`", rows["names of `harness.cases`"])
+    asked = f"from typing import TYPE_CHECKING\nTYPE_CHECKING = True\nfrom harness.cases import {', '.join(names)}\n"
+    (repository / "typed.py").write_text(asked + "".join(f"reveal_type({name})\n" for name in names))
+    assert set(names) == {
+        "Bench", "Family", "OwnProgram", "Packet", "Protocol", "each_family", "each_protocol", "requires"
+    }  # fmt: skip
+    source = (ROOT / "harness/cases.py").read_text()
+    assert [name for name in names if not re.search(rf"\b{name}\b( =|$)", source, flags=re.MULTILINE)] == []
+    options = re.findall(r"`(--[\w-]+)`", rows["options of pytest"])
+    shown = wheel.run(python, ["python", "-m", "pytest", "--help"], repository).stdout
+    assert [option for option in options if option not in shown] == []
+    fixtures = wheel.run(python, ["python", "-m", "pytest", "--fixtures", "tests"], repository).stdout
+    assert [name for name in re.findall(r"`(\w+)`", rows["fixtures"]) if f"\n{name} -- " not in fixtures] == []
+
+
+def test_without_clang_it_is_said_how_to_get_it(python: Path, repository: Path) -> None:
+    done = wheel.run(python, shlex.split(wheel.tox_command()), repository, PATH="/nowhere")
+    assert done.returncode == 4
+    assert "clang is not installed" in done.stdout + done.stderr
+
+
+def test_without_the_rights_it_is_said_what_is_missing(python: Path, repository: Path) -> None:
+    without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    done = wheel.run(python, [*without, *shlex.split(wheel.tox_command())], repository)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "root" in done.stdout + done.stderr
+
+
+def test_other_people_s_tests_are_left_alone(python: Path, tmp_path: Path) -> None:
+    """With the plugin there and no option given: a file of a name that the project has, too, and workers of xdist."""
+    (tmp_path / "test_own_program.py").write_text("def test_theirs():\n    pass\n")
+    done = wheel.run(python, ["python", "-m", "pytest", "-n", "1"], tmp_path, PATH="/nowhere")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
