@@ -37,13 +37,10 @@ def run(program: str | Path, *options: str, more: tuple[str, ...] = ()) -> subpr
 @pytest.mark.parametrize(
     ("program", "options"),
     [
-        ("connection_word.bpf", ()),
-        ("by_cpu.ddd", ()),
         ("legacy_map.bpf.c", ()),
         ("extern_map.bpf.c", ("map=listeners=sockarray,max=8", 'define=SECTION="a_name_of_its_own"')),
         ("extern_map.bpf.c", ("map=listeners=sockmap,max=8",)),
-        ("one_slot_each.bpf.c", ("constant=mask=3", "inner=workers=sockarray,max=1,flags=rdonly_prog")),
-        ("two_programs.bpf.c", ("entry=any_of_eight",)),
+        ("one_slot_each.bpf.c", ("constant=mask=3",)),
         ("two_programs.bpf.c", ("entry=sk_reuseport",)),
     ],
 )
