@@ -79,7 +79,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     from vm.kernels.obtain import select  # noqa: PLC0415
 
     demand_consistent(option)
-    demand_there(config.args)
+    if not option.pyargs:  # names of modules, which pytest looks up
+        demand_there(config.args)
     words = option.kernel or ["default"]
     demand_utf8([*words, *config.args, str(config.rootpath), str(Path.cwd())])
     try:

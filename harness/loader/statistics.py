@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.loader.bindings import call
+from harness.loader.bindings import BpfError, call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _INFO_BYTES = 208
 _RUN_TIME_AT = 192  # run_time_ns, then run_cnt: struct bpf_prog_info (include/uapi/linux/bpf.h)
+_RUN_TIME = 0  # BPF_STATS_RUN_TIME
 _SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
@@ -41,11 +44,10 @@ def cost(fd: int) -> Cost:
 def counting(fd: int) -> Iterator[Callable[[], Cost]]:
     """Have the kernel count for a while; the function given returns what was counted since the beginning.
 
-    The switch is the whole kernel's (sysctl kernel.bpf_stats_enabled); it is put back. OSError without the rights.
+    Before 5.8, which has BPF_ENABLE_STATS, the switch is a sysctl of the whole kernel; it is put back. OSError without
+    the rights.
     """
-    was = _SWITCH.read_text()
-    _SWITCH.write_text("1")
-    try:
+    with _switched_on():
         before = cost(fd)
 
         def since() -> Cost:
@@ -53,5 +55,23 @@ def counting(fd: int) -> Iterator[Callable[[], Cost]]:
             return Cost(runs=now.runs - before.runs, nanoseconds=now.nanoseconds - before.nanoseconds)
 
         yield since
-    finally:
-        _SWITCH.write_text(was)
+
+
+@contextmanager
+def _switched_on() -> Iterator[None]:
+    try:
+        switch = call("count runs", "bpf_enable_stats", _RUN_TIME)
+    except BpfError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        was = _SWITCH.read_text()
+        _SWITCH.write_text("1")
+        try:
+            yield
+        finally:
+            _SWITCH.write_text(was)
+    else:
+        try:
+            yield
+        finally:
+            os.close(switch)

@@ -109,6 +109,15 @@ def test_a_place_of_a_member_that_left_is_named(tmp_path: Path) -> None:
     assert "first when A runs" not in done.stdout, "it was right until the first left"
 
 
+@pytest.mark.parametrize(("mask", "by_hash"), [("7", False), ("0x40", True)])
+def test_a_constant_is_what_the_option_says(mask: str, *, by_hash: bool) -> None:
+    """Every first byte & 7 is 0 here: worker 0 gets all new clients. & 0x40 it is 64, and no worker is at that key."""
+    program = ("--program", "tests/examples/one_slot_each.bpf.c", "--program-option", f"constant=mask={mask}")
+    done = restart("--strategy", "handover", *program)
+    new_clients = [line for line in done.stdout.splitlines() if "│ new" in line][-1]
+    assert ("│ A 16 " not in new_clients) is by_hash, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -117,3 +117,11 @@ def test_other_people_s_tests_are_left_alone(python: Path, tmp_path: Path) -> No
     done = wheel.run(python, ["python", "-m", "pytest", "-n", "1"], tmp_path, PATH="/nowhere")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_modules_are_no_missing_files(python: Path, repository: Path) -> None:
+    """--pyargs gives names of modules; what is wrong here is the kernel's name."""
+    words = shlex.split("python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c")
+    done = wheel.run(python, [*words, "--vm", "--kernel", "nonsense"], repository)
+    assert done.returncode == 4
+    assert "no kernel is called 'nonsense'" in done.stderr

@@ -20,6 +20,7 @@ OF_THE_READER = ("NAME", "FILE")
 """What stands in paths for a name of the reader's."""
 
 OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
+IN_THE_FIELD = "tests/docs/test_own_programs.py::test_commands_for_programs_in_the_field_run"
 TEN_MINUTES = "tests/docs/test_ten_minutes.py::test_commands_of_the_page_run"
 WHEEL = "tests/unit/wheel.py::installed"
 RESTART = "tests/docs/test_restarting.py::test_commands_of_the_page_run"
@@ -91,6 +92,7 @@ RUN_BY = {
     "tox -e vm -- --kernel-tree ~/linux": OWN_PROGRAM,
     "tox -e vm -- --program tests/examples/extern_map.bpf.c --program-option map=listeners=sockarray,max=8 "
     "--program-option define=SECTION='\"steer\"'": OWN_PROGRAM,
+    **dict.fromkeys(commands("docs/in-the-field.md"), IN_THE_FIELD),
     "python -m venv ~/steering": WHEEL,
     "python -m pip install reuseport-harness": WHEEL,
     "python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c": TEN_MINUTES,
