@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kernel_faults import report, state, table, trees
+from tests.kernel_faults.guests import LostError
 from tests.kernel_faults.running import NO_FAULT, Run
 from vm.base.errors import KernelError
 from vm.base.progress import progress_on
@@ -33,13 +34,13 @@ SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 
 _MEMORY_OF_A_VM = 1024  # MiB: what `python -m vm run` gives
 
-EXIT_SURVIVORS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 4, 130
+EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130
 
 _DESCRIPTION = """\
 Plant the faults of tests/kernel_faults/faults/ into a kernel, build it, and run the suite under each until a case
 notices. The cases that noticed a fault last time run first, then those of the promise that it breaks. Writes
 docs/kernel-faults.md. Exit status: 0; 1 if a fault that is not equivalent was not noticed, or noticed only by a race; 4
-for something that cannot be used; 130 after Ctrl-C, and --resume then goes on."""
+for something that cannot be used; 13 if no VM comes up; 130 after Ctrl-C, and --resume then goes on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KernelError, table.TableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except LostError as error:
+        print(f"error: no VM comes up: {error}. 'python -m vm run' with the kernel tells more", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
     except KeyboardInterrupt:
         print("interrupted; --resume goes on with the faults that are left", file=sys.stderr)
         return EXIT_INTERRUPTED

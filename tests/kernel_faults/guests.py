@@ -31,6 +31,11 @@ _PYTEST = (
 )
 
 
+def command(kernel: Path) -> list[str]:
+    """Return the command that has the worker's input and output for its own."""
+    return [sys.executable, "-m", "vm", "run", str(kernel), "--", *_PYTEST]
+
+
 class LostError(Exception):
     """Say how a VM was lost, and during which case."""
 
@@ -63,7 +68,7 @@ class Guest:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vm", "run", str(self._kernel), "--", *_PYTEST],
+            command(self._kernel),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -32,6 +32,7 @@ INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributor
 LINT = "tests/lint/test_linters.py::test"
 FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_and_removed"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
+KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
 
 RUN_BY = {
     # .ci/run takes its commands from README.md
@@ -43,6 +44,9 @@ RUN_BY = {
     "tox -e unit": ".ci/run",
     "tox -e docs": ".ci/run",
     "tox -e mutants": "tests/mutants/test_mutants.py",  # which is what the environment runs
+    "tox -e kernel-faults": KERNEL_FAULTS,
+    "tox -e kernel-faults -- --resume": KERNEL_FAULTS,
+    "tox -e kernel-faults -- members-not-counted": KERNEL_FAULTS,
     "tox -e bench": "tests/docs/test_commands.py::test_the_fast_ways_are_measured",
     "tox -e host -- -k 'every_member and udp-ipv4'": INNER_LOOP,
     "tox -e vm -- -k 'every_member and udp-ipv4'": INNER_LOOP,
