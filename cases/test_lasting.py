@@ -32,7 +32,7 @@ NOBODY = 65534
 MANY = 12
 """Sockets on one port above which the kernel looks for them by address and port, and no longer by port alone."""
 SECONDS_TO_FREE = 10.0
-"""How long a program may stay that nobody holds; freeing waits for RCU, and this is never waited out by one that goes."""
+"""How long a program may stay that nobody holds: freeing waits for RCU. Never waited out by one that goes."""
 
 TCP_REPAIR = 19  # include/uapi/linux/tcp.h
 
@@ -150,11 +150,13 @@ def test_stopped_listeners_outlast_growth(bench: Bench, attach_reference: Attach
 
 
 def attach_and_close(bench: Bench, program: int) -> None:
+    """Close all members."""
     bench.attach(bench.group(2)[0], program)
     bench.close()
 
 
 def attach_another(bench: Bench, program: int) -> None:
+    """Attach another program."""
     (member,) = bench.group(1)
     bench.attach(member, program)
     other = load_instructions("sk_reuseport", bpf.verdict(1))
@@ -163,12 +165,14 @@ def attach_another(bench: Bench, program: int) -> None:
 
 
 def attach_and_detach(bench: Bench, program: int) -> None:
+    """Detach the program."""
     (member,) = bench.group(1)
     bench.attach(member, program)
     bench.detach(member)
 
 
 def attach_in_vain(bench: Bench, program: int) -> None:
+    """Attach to a socket that may not have a program."""
     member = bench.open(reuseport=False)
     with refused(errno.EINVAL):
         bench.attach(member, program)
@@ -186,6 +190,7 @@ def attach_before_joining(bench: Bench, program: int) -> None:
 
 
 def attach_and_stop(bench: Bench, program: int) -> None:
+    """Stop the group's only listener and let it listen again, which makes it a group of its own."""
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     (member,) = bench.group(1, Protocol.TCP)
     bench.attach(member, program)
@@ -194,6 +199,7 @@ def attach_and_stop(bench: Bench, program: int) -> None:
 
 
 def attach_and_stop_some(bench: Bench, program: int) -> None:
+    """Stop two listeners, let one listen again, and close all."""
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     members = bench.group(3, Protocol.TCP)
     bench.attach(members[0], program)
@@ -238,6 +244,7 @@ def exists(program_id: int) -> bool:
     try:
         os.close(call(f"find program {program_id}", "bpf_prog_get_fd_by_id", program_id))
     except BpfError as error:
-        assert error.errno == errno.ENOENT
+        if error.errno != errno.ENOENT:
+            raise
         return False
     return True

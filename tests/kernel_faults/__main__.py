@@ -10,22 +10,24 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kernel_faults import report, state, table, trees
-from tests.kernel_faults.guests import LostError
-from tests.kernel_faults.running import NO_FAULT, Run
 from vm.base.errors import KernelError
 from vm.base.progress import progress_on
 from vm.controller.admission import capacity
 from vm.kernels.build import build
 from vm.kernels.store import cache_root, explained
 
+from . import report, state, table, trees
+from .guests import LostError
+from .running import NO_FAULT, Run
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.kernel_faults.planting import Planted
-    from tests.kernel_faults.state import Result
-    from tests.kernel_faults.table import Fault
     from vm.base.progress import Progress
+
+    from .planting import Planted
+    from .state import Result
+    from .table import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.jsonl")
@@ -39,8 +41,8 @@ EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 13
 _DESCRIPTION = """\
 Plant the faults of tests/kernel_faults/faults/ into a kernel, build it, and run the suite under each until a case
 notices. The cases that noticed a fault last time run first, then those of the promise that it breaks. Writes
-docs/kernel-faults.md. Exit status: 0; 1 if a fault that is not equivalent was not noticed, noticed only by a race, or not planted; 4
-for something that cannot be used; 13 if no VM comes up; 130 after Ctrl-C, and --resume then goes on."""
+docs/kernel-faults.md. Exit status: 0; 1 if a fault that is not equivalent was not noticed, noticed only by a race, or
+not planted; 4 for something that cannot be used; 13 if no VM comes up; 130 after Ctrl-C, and --resume then goes on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=SOURCE,
         metavar="TREE",
-        help="a kernel source tree that was not built, or a distribution's archive of one (default: %(default)s, of the "
-        "package linux-source-6.1)",
+        help="a kernel source tree that was not built, or a distribution's archive of one (default: %(default)s, of "
+        "the package linux-source-6.1)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to plant and build (default: in the cache)")
     parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: as many as this machine takes)")

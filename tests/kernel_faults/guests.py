@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import signal
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.kernel_faults.guest import MARK, SECONDS_OF_A_CASE
-from tests.kernel_faults.ordering import Case
+from .guest import MARK, SECONDS_OF_A_CASE
+from .ordering import Case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +148,5 @@ class Guest:
                 self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass

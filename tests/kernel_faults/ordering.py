@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from tests.kernel_faults.table import Fault
+    from .table import Fault
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.kernel_faults.table import Fault
+    from .table import Fault
 
 PARAMETER = "reuseport_fault"
 HEADER = f"include/net/{PARAMETER}.h"

@@ -5,21 +5,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.kernel_faults.state import Outcome
+from .state import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tests.kernel_faults.state import Result
-    from tests.kernel_faults.table import Fault
+    from .state import Result
+    from .table import Fault
 
 _HEAD = """\
 <!-- SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause -->
 <!-- Written by `tox -e kernel-faults` from tests/kernel_faults/: change what is there. -->
 # Which faults of a kernel does the suite notice?
 
-Each line is one wrong edit of a kernel function. All of them are in one kernel, dead until a parameter of that kernel names
-one; the suite then runs to the first case that notices. The time is what the cases took until then, under emulation.
+Each line is one wrong edit of a kernel function. All of them are in one kernel, dead until its parameter
+`reuseport_fault` names one; the suite then runs to the first case that notices. The time is what the cases took until
+then, under emulation.
 
 ```sh
 tox -e kernel-faults                        # all of them: hours

@@ -8,16 +8,16 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.kernel_faults.guests import Guest, LostError
-from tests.kernel_faults.ordering import stages
-from tests.kernel_faults.state import Outcome, Result
+from .guests import Guest, LostError
+from .ordering import stages
+from .state import Outcome, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from tests.kernel_faults.guests import Done
-    from tests.kernel_faults.table import Fault
+    from .guests import Done
+    from .table import Fault
 
 NO_FAULT = "(none)"
 """The name under which the run without a fault is remembered: its `case` has the ids that fail, one a line."""
@@ -86,7 +86,7 @@ class Run:
                 self._tell(f"a VM did not come up: {error}")
                 if lost == 3:
                     self.failure = error
-            except BaseException as error:  # noqa: BLE001  # the thread's: the run raises it
+            except BaseException as error:  # the thread's: the run raises it
                 self.failure = error
 
     def _serve(self, guest: Guest) -> None:

@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kernel_faults.planting import DEFINITION, HEADER, Planted, plant
 from vm.base.errors import NotAKernelError
+
+from .planting import DEFINITION, HEADER, Planted, plant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from tests.kernel_faults.table import Fault
+    from .table import Fault
 
 _BUILT = (".config", "include/config", "vmlinux")
 
