@@ -22,6 +22,7 @@ OF_THE_READER = ("NAME", "FILE")
 OWN_PROGRAM = "tests/docs/test_commands.py::test_commands_for_a_program_of_ones_own_pass"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
+FLAVOUR = "tests/unit/test_build.py::test_a_flavour_has_the_last_word_in_the_configuration"
 BISECT = "tests/unit/test_build.py::test_git_bisect_is_told_good_bad_skip_or_stop"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
@@ -66,6 +67,7 @@ RUN_BY = {
     "python -m vm build": BUILD,
     "python -m vm build ~/linux": BUILD,
     "python -m vm build ~/linux --output ~/linux-build": BUILD,
+    "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-build -k 'reference and udp'": (
         "tests/unit/test_kernels.py::test_a_built_tree_is_one_kernel_with_its_own_headers"
     ),
