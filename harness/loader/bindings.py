@@ -75,6 +75,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_program__set_expected_attach_type": (c_int, [c_void_p, c_int]),
+    "bpf_prog_get_fd_by_id": (c_int, [c_uint32]),
     "bpf_prog_load": (c_int, [c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p]),
     "bpf_prog_attach": (c_int, [c_int, c_int, c_int, c_uint32]),
     "bpf_enable_stats": (c_int, [c_int]),

@@ -16,8 +16,9 @@ from fake_archive import image
 from vm.__main__ import main
 from vm.base.errors import BuildError, HostError, MissingToolError, NotAKernelError
 from vm.kernels import build as build_module
-from vm.kernels import requirements
+from vm.kernels import flavours, requirements
 from vm.kernels.build import FRAGMENT, build
+from vm.kernels.flavours import FLAVOURS
 from vm.kernels.local import locate
 
 BISECT = Path(__file__).parents[2] / "vm" / "bisect"
@@ -193,3 +194,45 @@ def test_git_bisect_gets_good_bad_skip_or_stop(tmp_path: Path, built: int, teste
     assert calls[0] == f"{project}: -m vm build {tmp_path}/tree --output {tmp_path}/out"
     tests = f"{project}: -m pytest --vm --kernel={tmp_path}/out --tb=line --witness=none -k udp and drop"
     assert calls[1:] == ([] if built else [tests])
+
+
+@needs_make
+def test_a_flavour_has_the_last_word_in_the_configuration(tree: Path, tmp_path: Path) -> None:
+    build(tree, output=tmp_path / "out", progress=print, flavours=["lockdep", "gcov"])
+    config = (tmp_path / "out/.config").read_text()
+    assert config.index("CONFIG_VETH") < config.index("CONFIG_PROVE_LOCKING=y") < config.index("CONFIG_GCOV_KERNEL=y")
+    build(tree, output=tmp_path / "out", progress=print)
+    assert "CONFIG_PROVE_LOCKING" not in (tmp_path / "out/.config").read_text()
+
+
+@needs_make
+def test_a_flavour_that_a_tree_does_not_take_is_said_before_it_is_built(tree: Path, tmp_path: Path) -> None:
+    without = "sed -i /CONFIG_KASAN=y/d $(out)/.config"
+    (tree / "Makefile").write_text(MAKEFILE.replace("@test -f $(out)/.config", f"@{without}"))
+    with pytest.raises(BuildError, match=r"does not take CONFIG_KASAN=y$"):
+        build(tree, output=tmp_path / "out", progress=print, flavours=["kasan"])
+    assert not (tmp_path / "out/arch").exists()
+
+
+@needs_make
+def test_a_flavour_does_not_change_a_developer_s_own_configuration(tree: Path) -> None:
+    (tree / ".config").write_text("CONFIG_64BIT=y\n")
+    with pytest.raises(NotAKernelError, match=r"used as it is: give --output DIR .* --flavour kasan"):
+        build(tree, output=None, progress=print, flavours=["kasan"])
+    assert (tree / ".config").read_text() == "CONFIG_64BIT=y\n"
+
+
+def test_an_unknown_flavour_is_refused_with_those_that_there_are(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["build", str(tree), "--flavour", "strawberry"])
+    assert "kasan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_each_flavour_is_known_by_its_options(flavour: str) -> None:
+    text = flavours.fragment([flavour])
+    assert options(text)
+    assert flavours.missing([flavour], text) == []
+    assert flavours.missing([flavour], "")

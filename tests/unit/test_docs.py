@@ -26,6 +26,7 @@ WHEEL = "tests/unit/wheel.py::installed"
 RESTART = "tests/docs/test_restarting.py::test_commands_of_the_page_run"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
+FLAVOUR = "tests/unit/test_build.py::test_a_flavour_has_the_last_word_in_the_configuration"
 BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
@@ -36,6 +37,7 @@ INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributor
 LINT = "tests/lint/test_linters.py::test"
 FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_and_removed"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
+KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
 
 RUN_BY = {
     # .ci/run takes its commands from README.md
@@ -47,6 +49,9 @@ RUN_BY = {
     "tox -e unit": ".ci/run",
     "tox -e docs": ".ci/run",
     "tox -e mutants": "tests/mutants/test_mutants.py",  # which is what the environment runs
+    "tox -e kernel-faults": KERNEL_FAULTS,
+    "tox -e kernel-faults -- --resume": KERNEL_FAULTS,
+    "tox -e kernel-faults -- members-not-counted": KERNEL_FAULTS,
     "tox -e bench": "tests/docs/test_commands.py::test_the_fast_ways_are_measured",
     "tox -e host -- -k 'every_member and udp-ipv4'": INNER_LOOP,
     "tox -e vm -- -k 'every_member and udp-ipv4'": INNER_LOOP,
@@ -66,6 +71,7 @@ RUN_BY = {
     "python -m vm build": BUILD,
     "python -m vm build ~/linux": BUILD,
     "python -m vm build ~/linux --output ~/linux-build": BUILD,
+    "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-build -k 'reference and udp'": (
         "tests/unit/test_kernels.py::test_a_built_tree_is_one_kernel_with_its_own_headers"
     ),

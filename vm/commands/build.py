@@ -11,6 +11,7 @@ from vm.base.errors import MissingToolError, StoreError
 from vm.base.progress import progress_on
 from vm.commands.statuses import EXIT_USAGE
 from vm.kernels.build import FRAGMENT, build
+from vm.kernels.flavours import FLAVOURS
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +34,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="build in this directory and leave the tree as it is (make O=DIR); a second build there compiles only "
         "what changed",
     )
+    parser.add_argument(
+        "--flavour",
+        action="append",
+        choices=FLAVOURS,
+        default=[],
+        help="a kernel that reports more, and is slower; may be given more than once. "
+        + "; ".join(f"{name}: {what}" for name, what in FLAVOURS.items()),
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Build and say what --kernel takes."""
     try:
         with progress_on(sys.stderr) as progress:
-            built = build(args.tree, output=args.output, progress=progress)
+            built = build(args.tree, output=args.output, progress=progress, flavours=args.flavour)
     except (MissingToolError, StoreError) as error:
         # A fault of the machine, not the tree: a bisection must not skip the commit for it.
         print(f"error: {error}", file=sys.stderr)

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from vm.base.errors import BuildError, HostError, NotAKernelError
 from vm.base.paths import cache_root
 from vm.base.tools import find_tool
+from vm.kernels import flavours as kernel_flavours
 from vm.kernels import requirements
 from vm.kernels.image import read_release
 from vm.kernels.local import TREE_IMAGE
 from vm.kernels.store import translate_oserror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TextIO
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
@@ -47,8 +48,8 @@ class Built:
     log: Path
 
 
-def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -> Built:
-    """Build the bzImage of `tree`, in `output` or else in the tree itself.
+def build(tree: Path, *, output: Path | None, progress: Callable[[str], None], flavours: Sequence[str] = ()) -> Built:
+    """Build the bzImage of `tree`, in `output` or else in the tree itself, with what the `flavours` add.
 
     In `output` the configuration is made anew each time, which rebuilds only what it changes. In the tree a .config
     that is there is the developer's own: it is used as it is. Raises NotAKernelError when `tree` is no kernel tree or
@@ -70,14 +71,25 @@ def build(tree: Path, *, output: Path | None, progress: Callable[[str], None]) -
         config = directory / ".config"
         if output is not None or not config.exists():
             progress(f"configuring {tree}")
-            _configure(make, config)
+            _configure(make, config, flavours)
+        elif flavours:
+            raise NotAKernelError(
+                f"{tree} has a .config of its own, which is used as it is: give --output DIR for a kernel with "
+                f"--flavour {' --flavour '.join(flavours)}"
+            )
         make("olddefconfig")
-        _demand_options(config)
+        _demand_options(config, flavours)
         progress(f"building {tree}")
         # The fragment has no modules; a configuration of the developer's own may well have.
         modules = ["modules"] if re.search(r"=m$", config.read_text(), re.MULTILINE) else []
         # Without LOCALVERSION a tree under git that is ahead of its tag would call itself "...+".
-        make("LOCALVERSION=", f"-j{len(os.sched_getaffinity(0))}", "bzImage", *modules)
+        make(
+            "LOCALVERSION=",
+            f"-j{len(os.sched_getaffinity(0))}",
+            "bzImage",
+            *modules,
+            *kernel_flavours.variables(flavours),
+        )
     image = directory / TREE_IMAGE
     return Built(
         directory=directory,
@@ -144,15 +156,15 @@ class _Make:
                 self.progress(f"building {self.tree}, {built} objects, {compiled[1]}")
 
 
-def _configure(make: _Make, config: Path) -> None:
-    """Write `config`: allnoconfig, then what virtme-ng needs of every guest, then this project's fragment."""
+def _configure(make: _Make, config: Path, flavours: Sequence[str]) -> None:
+    """Write `config`: allnoconfig, then what virtme-ng needs of every guest, then this project's fragments."""
     make("allnoconfig")
     # virtme-ng's own step, without its defconfig: that is a kernel for PCs, and takes four times as long to build.
     output = [f"O={make.output}"] if make.output else []
     make.run([sys.executable, "-m", "virtme.commands.configkernel", "--arch", "x86_64", "--update", *output])
     with config.open("a") as file:
         # The last value of an option counts, and virtme-ng would write its own behind a file that is given by --custom.
-        file.write("\n" + FRAGMENT.read_text())
+        file.write("\n" + FRAGMENT.read_text() + kernel_flavours.fragment(flavours))
 
 
 def _demand_tree(tree: Path) -> None:
@@ -173,8 +185,10 @@ def _demand_clean(tree: Path) -> None:
             )
 
 
-def _demand_options(config: Path) -> None:
-    """Raise BuildError, before an hour of compiling, if a kernel with `config` could not run the cases."""
+def _demand_options(config: Path, flavours: Sequence[str]) -> None:
+    """Raise BuildError, before an hour of compiling, if a kernel with `config` lacks what cases or flavours need."""
+    if refused := kernel_flavours.missing(flavours, config.read_text()):
+        raise BuildError(f"{config}: this tree, or this compiler, does not take {', '.join(refused)}")
     missing = [one for one in requirements.missing_from(config.read_text(), loadable=True) if one.fatal]
     if missing:
         raise BuildError(

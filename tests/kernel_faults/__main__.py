@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`tox -e kernel-faults`: plant the faults into a kernel, and run the suite under each."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vm.base.errors import KernelError
+from vm.base.progress import progress_on
+from vm.controller.admission import capacity
+from vm.kernels.build import build
+from vm.kernels.store import cache_root, explained
+
+from . import report, state, table, trees
+from .guests import LostError
+from .running import NO_FAULT, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vm.base.progress import Progress
+
+    from .planting import Planted
+    from .state import Result
+    from .table import Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results.jsonl")
+PAGE = ROOT / "docs/kernel-faults.md"
+SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
+
+_MEMORY_OF_A_VM = 1024  # MiB: what `python -m vm run` gives
+
+EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130
+
+_DESCRIPTION = """\
+Plant the faults of tests/kernel_faults/faults/ into a kernel, build it, and run the suite under each until a case
+notices. The cases that noticed a fault last time run first, then those of the promise that it breaks. Writes
+docs/kernel-faults.md. Exit status: 0; 1 if a fault that is not equivalent was not noticed, noticed only by a race, or
+not planted; 4 for something that cannot be used; 13 if no VM comes up; 130 after Ctrl-C, and --resume then goes on."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        with progress_on(sys.stderr) as progress:
+            return _run(args, progress)
+    except (KernelError, table.TableError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except LostError as error:
+        print(f"error: no VM comes up: {error}. 'python -m vm run' with the kernel tells more", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on with the faults that are left", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tox -e kernel-faults --", description=_DESCRIPTION)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the faults to try (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the faults and end")
+    parser.add_argument("--resume", action="store_true", help="leave out what the last run came to know")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=SOURCE,
+        metavar="TREE",
+        help="a kernel source tree that was not built, or a distribution's archive of one (default: %(default)s, of "
+        "the package linux-source-6.1)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to plant and build (default: in the cache)")
+    parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: as many as this machine takes)")
+    return parser
+
+
+def _run(args: argparse.Namespace, progress: Progress) -> int:
+    faults = table.load()
+    if unknown := sorted(set(args.names) - {fault.name for fault in faults}):
+        raise table.TableError(f"no fault is called {', '.join(unknown)}; --list prints those that there are")
+    if args.list:
+        for fault in faults:
+            print(f"{fault.name:45} {fault.function:35} {fault.operator}")
+        return 0
+    work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
+    with explained(work):
+        planted = _plant(args.source, work, faults, progress)
+        kernel = build(work / "planted", output=work / "build", progress=progress)
+        journal = work / "journal.jsonl"
+        if not args.resume:
+            journal.unlink(missing_ok=True)
+        wanted = [fault for fault in planted.faults if not fault.equivalent]
+        if args.names:
+            wanted = [fault for fault in planted.faults if fault.name in args.names]
+        known = state.read(journal)
+        left = [fault for fault in wanted if not _is_known(fault, known)]
+        progress.tell(f"Linux {kernel.release}: {len(left)} faults to try of {len(wanted)}")
+        none = known.get(NO_FAULT)
+        run = Run(
+            kernel.directory,
+            left,
+            before=state.read(RESULTS) | known,
+            excluded=frozenset(none.case.splitlines()) if none else None,
+            record=lambda result: state.append(journal, result),
+            tell=progress.tell,
+        )
+        try:
+            _in_threads(run, args.vms or capacity(memory=_MEMORY_OF_A_VM))
+        finally:
+            results = state.read(RESULTS) | _of_faults(state.read(journal))
+            state.write(RESULTS, results.values())
+            PAGE.write_text(report.page(faults, results))
+    refused = {name: why for name, why in planted.refused.items() if not args.names or name in args.names}
+    return _judge(wanted, results, refused, progress)
+
+
+def _plant(source: Path, work: Path, faults: Sequence[Fault], progress: Progress) -> Planted:
+    if not source.exists():
+        raise KernelError(f"{source} is missing: run 'apt-get install linux-source-6.1', or name a tree by --source")
+    work.mkdir(parents=True, exist_ok=True)
+    tree = source if source.is_dir() else trees.unpack(source, work, progress=progress)
+    planted = trees.plant_tree(tree, work / "planted", faults)
+    for name, why in planted.refused.items():
+        progress.tell(f"not planted: {name}: {why}")
+    return planted
+
+
+def _in_threads(run: Run, count: int) -> None:
+    """Have `count` VMs work until all is done; end them after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threads = [threading.Thread(target=run.work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as interrupt:
+        run.stop(interrupt)
+        for thread in threads:
+            thread.join()
+    if run.failure is not None:
+        raise run.failure
+
+
+def _is_known(fault: Fault, results: dict[str, Result]) -> bool:
+    return fault.name in results and results[fault.name].digest == fault.digest
+
+
+def _of_faults(results: dict[str, Result]) -> dict[str, Result]:
+    return {name: result for name, result in results.items() if name != NO_FAULT}
+
+
+def _judge(wanted: Sequence[Fault], results: dict[str, Result], refused: dict[str, str], progress: Progress) -> int:
+    plain = [fault for fault in wanted if not fault.equivalent]
+    missed = [fault.name for fault in plain if fault.name not in results or not results[fault.name].outcome.is_kill]
+    progress.tell(f"noticed: {len(plain) - len(missed)} of {len(plain)}")
+    if missed:
+        progress.tell(f"not noticed, or only by a race: {', '.join(missed)}")
+    if refused:
+        progress.tell(f"not planted: {', '.join(refused)}")
+    return EXIT_SURVIVORS if missed or refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

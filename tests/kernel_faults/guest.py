@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A pytest plugin for the guest: collect once, then run cases under one fault after the other, each in a fork.
+
+Jobs come as lines of JSON on standard input, `{"fault": 7, "cases": [3, 1, 2], "stop": true}`, cases by their places
+among those collected. What happens goes out as lines of JSON behind `MARK`. A fork has met no fixture, so that a case
+that went wrong leaves nothing to the next fault but what the kernel keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import re
+import select
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vm.report.console import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARK = "@kernel-faults "
+PARAMETER = Path(os.environ.get("REUSEPORT_FAULT", "/sys/module/kernel/parameters/reuseport_fault"))
+"""The variable is for tests on a kernel without faults."""
+SECONDS_OF_A_CASE = 60
+"""After which a case hangs: the longest takes 6 s under emulation, three times that on a busy host."""
+
+# pytest puts files of its own in their places as it starts.
+_IN, _OUT = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take over from the loop of pytest."""
+    config.pluginmanager.register(_Worker(), "kernel-faults-worker")
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self._failure = ""  # of the case that runs
+
+    @pytest.hookimpl
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Say which cases there are, then take jobs until there are no more."""
+        cases = [
+            {"id": item.nodeid, "promises": [name for mark in item.iter_markers("promise") for name in mark.args]}
+            for item in session.items
+        ]
+        _say(event="ready", cases=cases, release=os.uname().release)
+        gc.collect()
+        gc.freeze()
+        for line in _lines():
+            job = json.loads(line)
+            _say(event="done", **self._run(session.items, job))
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the last line of what failed."""
+        if report.failed and not self._failure:
+            words = report.longreprtext.strip().splitlines() or ["failed"]
+            errors = [line[2:] for line in words if line.startswith("E ")]
+            self._failure = f"{report.when}: {' '.join((errors or words[-1:])[0].split())}"[:300]
+
+    def _run(self, items: list[pytest.Item], job: dict[str, Any]) -> dict[str, Any]:
+        """Run a job in a fork; return what came of it."""
+        reader, writer = os.pipe()
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            status = 1
+            try:
+                os.setsid()
+                self._run_cases([items[place] for place in job["cases"]], job, writer)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writer)
+        outcome = self._follow(reader, job)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        _reap(child)
+        _set_fault(0)
+        return {**outcome, "seconds": round(time.monotonic() - started, 1)}
+
+    def _run_cases(self, items: list[pytest.Item], job: dict[str, Any], writer: int) -> None:
+        with _kernel_messages() as complaints:
+            _set_fault(job["fault"])
+            for place, item in enumerate(items):
+                following = items[place + 1] if place + 1 < len(items) else None
+                self._failure = ""
+                os.write(writer, json.dumps({"begin": job["cases"][place]}).encode() + b"\n")
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if splat := next(complaints, ""):
+                    os.write(writer, json.dumps({"splat": splat[:300]}).encode() + b"\n")
+                    return
+                if self._failure:
+                    os.write(writer, json.dumps({"failed": self._failure}).encode() + b"\n")
+                    if job["stop"]:
+                        return
+            os.write(writer, b'{"end": true}\n')
+
+    def _follow(self, reader: int, job: dict[str, Any]) -> dict[str, Any]:
+        """Pass on which case begins, and return how the job ended."""
+        case, failures, rest = None, [], b""
+        while True:
+            ready, _, _ = select.select([reader], [], [], SECONDS_OF_A_CASE)
+            part = os.read(reader, 65536) if ready else b""
+            if not part:
+                os.close(reader)
+                why = "the process of the cases ended" if ready else f"more than {SECONDS_OF_A_CASE} s"
+                return {"outcome": "died" if ready else "hang", "case": case, "why": why}
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                said = json.loads(line)
+                if "begin" in said:
+                    case = said["begin"]
+                    _say(event="begin", case=case)
+                elif "splat" in said:
+                    os.close(reader)
+                    return {"outcome": "splat", "case": case, "why": said["splat"]}
+                elif "failed" in said and job["stop"]:
+                    os.close(reader)
+                    return {"outcome": "failed", "case": case, "why": said["failed"]}
+                elif "failed" in said:
+                    failures.append(case)
+                elif "end" in said:
+                    os.close(reader)
+                    return {"outcome": "passed", "failures": failures}
+
+
+def _say(**content: Any) -> None:
+    data = f"{MARK}{json.dumps(content)}\n".encode()
+    while data:
+        data = data[os.write(_OUT, data) :]
+
+
+def _lines() -> Iterator[bytes]:
+    rest = b""
+    while part := _IN.read(65536):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+
+
+def _set_fault(number: int) -> None:
+    PARAMETER.write_text(f"{number}\n")
+
+
+def _reap(child: int) -> None:
+    """Wait for a killed process; one that the kernel does not let go is left to the host, which sees the silence."""
+    os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def _kernel_messages() -> Iterator[Iterator[str]]:
+    """Yield what gives the splats that have come since, and nothing while there are none."""
+    try:
+        messages = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        yield iter(())
+        return
+    os.lseek(messages, 0, os.SEEK_END)
+
+    class Splats:
+        def __iter__(self) -> Splats:
+            return self
+
+        def __next__(self) -> str:
+            while True:
+                try:
+                    message = os.read(messages, 8192).decode(errors="replace")
+                except BlockingIOError:
+                    raise StopIteration from None
+                except BrokenPipeError:  # overwritten before it was read
+                    continue
+                text = re.sub(r"^[^;]*;", "", message).splitlines()[0]
+                if scan(text, ran=()):
+                    return text
+
+    try:
+        yield Splats()
+    finally:
+        os.close(messages)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A VM that runs cases under faults, as the host sees it: `tests.kernel_faults.guest` in `python -m vm run`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from .guest import MARK, SECONDS_OF_A_CASE
+from .ordering import Case
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_SECONDS_TO_BE_READY = 600
+_SILENCE = 2 * SECONDS_OF_A_CASE + 30  # a guest that can speak has told of a hang before
+
+_PYTEST = (
+    *("python", "-m", "pytest", "-c", f"{ROOT}/pyproject.toml", "--rootdir", str(ROOT)),
+    *("-p", "harness.plugin", "-p", "tests.kernel_faults.guest", "-q", "-q", "-p", "no:cacheprovider"),
+    *("--witness", "none", str(ROOT / "cases")),
+)
+
+
+def command(kernel: Path) -> list[str]:
+    """Return the command that has the worker's input and output for its own."""
+    return [sys.executable, "-m", "vm", "run", str(kernel), "--", *_PYTEST]
+
+
+class LostError(Exception):
+    """Say how a VM was lost, and during which case."""
+
+    def __init__(self, why: str, *, hang: bool, case: int | None) -> None:
+        super().__init__(why)
+        self.hang, self.case = hang, case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """Hold how a job ended."""
+
+    outcome: str  # passed, failed, splat, hang, died
+    seconds: float
+    case: int | None = None
+    why: str = ""
+    failures: tuple[int, ...] = ()
+
+
+class Guest:
+    """A VM with the cases collected, from `with` on."""
+
+    cases: tuple[Case, ...]
+    release: str
+
+    def __init__(self, kernel: Path) -> None:
+        self._kernel = kernel
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._said: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            command(self._kernel),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the run, which ends its VMs
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            ready = self._next(_SECONDS_TO_BE_READY, case=None)
+            self.cases = tuple(Case(id=one["id"], promises=tuple(one["promises"])) for one in ready["cases"])
+            self.release = ready["release"]
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def run(self, fault: int, cases: Sequence[int], *, stop: bool = True) -> Done:
+        """Run `cases`, by their places, under `fault`, to the first that fails or to the last. Raises LostError."""
+        assert self._process.stdin is not None
+        job = {"fault": fault, "cases": list(cases), "stop": stop}
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LostError(self._last_words(), hang=False, case=None) from None
+        case = None
+        while True:
+            said = self._next(_SILENCE, case=case)
+            if said["event"] == "begin":
+                case = said["case"]
+            else:
+                del said["event"]
+                return Done(**{**said, "failures": tuple(said.get("failures", ()))})
+
+    def _next(self, seconds: float, *, case: int | None) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            raise LostError(f"silent for {seconds} s", hang=True, case=case) from None
+        if line is None:
+            why = self._last_words()
+            raise LostError(why, hang="lockup" in why or "hung_task" in why, case=case)
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            before, mark, after = line.partition(MARK.encode())
+            if mark:
+                self._lines.put(after)
+            if text := before.decode(errors="replace").rstrip():
+                self._said.append(text)
+        self._lines.put(None)
+
+    def _last_words(self) -> str:
+        """Return the line that says most of the end of the VM."""
+        self._process.wait(timeout=60)
+        for sign in ("Kernel panic", "BUG:", "Oops", "WARNING:", "rror"):
+            for line in reversed(self._said):
+                if sign in line:
+                    return line[line.index(sign) :][:200] if sign == "Kernel panic" else line.strip()[:200]
+        return (self._said or ["the VM ended"])[-1][:200]
+
+    def end(self) -> None:
+        """End the VM: its command has no more input and is not waited for."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""docs/kernel-faults.md: each fault, and what noticed it. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .state import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .state import Result
+    from .table import Fault
+
+_HEAD = """\
+<!-- SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause -->
+<!-- Written by `tox -e kernel-faults` from tests/kernel_faults/: change what is there. -->
+# Which faults of a kernel does the suite notice?
+
+Each line is one wrong edit of a kernel function. All of them are in one kernel, dead until its parameter
+`reuseport_fault` names one; the suite then runs to the first case that notices. The time is what the cases took until
+then, under emulation.
+
+```sh
+tox -e kernel-faults                          # all of them: hours
+tox -e kernel-faults -- --resume              # go on where a run ended
+tox -e kernel-faults -- members-not-counted   # one
+```
+"""
+
+_NOTES = {
+    Outcome.SPLAT: "by a splat, during ",
+    Outcome.PANIC: "by a panic, during ",
+    Outcome.HANG: "by a hang, during ",
+}
+
+
+def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
+    """Return the page; `results` by the faults' names."""
+    current = {fault.name: one for fault in faults if (one := _result(fault, results)) is not None}
+    plain = [fault for fault in faults if not fault.equivalent]
+    tried = [fault for fault in plain if fault.name in current]
+    killed = [fault for fault in tried if current[fault.name].outcome.is_kill]
+    races = [fault for fault in tried if current[fault.name].outcome is Outcome.RACE]
+    survivors = [fault for fault in tried if current[fault.name].outcome is Outcome.SURVIVED]
+    equivalent = [fault for fault in faults if fault.equivalent]
+    untried = [fault for fault in plain if fault.name not in current]
+    releases = sorted({current[fault.name].release for fault in tried})
+    share = f" ({len(killed) / len(tried):.1%})" if tried else ""
+    parts = [
+        _HEAD,
+        f"On Linux {', '.join(releases) or '(none yet)'} the suite noticed {len(killed)} of {len(tried)}{share}; "
+        f"{len(races)} only by a race. {len(equivalent)} more are equivalent, and {len(untried)} were not tried.\n",
+        _section(
+            "Not noticed",
+            "A case is missing for each of these.",
+            ("fault", "function", "what is wrong", "promise"),
+            (_row(fault) for fault in [*survivors, *races]),
+        ),
+        _section(
+            "Equivalent",
+            "No packet and no call can tell these.",
+            ("fault", "function", "what is wrong", "why"),
+            ([*_row(fault)[:3], fault.equivalent] for fault in equivalent),
+        ),
+        _section(
+            "Noticed",
+            "",
+            ("fault", "function", "what is wrong", "noticed by", "s"),
+            ([*_row(fault)[:3], _by(current[fault.name]), f"{current[fault.name].seconds:g}"] for fault in killed),
+        ),
+        _section("Not tried", "", ("fault", "function", "what is wrong", "promise"), (_row(one) for one in untried)),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _result(fault: Fault, results: Mapping[str, Result]) -> Result | None:
+    result = results.get(fault.name)
+    return result if result is not None and result.digest == fault.digest else None
+
+
+def _row(fault: Fault) -> list[str]:
+    return [f"`{fault.name}`", f"`{fault.function}`", fault.operator, ", ".join(fault.breaks)]
+
+
+def _by(result: Result) -> str:
+    case = result.case.replace("cases/", "").replace("|", r"\|")
+    return f"{_NOTES.get(result.outcome, '')}`{case}`" if case else _NOTES.get(result.outcome, "").partition(",")[0]
+
+
+def _section(title: str, says: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    if not lines:
+        return ""
+    head = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join([f"## {title}\n", *([f"{says}\n"] if says else []), *head, *lines, ""])

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run the suite under each fault, in as many VMs as are wanted, and say what noticed it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from .guests import Guest, LostError
+from .ordering import stages
+from .state import Outcome, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from .guests import Done
+    from .table import Fault
+
+NO_FAULT = "(none)"
+"""The name under which the run without a fault is remembered: its `case` has the ids that fail, one a line."""
+
+_TRIES = 3  # of a case that noticed, before it is called a race or not
+
+
+@dataclass
+class _Task:
+    fault: Fault
+    stage: int = 0  # 0: the cases of its promise; 1: of its topic; 2: all others
+    spent: float = 0.0
+    suspects: list[str] = field(default_factory=list)  # cases that noticed in a VM that may not have been clean
+
+
+class _Dirty(Exception):  # noqa: N818  # nothing is wrong: another VM is wanted
+    """The kernel is not what it was: another VM is wanted."""
+
+
+class Run:
+    """One run; `work` is what each VM's thread does."""
+
+    def __init__(
+        self,
+        kernel: Path,
+        faults: Sequence[Fault],
+        *,
+        before: Mapping[str, Result],
+        excluded: frozenset[str] | None,
+        record: Callable[[Result], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._kernel, self._before = kernel, before
+        self._record, self._tell = record, tell
+        self._tasks = deque(_Task(fault) for fault in faults)
+        self._excluded = excluded
+        self._lock = threading.Lock()
+        self._count, self._total = 0, len(faults)
+        self._guests: set[Guest] = set()
+        self.failure: BaseException | None = None
+
+    def stop(self, why: BaseException) -> None:
+        """Have all VMs end: that of a fault in a VM raises, and the fault is tried by the next run."""
+        with self._lock:
+            self.failure = self.failure or why
+            guests = list(self._guests)
+        for guest in guests:
+            guest.end()
+
+    def work(self) -> None:
+        """Take faults until none is left; called in a thread for each VM."""
+        lost = 0
+        while self._tasks and self.failure is None:
+            try:
+                with Guest(self._kernel) as guest:
+                    lost = 0
+                    self._guests.add(guest)
+                    try:
+                        self._serve(guest)
+                    finally:
+                        self._guests.discard(guest)
+            except _Dirty:
+                continue
+            except LostError as error:
+                lost += 1
+                self._tell(f"a VM did not come up: {error}")
+                if lost == 3:
+                    self.failure = error
+            except BaseException as error:  # the thread's: the run raises it
+                self.failure = error
+
+    def _serve(self, guest: Guest) -> None:
+        with self._lock:
+            if self._excluded is None:
+                self._excluded = self._run_without_fault(guest)
+        clean = True
+        while self.failure is None and (task := self._take()):
+            try:
+                self._try(guest, task, clean=clean)
+            except BaseException:
+                if not self._is_done(task) and task not in self._tasks:
+                    self._tasks.appendleft(task)
+                raise
+            clean = False
+
+    def _run_without_fault(self, guest: Guest) -> frozenset[str]:
+        """Return the cases that fail on the kernel with no fault on."""
+        self._tell(f"running {len(guest.cases)} cases with no fault on")
+        done = guest.run(0, range(len(guest.cases)), stop=False)
+        if done.outcome != "passed":
+            raise RuntimeError(f"with no fault on the suite ended by {done.outcome}: {done.why}")
+        failing = [guest.cases[place].id for place in done.failures]
+        self._tell(f"with no fault on: {len(failing)} cases fail, {done.seconds:.0f} s")
+        self._record(
+            Result(
+                fault=NO_FAULT,
+                digest="",
+                release=guest.release,
+                outcome=Outcome.SURVIVED,
+                case="\n".join(failing),
+                seconds=done.seconds,
+            )
+        )
+        return frozenset(failing)
+
+    def _take(self) -> _Task | None:
+        """Return the next task, those first that have run the least."""
+        with self._lock:
+            if not self._tasks:
+                return None
+            task = min(self._tasks, key=lambda task: task.stage)
+            self._tasks.remove(task)
+            return task
+
+    def _is_done(self, task: _Task) -> bool:
+        return task.stage > 2
+
+    def _try(self, guest: Guest, task: _Task, *, clean: bool) -> None:
+        """Run one stage of a task; raise _Dirty when the VM is not to be used further."""
+        before = self._before.get(task.fault.name)
+        killers = [*task.suspects, *([before.case] if before and before.case else [])]
+        assert self._excluded is not None
+        stage = stages(task.fault, guest.cases, killers=killers, excluded=self._excluded)[task.stage]
+        try:
+            done = guest.run(task.fault.number, stage)
+        except LostError as error:
+            if self.failure is not None:
+                raise
+            self._lost(guest, task, error, clean=clean)
+            raise _Dirty from None
+        task.spent += done.seconds
+        if done.outcome == "passed":
+            task.stage += 1
+            if self._is_done(task):
+                self._settle(guest, task, Outcome.SURVIVED)
+            else:
+                self._tasks.append(task)
+            return
+        self._noticed(guest, task, done, clean=clean)
+
+    def _lost(self, guest: Guest, task: _Task, error: LostError, *, clean: bool) -> None:
+        case = guest.cases[error.case].id if error.case is not None else ""
+        if clean or not case:
+            outcome = Outcome.HANG if error.hang else Outcome.PANIC
+            self._settle(guest, task, outcome, case=case, why=str(error))
+        else:  # an earlier fault may have left the cause behind
+            task.suspects.insert(0, case)
+            task.stage = 0
+            self._tasks.appendleft(task)
+
+    def _noticed(self, guest: Guest, task: _Task, done: Done, *, clean: bool) -> None:
+        """Settle a task whose case noticed, if the fault was what it noticed."""
+        assert done.case is not None
+        case = guest.cases[done.case].id
+        if done.outcome in {"splat", "hang", "died"}:
+            if clean:
+                outcome = Outcome.SPLAT if done.outcome == "splat" else Outcome.HANG
+                self._settle(guest, task, outcome, case=case, why=done.why)
+            else:
+                task.suspects.insert(0, case)
+                task.stage = 0
+                self._tasks.appendleft(task)
+            raise _Dirty
+        try:
+            again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(_TRIES - 1)]
+            healthy = guest.run(0, [done.case]).outcome == "passed"
+        except LostError as error:
+            if self.failure is not None:
+                raise
+            self._settle(guest, task, Outcome.FAILED, case=case, why=f"{done.why}, then {error}")
+            raise _Dirty from None
+        if not healthy and not clean:
+            task.suspects.insert(0, case)
+            task.stage = 0
+            self._tasks.appendleft(task)
+            raise _Dirty
+        outcome = Outcome.FAILED if all(again) or not healthy else Outcome.RACE
+        if outcome is Outcome.RACE and task.stage < 2:
+            # Another case may notice each time.
+            task.stage += 1
+            task.suspects.append(case)
+            self._tasks.append(task)
+            return
+        self._settle(guest, task, outcome, case=case, why=done.why)
+        if not healthy:
+            raise _Dirty
+
+    def _settle(self, guest: Guest, task: _Task, outcome: Outcome, *, case: str = "", why: str = "") -> None:
+        task.stage = 3
+        result = Result(
+            fault=task.fault.name,
+            digest=task.fault.digest,
+            release=guest.release,
+            outcome=outcome,
+            case=case,
+            why=why,
+            seconds=round(task.spent, 1),
+        )
+        with self._lock:
+            self._count += 1
+            self._record(replace(result))
+            by = f" by {case}" if case else ""
+            self._tell(f"{self._count}/{self._total} {task.fault.name}: {outcome}{by}, {result.seconds} s")
