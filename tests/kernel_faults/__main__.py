@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm.base.errors import KernelError
+from vm.base.paths import cache_root
 from vm.base.progress import progress_on
 from vm.controller.admission import capacity
 from vm.kernels.build import build
-from vm.kernels.store import cache_root, explained
+from vm.kernels.store import translate_oserror
 
 from . import report, state, table, trees
 from .guests import LostError
@@ -89,7 +90,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             print(f"{fault.name:45} {fault.function:35} {fault.operator}")
         return 0
     work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
-    with explained(work):
+    with translate_oserror(work):
         planted = _plant(args.source, work, faults, progress)
         kernel = build(work / "planted", output=work / "build", progress=progress)
         journal = work / "journal.jsonl"
