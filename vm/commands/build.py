@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vm.base.errors import MissingToolError, StoreError
 from vm.base.progress import progress_on
 from vm.commands.statuses import EXIT_USAGE
-from vm.kernels.build import FRAGMENT, build
+from vm.kernels.build import FRAGMENT, MINIMAL, build
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +33,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="build in this directory and leave the tree as it is (make O=DIR); a second build there compiles only "
         "what changed",
     )
+    parser.add_argument(
+        "--minimise",
+        action="store_true",
+        help=f"leave out what only some cases need ({MINIMAL.name} lists it): for many builds, as in a bisection",
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Build and say what --kernel takes."""
     try:
         with progress_on(sys.stderr) as progress:
-            built = build(args.tree, output=args.output, progress=progress)
+            built = build(args.tree, output=args.output, progress=progress, minimise=args.minimise)
     except (MissingToolError, StoreError) as error:
         # A fault of the machine, not the tree: a bisection must not skip the commit for it.
         print(f"error: {error}", file=sys.stderr)
