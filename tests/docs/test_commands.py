@@ -163,6 +163,17 @@ def test_watching_shows_the_port_or_says_what_is_missing() -> None:
         assert done.stderr.startswith("cannot watch: ")
 
 
+def test_cases_run_as_often_as_they_are_told(tmp_path: Path) -> None:
+    (tmp_path / "test_race.py").write_text(
+        "turns = iter(range(9))\ndef test_race():\n    assert next(turns) % 5 != 2, 'a race'\n"
+    )
+    done = run(tmp_path, "tox -e host -- --times 4", str(tmp_path / "test_race.py"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_race[3of4]" in done.stdout
+    assert "1 failed, 3 passed" in done.stdout
+    assert run(tmp_path, "tox -e host -- --times 0").returncode == 4
+
+
 WITHOUT_BCC = """
 mount -t tmpfs none "$(dirname "$(dirname "$1")")"
 shift
