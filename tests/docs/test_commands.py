@@ -163,6 +163,35 @@ def test_watching_shows_the_port_or_says_what_is_missing() -> None:
         assert done.stderr.startswith("cannot watch: ")
 
 
+def test_an_exported_selftest_passes_on_this_kernel(tmp_path: Path) -> None:
+    """The tree's own runner, which is not here, calls the script as this Makefile does."""
+    selftests = tmp_path / "linux/tools/testing/selftests"
+    (selftests / "kselftest").mkdir(parents=True)
+    (selftests / "kselftest/runner.sh").write_text("")
+    (selftests / "lib.mk").write_text("run_tests:\n\t./$(TEST_PROGS) cases/test_attach.py -k every_member\n")
+    (command,) = (one for one in commands("docs/kselftest.md") if one.startswith("python -m"))
+    words = [word.replace("~", str(tmp_path)) for word in command.split()[1:]]
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+    done = subprocess.run(
+        ["make", "--silent", "-C", selftests / "reuseport", "run_tests"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("TAP version 13\n1..1\n")
+    assert "\nok 1 attach # time=" in done.stdout
+    assert "# Totals: pass:4 fail:0 " in done.stdout
+
+
+def test_cases_run_as_often_as_they_are_told(tmp_path: Path) -> None:
+    (tmp_path / "test_race.py").write_text(
+        "turns = iter(range(9))\ndef test_race():\n    assert next(turns) % 5 != 2, 'a race'\n"
+    )
+    done = run(tmp_path, "tox -e host -- --times 4", str(tmp_path / "test_race.py"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_race[3of4]" in done.stdout
+    assert "1 failed, 3 passed" in done.stdout
+    assert run(tmp_path, "tox -e host -- --times 0").returncode == 4
+
+
 WITHOUT_BCC = """
 mount -t tmpfs none "$(dirname "$(dirname "$1")")"
 shift

@@ -17,7 +17,7 @@ from vm.__main__ import main
 from vm.base.errors import BuildError, HostError, MissingToolError, NotAKernelError
 from vm.kernels import build as build_module
 from vm.kernels import flavours, requirements
-from vm.kernels.build import FRAGMENT, build
+from vm.kernels.build import FRAGMENT, MINIMAL, build
 from vm.kernels.flavours import FLAVOURS
 from vm.kernels.local import locate
 
@@ -89,6 +89,27 @@ def test_a_tree_is_built_in_the_output_directory_and_left_alone(tree: Path, tmp_
     assert config.index("CONFIG_NOTHING") < config.index("CONFIG_NET_9P_VIRTIO") < config.index("CONFIG_VETH")
     located = locate(built.directory)
     assert (located.tree, located.release) == (tmp_path / "out", "6.15.0-test")
+
+
+@needs_make
+def test_a_minimised_build_goes_without_what_only_some_cases_need(tree: Path, tmp_path: Path) -> None:
+    build(tree, output=tmp_path / "out", progress=print, minimise=True)
+    config = (tmp_path / "out/.config").read_text()
+    assert config.index("CONFIG_IP_SCTP=y") < config.index("# CONFIG_IP_SCTP is not set"), "the last word counts"
+    left_out = set(re.findall(r"^# (CONFIG_\w+) is not set$", MINIMAL.read_text(), re.MULTILINE))
+    kept = "".join(f"{name}={value}\n" for name, value in options(config).items() if name not in left_out)
+    missing = {one.option for one in requirements.missing_from(kept, loadable=False)}
+    assert missing <= {"CONFIG_DEBUG_INFO_BTF"}, "the guest, every case and the witness lose nothing"
+
+
+@needs_make
+def test_an_image_says_nothing_of_when_and_where_it_was_built(tree: Path, tmp_path: Path) -> None:
+    makefile = tree / "Makefile"
+    recipe = "cp image $(out)/arch/x86/boot/bzImage"
+    names = "$$KBUILD_BUILD_TIMESTAMP $$KBUILD_BUILD_USER $$KBUILD_BUILD_HOST $$KBUILD_BUILD_VERSION"
+    makefile.write_text(makefile.read_text().replace(recipe, f"{recipe} && echo {names} > $(out)/told"))
+    build(tree, output=tmp_path / "out", progress=print)
+    assert (tmp_path / "out/told").read_text() == "Thu Jan 1 00:00:00 UTC 1970 user host 1\n"
 
 
 @needs_make
@@ -182,7 +203,8 @@ def test_a_machine_without_a_compiler_is_not_taken_for_a_bad_commit(
 def test_git_bisect_gets_good_bad_skip_or_stop(tmp_path: Path, built: int, tested: int, status: int) -> None:
     python = tmp_path / "python"
     python.write_text(
-        f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path}/calls\ncase $2 in vm) exit {built};; pytest) exit {tested};; esac\n'
+        f'#!/bin/sh\n[ "$2" != vm.bisection ] || exec {sys.executable} "$@"\n'
+        f'echo "$PWD: $*" >> {tmp_path}/calls\ncase $2 in vm) exit {built};; pytest) exit {tested};; esac\n'
     )
     python.chmod(0o755)
     (tmp_path / "tree").mkdir()

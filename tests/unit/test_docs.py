@@ -28,6 +28,10 @@ KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_a
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
 FLAVOUR = "tests/unit/test_build.py::test_a_flavour_has_the_last_word_in_the_configuration"
 BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
+RACE = "tests/unit/test_bisect.py::test_a_race_is_bad_if_it_fails_once_in_n_times"
+TIMES = "tests/docs/test_commands.py::test_cases_run_as_often_as_they_are_told"
+FIX = "tests/unit/test_bisect.py::test_a_fix_is_found_by_swapping_good_and_bad"
+KSELFTEST = "tests/docs/test_commands.py::test_an_exported_selftest_passes_on_this_kernel"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
 REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
@@ -77,6 +81,17 @@ RUN_BY = {
     ),
     "git bisect start BAD GOOD": BISECT,
     "git bisect run /path/to/this/vm/bisect -k 'reference and udp'": BISECT,
+    "git bisect run /path/to/this/vm/bisect --times 20 -k 'detached and udp-ipv4-any-sockarray'": RACE,
+    "tox -e vm -- --times 20 -k 'detached and udp'": TIMES,
+    "git bisect start --term-old broken --term-new fixed FIXED BROKEN": FIX,
+    "git bisect run /path/to/this/vm/bisect --find-fix -k 'reference and udp'": FIX,
+    "/path/to/this/vm/bisect --summary": RACE,
+    "python -m vm export-kselftest ~/linux/tools/testing/selftests/reuseport": KSELFTEST,
+    "make -C ~/linux/tools/testing/selftests TARGETS=reuseport run_tests": "the kernel's",
+    "make -C ~/linux/tools/testing/selftests TARGETS=reuseport KSFT_INSTALL_PATH=~/kselftest install": "the kernel's",
+    "~/kselftest/run_kselftest.sh -c reuseport": "the kernel's",
+    "vng -r ~/linux/arch/x86/boot/bzImage --user root -- ~/kselftest/run_kselftest.sh -c reuseport": "the kernel's",
+    "vng --build --config tools/testing/selftests/reuseport/config": "the kernel's",
     "dpkg-deb -x": UNPACKED,
     "dpkg-deb -x linux-image-6.1.0-1-ours_amd64.deb ours": UNPACKED,
     "./bootstrap tox -e vm -- --kernel ./ours --kernel 6.1": UNPACKED,

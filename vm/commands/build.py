@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vm.base.errors import MissingToolError, StoreError
 from vm.base.progress import progress_on
 from vm.commands.statuses import EXIT_USAGE
-from vm.kernels.build import FRAGMENT, build
+from vm.kernels.build import FRAGMENT, MINIMAL, build
 from vm.kernels.flavours import FLAVOURS
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="a kernel that reports more, and is slower; may be given more than once. "
         + "; ".join(f"{name}: {what}" for name, what in FLAVOURS.items()),
     )
+    parser.add_argument(
+        "--minimise",
+        action="store_true",
+        help=f"leave out what only some cases need ({MINIMAL.name} lists it): for many builds, as in a bisection",
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     """Build and say what --kernel takes."""
     try:
         with progress_on(sys.stderr) as progress:
-            built = build(args.tree, output=args.output, progress=progress, flavours=args.flavour)
+            built = build(
+                args.tree, output=args.output, progress=progress, flavours=args.flavour, minimise=args.minimise
+            )
     except (MissingToolError, StoreError) as error:
         # A fault of the machine, not the tree: a bisection must not skip the commit for it.
         print(f"error: {error}", file=sys.stderr)

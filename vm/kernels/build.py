@@ -29,12 +29,23 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
+MINIMAL = Path(__file__).with_name("minimal.config")
+"""What is taken out again for a build that is to be as quick as can be."""
 
 _TOOLS = {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
 _SAY_EVERY = 5.0  # seconds
 
 _OF_THE_HOST = re.compile(r"No space left on device|Disk quota exceeded|Killed signal terminated program")
 """Make's output for failures of the host, not the tree. The last is gcc's when memory ran out."""
+
+
+_SAME_EACH_TIME = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "user",
+    "KBUILD_BUILD_HOST": "host",
+    "KBUILD_BUILD_VERSION": "1",
+}
+"""So that one source makes one image, byte for byte: Documentation/kbuild/reproducible-builds.rst."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +59,22 @@ class Built:
     log: Path
 
 
-def build(tree: Path, *, output: Path | None, progress: Callable[[str], None], flavours: Sequence[str] = ()) -> Built:
+def build(
+    tree: Path,
+    *,
+    output: Path | None,
+    progress: Callable[[str], None],
+    flavours: Sequence[str] = (),
+    minimise: bool = False,
+) -> Built:
     """Build the bzImage of `tree`, in `output` or else in the tree itself, with what the `flavours` add.
 
-    In `output` the configuration is made anew each time, which rebuilds only what it changes. In the tree a .config
-    that is there is the developer's own: it is used as it is. Raises NotAKernelError when `tree` is no kernel tree or
-    cannot be left alone, MissingToolError, HostError, StoreError, BuildError.
+    In `output` the configuration is made anew each time, which rebuilds only what it changes, and the same source
+    makes the same image. In the tree a .config that is there is the developer's own: it is used as it is, also with
+    `minimise`, which leaves out of one that is made what MINIMAL lists.
+
+    Raises NotAKernelError when `tree` is no kernel tree or cannot be left alone, MissingToolError, HostError,
+    StoreError, BuildError.
     """
     _demand_tree(tree)
     if output is not None:
@@ -71,7 +92,7 @@ def build(tree: Path, *, output: Path | None, progress: Callable[[str], None], f
         config = directory / ".config"
         if output is not None or not config.exists():
             progress(f"configuring {tree}")
-            _configure(make, config, flavours)
+            _configure(make, config, fragments=(FRAGMENT, MINIMAL) if minimise else (FRAGMENT,), flavours=flavours)
         elif flavours:
             raise NotAKernelError(
                 f"{tree} has a .config of its own, which is used as it is: give --output DIR for a kernel with "
@@ -118,7 +139,7 @@ class _Make:
         """Run `command` in the tree; BuildError with the end of its output when it fails."""
         environment = {name: value for name, value in os.environ.items() if name != "KBUILD_OUTPUT"}
         if self.output:
-            environment["KBUILD_OUTPUT"] = str(self.output)
+            environment |= {**_SAME_EACH_TIME, "KBUILD_OUTPUT": str(self.output)}
         with (
             self.log.open("a") as log,
             subprocess.Popen(
@@ -156,7 +177,7 @@ class _Make:
                 self.progress(f"building {self.tree}, {built} objects, {compiled[1]}")
 
 
-def _configure(make: _Make, config: Path, flavours: Sequence[str]) -> None:
+def _configure(make: _Make, config: Path, *, fragments: Iterable[Path], flavours: Sequence[str]) -> None:
     """Write `config`: allnoconfig, then what virtme-ng needs of every guest, then this project's fragments."""
     make("allnoconfig")
     # virtme-ng's own step, without its defconfig: that is a kernel for PCs, and takes four times as long to build.
@@ -164,7 +185,8 @@ def _configure(make: _Make, config: Path, flavours: Sequence[str]) -> None:
     make.run([sys.executable, "-m", "virtme.commands.configkernel", "--arch", "x86_64", "--update", *output])
     with config.open("a") as file:
         # The last value of an option counts, and virtme-ng would write its own behind a file that is given by --custom.
-        file.write("\n" + FRAGMENT.read_text() + kernel_flavours.fragment(flavours))
+        file.writelines("\n" + fragment.read_text() for fragment in fragments)
+        file.write(kernel_flavours.fragment(flavours))
 
 
 def _demand_tree(tree: Path) -> None:
