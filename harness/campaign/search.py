@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 EXAMPLES = 50
 """Histories of one round; the clock is looked at after each history, a new seed begins each round."""
 
+SHRINKING_SECONDS = 20.0
+"""What a history that was found may take to become shorter."""
+
 SHORTEST, LONGEST = 25, 60
 """Steps of a history."""
 
@@ -35,6 +38,7 @@ class Search:
     def __init__(self, run: Run, *, before: Callable[[list[int]], None] | None = None) -> None:
         self._run, self._before = run, before
         self.found: tuple[tuple[Step, ...], DifferenceError] | None = None
+        self._found_at = 0.0
 
     def for_seconds(self, seconds: float, *, number: int, database: ExampleDatabase | None) -> None:
         """Search until something is found or the time is over. Shrinking takes what it takes."""
@@ -60,12 +64,18 @@ class Search:
         )
         @given(histories(shortest=SHORTEST, longest=LONGEST))
         def hold(numbers: list[int]) -> None:
-            if self.found is None and end is not None and time.monotonic() > end:
+            if self._is_over(end):
                 return
             self._try(numbers)
 
         with suppress(DifferenceError, Flaky):  # it is in `found`
             (hold if number is None else seed(number)(hold))()
+
+    def _is_over(self, end: float | None) -> bool:
+        """Return whether there is no time left: to search, or to make shorter what was found."""
+        if self.found is None:
+            return end is not None and time.monotonic() > end
+        return time.monotonic() - self._found_at > SHRINKING_SECONDS
 
     def _try(self, numbers: list[int]) -> None:
         if self._before is not None:
@@ -75,6 +85,8 @@ class Search:
             self._run.run(history)
         except DifferenceError as difference:
             shown = history[: difference.place]
+            if self.found is None:
+                self._found_at = time.monotonic()
             if self.found is None or len(shown) <= len(self.found[0]):
                 self.found = shown, difference
             raise
