@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from harness.model.abi import Context
     from harness.model.outcome import Selection
     from harness.model.packets import Packet as Packet
+    from harness.plugins.histories import Histories as Histories
+    from harness.plugins.histories import History as History
     from harness.wire.veth import Wire as Wire
 
 promise = pytest.mark.promise

@@ -8,7 +8,18 @@ import pytest
 # Here and not in conftest.py, which pytest does not read when cases lie outside this project.
 pytest_plugins = [
     f"harness.plugins.{name}"
-    for name in ("objects", "shapes", "fixtures", "gate", "own_program", "disruption", "repeat", "witness")
+    for name in (
+        "objects",
+        "shapes",
+        "fixtures",
+        "gate",
+        "own_program",
+        "disruption",
+        "kept_histories",  # which the next one imports: pytest has to see it first, to rewrite its asserts
+        "histories",
+        "repeat",
+        "witness",
+    )
 ]
 
 

@@ -99,7 +99,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     lost_vms = LOST_VMS if restarts is None else int(restarts) + 1
     config.stash[_PLAN] = Plan(
         kernels={selection.name: selection.word for selection in selections},
-        timeout=option.vm_timeout,
+        timeout=option.vm_timeout + _campaign_seconds(config),
         acceleration=option.accel,
         options=guest_options,
         mirror=option.mirror,
@@ -113,6 +113,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option.maxworkerrestart = str(len(kernels) * (lost_vms + 1))
     option.dist = "each"
     option.tx = [local_worker(name) for name in kernels]
+
+
+def _campaign_seconds(config: pytest.Config) -> float:
+    """Return how long the longest case is meant to be without news: the harness's --campaign."""
+    return float(config.getoption("--campaign", default=None) or 0)
 
 
 def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:

@@ -18,5 +18,14 @@ DISRUPTION = "disruption"
 STORY = "story"
 """Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""
 
+HISTORY = "history"
+"""Property of a report: a history in which kernel and model part. What `harness.campaign.saved.Saved` has as JSON."""
+
+REACHED = "reached"
+"""Property of a report: what a campaign reached. Counts, by name, as a mapping."""
+
+KERNEL_LOG = "REUSEPORT_KMSG"
+"""Environment variable of a worker in a VM: the path of the kernel's log, to which marks are written."""
+
 OBJECTS = "objects"
 """Key of `workerinput`: the compiled programs. Name to path; on another machine the files are sent along."""

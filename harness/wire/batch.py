@@ -119,6 +119,17 @@ class MessageBuffers:
         check(count, "receive a batch")
         return struct.unpack_from(f"={count}I", self.buffer)
 
+    def receive(self, member: socket.socket) -> list[bytes]:
+        """Take at most `HELD` datagrams from a socket, each cut at the buffers' length.
+
+        Raises OSError if the kernel refuses.
+        """
+        count = libc.recvmmsg(member.fileno(), ctypes.byref(self._messages), HELD, socket.MSG_DONTWAIT, None)
+        if count < 0 and ctypes.get_errno() == errno.EAGAIN:
+            return []
+        data = ctypes.string_at(self.buffer, check(count, "receive a batch") * self.length)
+        return [data[start : start + self.length] for start in range(0, len(data), self.length)]
+
 
 def portions(frames: Sequence[bytes], size: int = AT_ONCE) -> Iterator[Sequence[bytes]]:
     """Return the frames in portions of `size`, by default as many as may be sent at once."""

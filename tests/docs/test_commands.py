@@ -7,7 +7,9 @@ Root is needed; where it is missing, pytest ends with the line that says so.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -130,6 +132,27 @@ def test_the_inner_loop_is_as_contributors_are_told(command: str) -> None:
     done = subprocess.run(words, cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
+
+
+def test_campaigns_find_a_bug_that_they_are_not_told_of(tmp_path: Path) -> None:
+    """K24, which every kernel has: found, shrunk, kept, and found again by a replay; once the model knows it, not."""
+    campaign, _, replay, _, _ = [line for line in commands("docs/campaigns.md") if "--" in line and line[0] == "t"]
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    mine["XDG_CACHE_HOME"] = str(tmp_path)
+
+    def run_here(command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        words = [*as_on_this_kernel(command), *more]
+        return subprocess.run(words, cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
+
+    found = run_here(campaign, "--unknown", "K24")
+    assert found.returncode == 1, found.stdout + found.stderr
+    kept, other = re.findall(r"kept in (results/histories/\S+\.json)", found.stdout)  # of UDP and of TCP
+    assert all(len(json.loads((ROOT / name).read_text())["steps"]) <= 6 for name in (kept, other))
+    again = run_here(replay.replace("results/histories/FILE", kept))
+    assert again.returncode == 1, again.stdout + again.stderr
+    (tmp_path / "told.json").write_text((ROOT / kept).read_text().replace('"K24"', ""))
+    told = run_here(replay.replace("results/histories/FILE", str(tmp_path / "told.json")))
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_the_fast_ways_are_measured() -> None:

@@ -39,6 +39,7 @@ ACCEL = "tests/unit/test_acceleration.py::test"
 SESSION = "tests/unit/test_session.py::test"
 INNER_LOOP = "tests/docs/test_commands.py::test_the_inner_loop_is_as_contributors_are_told"
 LINT = "tests/lint/test_linters.py::test"
+CAMPAIGN = "tests/docs/test_commands.py::test_campaigns_find_a_bug_that_they_are_not_told_of"
 FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_and_removed"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
@@ -65,6 +66,11 @@ RUN_BY = {
     ".tox/lint/bin/clang-format -i FILE": ".ci/run",  # with --dry-run
     "towncrier build --version 0.2.0": f"{LINT}_a_release_collects_what_changed",
     "./bootstrap tox -e fresh": FRESH,
+    "tox -e host -- --campaign 60 --seed 1": CAMPAIGN,
+    "tox -e vm -- --campaign 60 --seed 1 --kernel 6.1 --kernel 7.2": CAMPAIGN,
+    "tox -e host -- --campaign 60 --unknown K27": CAMPAIGN,
+    "tox -e host -- --replay results/histories/FILE": CAMPAIGN,
+    "tox -e vm -- --replay results/histories/FILE --kernel 7.2": CAMPAIGN,
     "./bootstrap tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
     "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,

@@ -9,13 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.interface.keys import KERNEL_LOG
 from vm.report.console import BEGIN, END, LONGEST_MARK
 
 if TYPE_CHECKING:
     from io import FileIO
-
-KMSG = "REUSEPORT_KMSG"
-"""The environment variable in which `vm.guest.pid1` names the kernel log; without it there is no VM around."""
 
 _NOTICE = "<5>"
 
@@ -52,4 +50,4 @@ class KmsgMarks:
 
 def marks_here() -> KmsgMarks | None:
     """Return the plugin if this process is in a VM."""
-    return KmsgMarks(Path(name)) if (name := os.environ.get(KMSG)) else None
+    return KmsgMarks(Path(name)) if (name := os.environ.get(KERNEL_LOG)) else None

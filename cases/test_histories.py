@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Histories that nobody thought of: hypothesis makes them, the model predicts, the kernel answers.
+
+docs/campaigns.md says how to run them for longer, and again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cases import each_protocol
+
+if TYPE_CHECKING:
+    from harness.cases import Histories
+    from harness.model.layout import Protocol
+
+pytestmark = pytest.mark.history
+
+
+@each_protocol
+def test_kernel_lives_as_the_model_does(histories: Histories, protocol: Protocol) -> None:
+    """After each step of any history of the sockets on a port, each packet finds the socket that the model says."""
+    histories.campaign(protocol)

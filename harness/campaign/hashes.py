@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What is known of the kernel's hash of a four-tuple: its key is a secret, but each answer narrows the hash down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from harness.model.life.listening import lookup as lookup_of
+
+if TYPE_CHECKING:
+    from harness.model.abi import Result
+    from harness.model.life.lookup import Datagram
+    from harness.model.life.state import Socket, World
+
+_END = 1 << 32
+_UNKNOWN = [(0, _END - 1), (0, _END - 1)]
+
+
+class Hashes:
+    """For each probe the spans in which its two hashes must be, by the answers so far."""
+
+    def __init__(self) -> None:
+        self.results: Counter[Result] = Counter()
+        """What programs count in the lookups that were checked."""
+        self._spans: dict[Datagram, list[tuple[int, int]]] = {}
+
+    def check(self, world: World, probe: Datagram, observed: int | None) -> set[int | None]:
+        """Return the sockets that may hold the probe; where the observed one may, only its hashes are left."""
+        known = self._spans.get(probe, _UNKNOWN)
+        lowest = (known[0][0], known[1][0])
+        lookup = lookup_of(world, probe, lowest)
+        expected = _number(lookup.receiver())
+        self.results.update(lookup.results)  # which does not depend on the hash
+        if not lookup.sizes:
+            return {expected}
+        which = lookup.specific
+        parts = self._cut(set(lookup.sizes), *known[which])
+        answers = {lowest[which]: expected}
+        for start, _ in parts[1:]:
+            hashes = (lowest[0], start) if which else (start, lowest[1])
+            answers[start] = _number(lookup_of(world, probe, hashes).receiver())
+        if left := [part for part in parts if answers[part[0]] == observed]:
+            changed = list(known)
+            changed[which] = left[0][0], left[-1][1]
+            self._spans[probe] = changed
+        return set(answers.values())
+
+    @staticmethod
+    def _cut(sizes: set[int], low: int, high: int) -> list[tuple[int, int]]:
+        """Return the parts of a span within which all hashes fall on the same places in groups of those sizes."""
+        # ceil(place * 2^32 / size) is the first hash that falls on a place
+        starts = {-(-place * _END // size) for size in sizes for place in range(size)}
+        inside = [low, *sorted(start for start in starts if low < start <= high)]
+        return list(zip(inside, [start - 1 for start in inside[1:]] + [high], strict=True))
+
+
+def _number(socket: Socket | None) -> int | None:
+    return None if socket is None else socket.number

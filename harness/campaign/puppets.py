@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The sockets of a history on the kernel under test: each step is done to them, and what they hold is read."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from harness.campaign.probes import HISTORY_PORT, PAYLOAD_SIZE, numbers_of
+from harness.group.sockets import NumberedSockets, reset_on_close
+from harness.loader.bindings import BpfError
+from harness.model.abi import native_number
+from harness.model.layout import Family, Protocol
+from harness.model.life import steps
+from harness.model.life.slots import SLOTS
+from harness.model.life.state import Program
+from harness.wire.batch import message_buffers
+from harness.wire.veth import SERVER_LINK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness.loader import program as loaded
+    from harness.loader.maps import Map
+    from harness.model.abi import Result
+    from harness.wire.veth import Wire
+
+_BACKLOG = 128
+
+
+class Puppets:
+    """The sockets of one history. `close` closes them; the next history uses the port again."""
+
+    def __init__(self, wire: Wire, programs: Mapping[Program, loaded.Program], protocol: Protocol) -> None:
+        self._wire, self._programs, self._protocol = wire, programs, protocol
+        self._sockets = NumberedSockets(port=HISTORY_PORT)
+        self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
+        self._number: dict[int, int] = {}  # a file descriptor to a history's number
+        self._cookies: dict[int, int] = {}  # a cookie to a history's number
+        self._poll = select.epoll()
+        self._acts: dict[type[steps.Step], Callable[..., None]] = {
+            steps.Open: self._open,
+            steps.Bind: self._bind,
+            steps.Listen: self._listen,
+            steps.Shutdown: self._shutdown,
+            steps.Connect: self._connect,
+            steps.Disconnect: lambda step: self._sockets.disconnect(self._place[step.socket]),
+            steps.Close: lambda step: self._close(step.socket),
+            steps.SetReuseport: lambda step: self._set(step.socket, socket.SO_REUSEPORT, step.on),
+            steps.SetCpu: self._set_cpu,
+            steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
+            steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
+            steps.Fill: self._fill,
+            steps.Empty: lambda step: self._sockarray.delete(struct.pack("=I", step.slot)),
+            steps.Crowd: self._crowd,
+        }
+
+    def do(self, step: steps.Step) -> int:
+        """Do a step; return the kernel's errno, 0 for none."""
+        try:
+            self._acts[type(step)](step)
+        except BpfError as error:
+            return error.errno or errno.EIO
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def received(self) -> dict[int, list[int]]:
+        """Take what the sockets hold: the number of each probe to the sockets that hold it."""
+        held: dict[int, list[int]] = {}
+        buffers = message_buffers(PAYLOAD_SIZE)
+        while ready := self._poll.poll(0):
+            for descriptor, _ in ready:
+                number = self._number[descriptor]
+                for probe in numbers_of(buffers.receive(self._sockets[self._place[number]])):
+                    held.setdefault(probe, []).append(number)
+        return held
+
+    def results(self) -> Counter[Result]:
+        """Return what programs counted since the last call."""
+        counted: Counter[Result] = Counter()
+        for program in (Program.PLACE, Program.SLOT):
+            counted.update(self._programs[program].new_results())
+        return counted
+
+    def slots(self) -> dict[int, int]:
+        """Return what the sockarray holds: a slot to the number of a socket, -1 for one that nobody knows."""
+        held = {index: self._sockarray.lookup(struct.pack("=I", index)) for index in range(SLOTS)}
+        return {
+            index: self._cookies.get(native_number(value), -1) for index, value in held.items() if value is not None
+        }
+
+    def close(self) -> None:
+        """Close every socket."""
+        self._poll.close()
+        self._sockets.close()
+
+    def accepted(self) -> dict[tuple[Family, int], list[int]]:
+        """Accept every connection and reset it: its family and port to the listeners that had one from there."""
+        held: dict[tuple[Family, int], list[int]] = {}
+        while ready := self._poll.poll(0):
+            for descriptor, _ in ready:
+                number = self._number[descriptor]
+                with suppress(BlockingIOError, OSError):
+                    while True:
+                        connection, (host, port, *_) = self._sockets[self._place[number]].accept()
+                        reset_on_close(connection)
+                        connection.close()
+                        family = Family.IPV4 if "." in host else Family.IPV6
+                        held.setdefault((family, port), []).append(number)
+        self._wire.send(())
+        return held
+
+    def _of(self, step: steps.OnSocket) -> socket.socket:
+        return self._sockets[self._place[step.socket]]
+
+    @property
+    def _sockarray(self) -> Map:
+        inner = self._programs[Program.SLOT].inner
+        assert inner is not None, "the reference program has an inner map"
+        return inner
+
+    def _open(self, step: steps.Open) -> None:
+        place = self._sockets.open(
+            self._protocol,
+            family=step.family,
+            address=step.family.server if step.specific else None,
+            reuseport=step.reuseport,
+            v6only=True if step.v6only and step.family is not Family.IPV4 else None,
+            device=SERVER_LINK if step.device else None,
+            user=step.user or None,
+            bind=step.bind,
+        )
+        made = self._sockets[place]
+        self._place[step.socket] = place
+        self._number[made.fileno()] = step.socket
+        self._poll.register(made, select.EPOLLIN)
+
+    def _listen(self, step: steps.Listen) -> None:
+        self._of(step).listen(_BACKLOG)
+        self._poll.register(self._of(step), select.EPOLLIN)
+
+    def _shutdown(self, step: steps.Shutdown) -> None:
+        self._poll.unregister(self._of(step))  # it would be ready all the time
+        self._of(step).shutdown(socket.SHUT_RD)
+
+    def _bind(self, step: steps.Bind) -> None:
+        made = self._sockets[self._place[step.socket]]
+        family = Family.IPV4 if made.family == socket.AF_INET else Family.IPV6
+        made.bind((family.server if step.specific else family.any, HISTORY_PORT))
+
+    def _connect(self, step: steps.Connect) -> None:
+        made = self._sockets[self._place[step.socket]]
+        family = Family.IPV4 if made.family == socket.AF_INET else Family.IPV6
+        made.connect((family.peer, step.peer))
+
+    def _close(self, number: int) -> None:
+        made = self._sockets[self._place.pop(number)]
+        del self._number[made.fileno()]
+        made.close()
+
+    def _set(self, number: int, option: int, value: int) -> None:
+        self._sockets.set_option(self._place[number], option, int(value))
+
+    def _set_cpu(self, step: steps.SetCpu) -> None:
+        here = self._wire.settings.cpu
+        self._set(step.socket, socket.SO_INCOMING_CPU, {-1: -1, 0: here}.get(step.cpu, here + 1))
+
+    def _fill(self, step: steps.Fill) -> None:
+        place = self._place[step.socket]
+        self._cookies[self._sockets.cookie(place)] = step.socket
+        value = struct.pack("=Q", self._sockets[place].fileno())
+        self._sockarray.update(struct.pack("=I", step.slot), value, flags=step.flags)
+
+    def _crowd(self, step: steps.Crowd) -> None:
+        if there := [number for number in step.numbers if number in self._place]:
+            for number in there:
+                self._close(number)
+            return
+        for number in step.numbers:
+            self._open(steps.Open(number, step.family))

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Where kernels differ: each field is one way in which a release behaves, or a bug of the ledger that it has. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """What one kernel does that another does not. The defaults are a kernel without any known bug."""
+
+    four_tuple_hash: bool = True
+    """A connected UDP socket is in a hash of its own, found before any group, and leaves its group (78c91ae2c6de)."""
+    address_before_rehash: bool = True
+    """connect() over IPv4 knows the peer as it hashes the socket anew (net/ipv4/datagram.c)."""
+    forgets_new_peer: bool = False
+    """K27: a socket that connects again stays in the four-tuple hash where its former peer had it."""
+    wildcard_in_its_chain: bool = False
+    """K15: of more than ten sockets on a port, bind(2) to the wildcard overlooks those on an address."""
+    keeps_garbage: bool = False
+    """K17: a socket that loses its address stays in the four-tuple hash, where no packet finds it."""
+    first_group_wins: bool = False
+    """K24: a lookup ends at the first group that fits, though another one, for the packet's device, fits better."""
+    cpu_in_score_only: bool = False
+    """K19: SO_INCOMING_CPU does not count among the members of a group."""
+
+
+BY_BUG: Mapping[str, str] = MappingProxyType(
+    {
+        "K15": "wildcard_in_its_chain",
+        "K17": "keeps_garbage",
+        "K19": "cpu_in_score_only",
+        "K24": "first_group_wins",
+        "K27": "forgets_new_peer",
+    }
+)
+"""The ledger's entries that the model knows: each is a field of `Behaviour`."""
+
+
+def behaviour(release: tuple[int, int, int], bugs: Iterable[str]) -> Behaviour:
+    """Return what a kernel of that release does; `bugs` are the ledger's entries that it has."""
+    varied = {BY_BUG[name]: True for name in bugs if name in BY_BUG}
+    return Behaviour(
+        four_tuple_hash=release >= (6, 13, 0),
+        address_before_rehash=release >= (6, 14, 0),
+        **varied,
+    )

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What system calls do to one TCP listener: listen, shutdown, close. Pure.
+
+Each returns the errno, 0 for none. All listeners of a history have SO_REUSEPORT and one user, so that no bind(2) is
+refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.model.layout import Family
+from harness.model.life import groups, ports
+from harness.model.life.state import State
+
+if TYPE_CHECKING:
+    from harness.model.life.state import Socket, World
+
+
+def bind(socket: Socket, *, specific: bool) -> None:
+    """`inet_csk_get_port`: take the port. The socket joins no group yet."""
+    socket.specific = socket.bound_specific = specific
+    if specific and socket.family is Family.IPV6:
+        socket.v6only = True  # __inet6_bind: an IPv6 address is for IPv6 alone
+
+
+def listen(world: World, socket: Socket) -> int:
+    """`__inet_hash`: join or begin a group, and enter the chain of the address."""
+    chain = world.bucket(socket.family, specific=socket.specific)
+    world.taken["__inet_hash"] += 1
+    inany = not socket.specific
+    refused = None
+    for other in chain:
+        if ports.same_group(socket, other):
+            refused = groups.add(world, socket, other, bind_inany=inany)
+            break
+    if refused is None:
+        refused = groups.alloc(world, socket, bind_inany=inany)
+    if refused:
+        return refused
+    socket.state, socket.hashed = State.LISTEN, True
+    if socket.family is Family.IPV6:
+        chain.append(socket)  # behind IPv4's, which come first where both fit (d894ba18d4e4)
+    else:
+        chain.insert(0, socket)
+    return 0
+
+
+def shutdown(world: World, socket: Socket) -> int:
+    """`inet_unhash`, called by `tcp_disconnect`: listen no more, and keep the port."""
+    world.taken["inet_unhash"] += 1
+    groups.stop_listening(world, socket, may_migrate=world.migrates)
+    world.bucket(socket.family, specific=socket.specific).remove(socket)
+    socket.state, socket.hashed = State.CLOSE, False
+    return 0
+
+
+def close(world: World, socket: Socket) -> int:
+    """`tcp_close`, and `sk_destruct`, which takes it out of the closed section."""
+    if socket.hashed:
+        shutdown(world, socket)
+    groups.detach(world, socket)
+    del world.sockets[socket.number]
+    return 0

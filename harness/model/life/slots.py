@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The slots of a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: kernel/bpf/reuseport_array.c. Pure."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from harness.model.uapi import BPF_EXIST, BPF_NOEXIST
+
+if TYPE_CHECKING:
+    from harness.model.life.state import Socket, World
+
+SLOTS = 8
+"""Slots of the sockarray of a history."""
+
+
+def update(world: World, index: int, socket: Socket, flags: int) -> int:
+    """`bpf_fd_reuseport_array_update_elem`: put a socket into a slot; return the errno, 0 for none."""
+    held = world.slots.get(index)
+    if answer := _refusal(index, socket, held, flags):
+        world.taken[f"reuseport_array_update: {errno.errorcode[answer]}"] += 1
+        return answer
+    world.taken["reuseport_array_update" + (": replaced" if held else "")] += 1
+    if held is not None:
+        held.slot = None
+    world.slots[index] = socket
+    socket.slot = index
+    return 0
+
+
+def _refusal(index: int, socket: Socket, held: Socket | None, flags: int) -> int:
+    """Do as `reuseport_array_update_check` does."""
+    if index >= SLOTS:
+        return errno.E2BIG
+    if held is not None and flags == BPF_NOEXIST:
+        return errno.EEXIST
+    if held is None and flags == BPF_EXIST:
+        return errno.ENOENT
+    if not socket.hashed or socket.group is None:
+        return errno.EINVAL
+    if socket.slot is not None:
+        return errno.EBUSY
+    return 0
+
+
+def delete(world: World, index: int) -> int:
+    """`reuseport_array_delete_elem`: empty a slot; return the errno, 0 for none."""
+    if index >= SLOTS:
+        world.taken["reuseport_array_delete: E2BIG"] += 1
+        return errno.E2BIG
+    held = world.slots.pop(index, None)
+    if held is None:
+        world.taken["reuseport_array_delete: ENOENT"] += 1
+        return errno.ENOENT
+    world.taken["reuseport_array_delete"] += 1
+    held.slot = None
+    return 0

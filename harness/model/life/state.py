@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What the kernel keeps of the sockets on one port: sockets, groups, and the tables that a lookup walks. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from harness.model.layout import Family, Protocol
+
+if TYPE_CHECKING:
+    from harness.model.life.behaviour import Behaviour
+
+INIT_SOCKS = 128
+"""Members that a group has room for at first (net/core/sock_reuseport.c)."""
+
+MOST_SOCKS = 0xFFFF
+"""A group's array does not become larger (U16_MAX)."""
+
+NO_CPU, THIS_CPU, OTHER_CPU = -1, 0, 1
+"""SO_INCOMING_CPU: not set, the CPU that packets arrive on, another one."""
+
+
+class State(StrEnum):
+    """sk_state, as far as it matters here."""
+
+    CLOSE = "close"
+    LISTEN = "listen"
+    ESTABLISHED = "established"
+
+
+class Program(StrEnum):
+    """The programs that a history attaches, each a variant of harness/model/variants.py."""
+
+    PLACE = "filter_index"
+    """The payload names the place in the group: it shows the order of the members."""
+    SLOT = "reference"
+    """The payload names the slot of the sockarray: it shows the slots."""
+    DROP = "always_drop"
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """`struct sock_reuseport`: the members in the kernel's order, and what they share."""
+
+    bind_inany: bool
+    members: list[Socket] = field(default_factory=list)
+    """socks[0 … num_socks)"""
+    closed: list[Socket] = field(default_factory=list)
+    """The closed section at the array's end, the oldest first: listeners that were shut down and may migrate."""
+    room: int = INIT_SOCKS
+    """max_socks"""
+    program: Program | None = None
+    has_conns: bool = False
+    """Set by connect() of a member and never cleared."""
+    incoming_cpu: int = 0
+    """Members with SO_INCOMING_CPU."""
+
+
+@dataclass(eq=False, slots=True)
+class Socket:
+    """`struct sock`, named by a number."""
+
+    number: int
+    protocol: Protocol
+    family: Family
+    reuseport: bool
+    v6only: bool = False
+    device: bool = False
+    """Whether it is bound to the device that packets come from (SO_BINDTODEVICE)."""
+    user: int = 0
+    cpu: int = NO_CPU
+    """sk_incoming_cpu: SO_INCOMING_CPU, or the CPU on which a connected socket last received."""
+    state: State = State.CLOSE
+    hashed: bool = False
+    """Whether a lookup can find it: UDP since bind(2), TCP since listen(2)."""
+    specific: bool = False
+    """Whether the address that it receives on is the server's own; else it is the wildcard (sk_rcv_saddr)."""
+    bound_specific: bool = False
+    """SOCK_BINDADDR_LOCK: bind(2) gave it that address, and a disconnect leaves it."""
+    peer: int | None = None
+    """UDP: the port of the peer that it is connected to."""
+    knows_address: bool = False
+    """Whether it has a peer's address. connect() over IPv6 sets it, and a disconnect leaves it (sk_v6_daddr)."""
+    filed_under: tuple[bool, int | None] | None = None
+    """Its place in the four-tuple hash: the address and peer that it was filed under; None if it is not there."""
+    group: Group | None = None
+    """sk_reuseport_cb"""
+    slot: int | None = None
+    """The slot of the sockarray that holds it (sk_user_data)."""
+
+
+@dataclass(eq=False, slots=True)
+class World:
+    """All sockets on one port of one protocol, and the tables of the kernel that have them."""
+
+    behaviour: Behaviour
+    protocol: Protocol = Protocol.UDP
+    migrates: bool = False
+    """TCP: net.ipv4.tcp_migrate_req, from Linux 5.14 on."""
+    sockets: dict[int, Socket] = field(default_factory=dict)
+    primary: list[Socket] = field(default_factory=list)
+    """UDP: the hash by port, in the order of the chain: the newest first, but IPv6's with SO_REUSEPORT last."""
+    wild: list[Socket] = field(default_factory=list)
+    """The hash by port and address: the chain of the wildcards, which both families share, in its order."""
+    ipv4: list[Socket] = field(default_factory=list)
+    """The chain of the server's IPv4 address."""
+    ipv6: list[Socket] = field(default_factory=list)
+    """The chain of the server's IPv6 address."""
+    connected: list[Socket] = field(default_factory=list)
+    """UDP: the hash by four-tuple, the newest first."""
+    slots: dict[int, Socket] = field(default_factory=dict)
+    """The sockarray of the program `Program.SLOT`, which all groups share."""
+    taken: Counter[str] = field(default_factory=Counter)
+    """How often each transition was taken."""
+
+    def bucket(self, family: Family, *, specific: bool) -> list[Socket]:
+        """Return the chain of an address (`ipv4_portaddr_hash`, `ipv6_portaddr_hash`)."""
+        if not specific:
+            return self.wild
+        return self.ipv4 if family is Family.IPV4 else self.ipv6

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Histories as text: as JSON, and as Python. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields
+from typing import TYPE_CHECKING, Any
+
+from harness.model.layout import Family
+from harness.model.life import steps
+from harness.model.life.state import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STEPS = (
+    steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Connect, steps.Disconnect, steps.Close,
+    steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Crowd,
+)  # fmt: skip
+_BY_NAME = {kind.__name__: kind for kind in STEPS}
+
+
+def to_json(history: Iterable[steps.Step]) -> list[list[Any]]:
+    """Return a history as JSON: each step is its name and its fields."""
+    return [[type(step).__name__, *astuple(step)] for step in history]
+
+
+def from_json(rows: Any) -> tuple[steps.Step, ...]:
+    """Return the history that `to_json` wrote; ValueError says what is wrong, and in which step."""
+    if not isinstance(rows, list):
+        raise ValueError("the steps are no list")
+    return tuple(_steps(rows))
+
+
+def _steps(rows: list[Any]) -> Iterator[steps.Step]:
+    for place, row in enumerate(rows, 1):
+        if not (isinstance(row, list) and row and row[0] in _BY_NAME):
+            raise ValueError(f"step {place}, {row!r}, is none of {', '.join(_BY_NAME)}")
+        kind, given = _BY_NAME[row[0]], row[1:]
+        known = fields(kind)
+        if len(given) != len(known):
+            raise ValueError(f"step {place}, {row!r}: {kind.__name__} has {len(known)} fields")
+        try:
+            yield kind(*(_READ[str(item.type)](value) for item, value in zip(known, given, strict=True)))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"step {place}, {row!r}: {error}") from error
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
+_READ: dict[str, Any] = {"int": _number, "bool": _truth, "Family": Family, "Program": Program}
+
+
+def spelled(step: steps.Step) -> str:
+    """Return the step as Python that makes it, without what is as usual."""
+    words = []
+    for item in fields(step):
+        value = getattr(step, item.name)
+        if value != item.default or item.name == "socket":
+            shown = f"{type(value).__name__}.{value.name}" if isinstance(value, Family | Program) else repr(value)
+            words.append(shown if item.name == "socket" else f"{item.name}={shown}")
+    return f"{type(step).__name__}({', '.join(words)})"
