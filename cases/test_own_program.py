@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SIZE = 8
 LARGE = 140
 PACKETS = 64
+FEW = 8
+"""Packets of different lengths that are made at once: each length is a form of its own, which takes time to make."""
 HOP_BY_HOP, DESTINATION_OPTIONS = 0, 60
 PADN = bytes([0, 0, 1, 4, 0, 0, 0, 0])
 
@@ -50,7 +52,9 @@ def send_and_check(bench: Bench, packets: Sequence[Packet]) -> list[int | None]:
     found = bench.send_and_watch_each(packets)
     for packet, (receiver, replies) in zip(packets, found, strict=True):
         expected = refused if receiver is None else held
-        assert replies == expected, f"{packet}: held by {receiver}, and these replies came"
+        # A guest may be too slow for the timer of a SYN-ACK (TCP_TIMEOUT_INIT, one second), which then comes again.
+        once = list(dict.fromkeys(replies)) if protocol is Protocol.TCP else replies
+        assert once == expected, f"{packet}: held by {receiver}, and these replies came"
     return [receiver for receiver, _ in found]
 
 
@@ -94,7 +98,9 @@ def test_payloads_of_every_length_are_decided(
     lengths = (*range(64), 100, 576, 1200, 1400)
     for first in (b"\0", b"\x40", b"\xc0"):  # nothing, and QUIC's two kinds of header
         contents = [(first * length)[:1] + bytes(max(length - 1, 0)) for length in lengths]
-        send_and_check(bench, [bench.packet(0, protocol, family, payload=content) for content in contents])
+        for start in range(0, len(contents), FEW):
+            few = contents[start : start + FEW]
+            send_and_check(bench, [bench.packet(0, protocol, family, payload=content) for content in few])
 
 
 @promise("own.fragments")
