@@ -8,7 +8,7 @@ import pytest
 # Here and not in conftest.py, which pytest does not read when cases lie outside this project.
 pytest_plugins = [
     f"harness.plugins.{name}"
-    for name in ("objects", "shapes", "fixtures", "gate", "own_program", "disruption", "witness")
+    for name in ("objects", "shapes", "fixtures", "gate", "own_program", "disruption", "exhibits", "witness")
 ]
 
 
