@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from vm.report import html, results
-from vm.report.outcomes import Outcome
+from vm.report.outcomes import CaseOutcome
 from vm.report.results import CaseResult, FunctionResult
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ def test_text_is_readable(reader: Page, width: int, dark: bool, view: str) -> No
 
 def test_every_outcome_is_readable(browser: webdriver.Chrome, tmp_path: Path) -> None:
     cases = [
-        CaseResult(id=f"cases/test_{at}.py::test_x", outcome=outcome, seconds=1) for at, outcome in enumerate(Outcome)
+        CaseResult(id=f"cases/test_{at}.py::test_x", outcome=outcome, seconds=1)
+        for at, outcome in enumerate(CaseOutcome)
     ]
     run = planted_run()
     run.kernels = [kernel_of("6.1", "6.1.1", cases)]
@@ -221,8 +222,8 @@ def test_page_of_eleven_kernels_is_small_and_answers_at_once(browser: webdriver.
     functions = {
         name.partition("[")[0]: FunctionResult(says="What is promised.", promises=[], bugs=[]) for name in names
     }
-    cases = [CaseResult(id=name, outcome=Outcome.PASSED, seconds=0.1) for name in names]
-    bad = [replace(case, outcome=Outcome.FAILED, reason="3 == 2", detail="E " * 5000) for case in cases]
+    cases = [CaseResult(id=name, outcome=CaseOutcome.PASSED, seconds=0.1) for name in names]
+    bad = [replace(case, outcome=CaseOutcome.FAILED, reason="3 == 2", detail="E " * 5000) for case in cases]
     run = planted_run()
     run.functions = functions
     run.kernels = [kernel_of(f"6.{at}", f"6.{at}.1", bad if at == 10 else cases) for at in range(11)]

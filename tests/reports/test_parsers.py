@@ -17,7 +17,7 @@ from planted import AWKWARD, PLANTED, planted_run
 
 from vm.report import kcidb, pcapng, results
 from vm.report.ktap import ktap
-from vm.report.outcomes import Outcome, Verdict
+from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import KernelResult
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def kunit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("planted", [PLANTED, AWKWARD], ids=["plain", "awkward"])
 def test_kunit_takes_the_ktap(kunit: Path, tmp_path: Path, planted: str) -> None:
     run = planted_run(planted)
-    run.kernels.append(KernelResult(name="7.2", outcome=Verdict.INFRASTRUCTURE, reason="no mirror"))
+    run.kernels.append(KernelResult(name="7.2", outcome=KernelOutcome.INFRASTRUCTURE, reason="no mirror"))
     (tmp_path / "ktap").write_text(ktap(run), encoding="utf-8")
     words = [sys.executable, "-c", PARSE, str(tmp_path / "ktap"), str(tmp_path / "parsed")]
     subprocess.run(words, cwd=kunit, check=True, capture_output=True, env={"PYTHONPATH": str(kunit)})
@@ -68,8 +68,10 @@ def test_kunit_takes_the_ktap(kunit: Path, tmp_path: Path, planted: str) -> None
 def test_kcidb_takes_the_report() -> None:
     run = planted_run(AWKWARD)
     first = run.kernels[0].cases[0]
-    run.kernels[0].cases = [replace(first, id=f"{outcome}", outcome=outcome) for outcome in Outcome]
-    run.kernels.append(KernelResult(name="/a/tree with spaces", outcome=Verdict.INFRASTRUCTURE, reason="no mirror\0"))
+    run.kernels[0].cases = [replace(first, id=f"{outcome}", outcome=outcome) for outcome in CaseOutcome]
+    run.kernels.append(
+        KernelResult(name="/a/tree with spaces", outcome=KernelOutcome.INFRASTRUCTURE, reason="no mirror\0")
+    )
     kcidb_io.schema.V5_3.validate(kcidb.report(run))
 
 

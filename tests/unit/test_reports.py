@@ -108,7 +108,9 @@ def test_finding_says_since_which_version_and_what_it_smells_like() -> None:
 def test_function_that_fails_alike_on_all_kernels_is_one_finding() -> None:
     run = planted_run()
     for kernel in run.kernels:
-        kernel.cases = [replace(case, outcome=CaseOutcome.FAILED, reason=f"on {kernel.name}") for case in kernel.cases[:2]]
+        kernel.cases = [
+            replace(case, outcome=CaseOutcome.FAILED, reason=f"on {kernel.name}") for case in kernel.cases[:2]
+        ]
     (finding,) = findings(run)
     assert (finding.count, finding.where) == (6, "on 5.10, 6.1, 6.12: every kernel that ran it")
 
@@ -166,7 +168,9 @@ def test_ktap_nests_kernels_topics_promises_and_cases() -> None:
 
 def test_ktap_never_nests_a_test_in_one_of_its_name() -> None:
     run = planted_run()
-    run.kernels = [kernel_of("new", "6.1.1", [CaseResult(id="test_new.py::new", outcome=CaseOutcome.PASSED, seconds=0)])]
+    run.kernels = [
+        kernel_of("new", "6.1.1", [CaseResult(id="test_new.py::new", outcome=CaseOutcome.PASSED, seconds=0)])
+    ]
     names = [line.split(maxsplit=2)[2] for line in ktap(run).splitlines() if line.lstrip().startswith("ok ")]
     assert all(inner != outer for inner, outer in itertools.pairwise(names))
 
@@ -228,7 +232,12 @@ def test_junit_has_the_elements_that_jenkins_and_gitlab_know(tmp_path: Path) -> 
 
 def test_kcidb_tells_infrastructure_from_the_kernel_s_faults() -> None:
     run = planted_run()
-    outcomes = {CaseOutcome.LOST: "ERROR", CaseOutcome.NOT_RUN: "MISS", CaseOutcome.XFAILED: "FAIL", CaseOutcome.SKIPPED: "SKIP"}
+    outcomes = {
+        CaseOutcome.LOST: "ERROR",
+        CaseOutcome.NOT_RUN: "MISS",
+        CaseOutcome.XFAILED: "FAIL",
+        CaseOutcome.SKIPPED: "SKIP",
+    }
     first = run.kernels[0].cases[0]
     run.kernels = [
         kernel_of("6.1", "6.1.1", [replace(first, id=f"{outcome}", outcome=outcome) for outcome in outcomes]),

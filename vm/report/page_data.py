@@ -37,12 +37,16 @@ CODES = {
     CaseOutcome.NOT_RUN: "n",
 }
 
-WORDS = {**{outcome: str(outcome) for outcome in CaseOutcome}, CaseOutcome.XFAILED: "known bug", CaseOutcome.XPASSED: "bug is gone"}
+WORDS = {
+    **{outcome: str(outcome) for outcome in CaseOutcome},
+    CaseOutcome.XFAILED: "known bug",
+    CaseOutcome.XPASSED: "bug is gone",
+}
 """What the page calls each outcome."""
 
 GRAVEST = (
-    CaseOutcome.HUNG, CaseOutcome.LOST, CaseOutcome.SPLAT, CaseOutcome.FAILED, CaseOutcome.XPASSED, CaseOutcome.FEATURE_MISSING,
-    CaseOutcome.NOT_RUN, CaseOutcome.XFAILED, CaseOutcome.PASSED, CaseOutcome.SKIPPED,
+    CaseOutcome.HUNG, CaseOutcome.LOST, CaseOutcome.SPLAT, CaseOutcome.FAILED, CaseOutcome.XPASSED,
+    CaseOutcome.FEATURE_MISSING, CaseOutcome.NOT_RUN, CaseOutcome.XFAILED, CaseOutcome.PASSED, CaseOutcome.SKIPPED,
 )  # fmt: skip
 """The outcomes in the order in which one gives a cell of many cases its colour."""
 
