@@ -18,6 +18,7 @@ pytest_plugins = [
         "kept_histories",  # which the next one imports: pytest has to see it first, to rewrite its asserts
         "histories",
         "repeat",
+        "exhibits",
         "witness",
     )
 ]

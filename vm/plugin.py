@@ -59,6 +59,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "in turn. The project has to be there, set up by ./bootstrap: in DIRECTORY (default: where it is here, below "
         "the home directory). ':' is this machine.",
     )
+    group.addoption(
+        "--ktap",
+        metavar="FILE",
+        help="write KTAP to FILE while the run goes on; - is the standard output, and everything else then goes to the "
+        "standard error",
+    )
+    group.addoption(
+        "--history",
+        metavar="FILE",
+        help="the file that says since when a case behaves as it does (default: results/history.json)",
+    )
     group.addoption("--mirror", metavar="ADDRESS", help="the mirror to fetch kernels from (default: apt's own)")
 
 
@@ -68,6 +79,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
     if hasattr(config, "workerinput") or option.collectonly:
         return
+    if option.ktap:
+        _open_ktap(config, option.ktap)
     if not (option.vm or option.kernel or option.on):
         if idle := options.given(option):
             raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
@@ -118,6 +131,23 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def _campaign_seconds(config: pytest.Config) -> float:
     """Return how long the longest case is meant to be without news: the harness's --campaign."""
     return float(config.getoption("--campaign", default=None) or 0)
+
+
+def _open_ktap(config: pytest.Config, name: str) -> None:
+    """Open the file that KTAP goes to. Raises UsageError."""
+    from vm.report.publishing import KTAP_FILE  # noqa: PLC0415
+
+    try:
+        if name == "-":
+            # Everyone else who asks for sys.stdout from here on, pytest's terminal reporter first, gets the other.
+            file = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+            sys.stdout = sys.stderr
+        else:
+            file = Path(name).open("w", encoding="utf-8")  # noqa: SIM115  # as long as the run
+    except OSError as error:
+        raise pytest.UsageError(f"--ktap {name}: {error.strerror}") from error
+    config.stash[KTAP_FILE] = file
+    config.add_cleanup(file.close)
 
 
 def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.marks import ROOT, marked
+from harness.interface.marks import ROOT, marked
 from harness.kernel.ledger import State, bugs
 from harness.kernel.release import Release, of_uname
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-    from harness.commands.marks import MarkedCase
+    from harness.interface.marks import MarkedCase
 
     Cases = Mapping[str, Sequence[MarkedCase]]  # by promise
     Basis = Mapping[str, Any]  # docs/rules.toml

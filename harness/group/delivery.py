@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Unpack
 from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
-from harness.model.outcome import Delivered, Outcome, Reply, ReplyKind, Selection, difference, selection_of
+from harness.model.outcome import (
+    Delivered,
+    Outcome,
+    Part,
+    Reply,
+    ReplyKind,
+    Selection,
+    compared,
+    difference,
+    selection_of,
+)
 from harness.model.packets import SYN_SEQUENCE, Packet, PacketFields
 from harness.wire import frames
 from harness.wire.batch import NUMBER
@@ -52,6 +62,8 @@ class Delivery:
         self._unfinished: list[Packet] = []
         self.observed: list[str] = []
         """What each packet came to, in words that are the same on every boot."""
+        self.parts: list[Part] = []
+        """The parts of the two outcomes where the last packet differed from the model."""
 
     @property
     def shape(self) -> Shape:
@@ -93,6 +105,7 @@ class Delivery:
         verdict = selection_of(expected, hash_=hash_)
         if observed != expected:
             self.observed.append("differs from the model")
+            self.parts = list(compared(expected, observed))
             raise AssertionError(self._report(packet, expected, observed))
         for other in self._bystanders:
             assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"

@@ -10,10 +10,20 @@ MISSING_FEATURE = "missing_feature"
 """Property of a report: the feature that the case requires and a kernel of this release lacks. Its name."""
 
 LEDGER = "ledger"
-"""Property of a report: a bug of the ledger that the case shows, and whether the kernel has it. "NAME STATE"."""
+"""Property of a report, once for each: a bug of the ledger that the case shows. A mapping with "name", "state" (whether
+the kernel has it), "commit" (that mended it; may be empty) and "subject"."""
 
 DISRUPTION = "disruption"
 """Property of a report: what the case measured of consistent hashing. The fields of `Disruption` as a mapping."""
+
+PARTS = "parts"
+"""Property of a failed case's report: what was expected and what was observed, part by part. A list of mappings with
+"expected", "observed" (text), "differs" (bool) and "meaning" (text; empty where nothing differs)."""
+
+FRAMES = "frames"
+"""Property of a failed case's report: the last frames on the wire, in order. A list of mappings with "at" (seconds
+since 1970), "sent" (True: to the server; False: a reply), "data" (hexadecimal), and "layers" (the frame dissected, as
+text; empty for all but the last ones that were sent)."""
 
 STORY = "story"
 """Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 1
-"""The version of the file's form."""
+SCHEMA = 2
+"""The version of the file's form; docs/results.schema.json is its JSON Schema."""
+
+READABLE = {1, SCHEMA}
+"""The versions that this program reads. 1 had neither `functions` nor `merged`."""
 
 DIRECTORY = "results"
 """The directory of all runs, in the directory that the run was started in."""
@@ -49,8 +52,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{file} holds no results: {error}") from error
     if not isinstance(data, dict) or "schema" not in data:
         raise ValueError(f"{file} holds no results")
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"{file} has schema {data['schema']}, this program reads {SCHEMA}")
+    if data["schema"] not in READABLE:
+        versions = " and ".join(map(str, sorted(READABLE)))
+        raise ValueError(f"{file} has schema {data['schema']}, this program reads {versions}")
     return data
 
 

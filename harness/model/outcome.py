@@ -125,7 +125,7 @@ def difference(expected: Outcome, observed: Outcome) -> str:
     """
     if expected == observed:
         return ""
-    parts = list(_parts(expected, observed))
+    parts = list(compared(expected, observed))
     widths = [max(len(part.expected), len(part.observed)) for part in parts]
     rows = (
         ("expected", [part.expected for part in parts]),
@@ -140,7 +140,8 @@ def difference(expected: Outcome, observed: Outcome) -> str:
     return "\n".join([*lines, f"            {carets}".rstrip(), *meanings])
 
 
-def _parts(expected: Outcome, observed: Outcome) -> Iterator[Part]:
+def compared(expected: Outcome, observed: Outcome) -> Iterator[Part]:
+    """Yield the parts of two outcomes side by side."""
     yield Part(
         _received(expected, other=observed),
         _received(observed, other=expected),

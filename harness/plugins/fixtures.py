@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.interface.keys import OBSERVED
+from harness.interface.keys import OBSERVED, PARTS
 from harness.model.layout import GROUP_PORT, GROUP_SIZE, InnerMap
 from harness.model.variants import VARIANTS
 from harness.plugins.objects import compiled
@@ -166,6 +167,8 @@ def delivery_to(
     for delivery in made:
         delivery.reset_connections()
     record_property(OBSERVED, [words for delivery in made for words in delivery.observed])
+    if parts := [asdict(part) for delivery in made for part in delivery.parts]:
+        record_property(PARTS, parts)
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _expect_bug(item: pytest.Item, name: str) -> None:
     bug, state = bugs()[name], bugs()[name].state(running())
-    item.user_properties.append((LEDGER, f"{name} {state}"))
+    known = {"name": name, "state": str(state), "commit": bug.commit, "subject": bug.subject}
+    item.user_properties.append((LEDGER, known))
     if bug.campaign or bug.unchecked or state not in {State.AFFECTED, State.UNKNOWN}:
         return
     strict = state is State.AFFECTED

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections import deque
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyroute2 import Ethtool, IPRoute
 
@@ -58,6 +60,18 @@ The kernel's selftests say by KSFT_MACHINE_SLOW that a kernel has debugging on, 
 """
 
 
+_REMEMBERED = 256
+"""Frames that are kept to show them where a case fails."""
+
+
+class SeenFrame(NamedTuple):
+    """One frame that was on the wire: when (seconds since 1970), whether to the server, and its bytes."""
+
+    at: float
+    sent: bool
+    data: bytes
+
+
 class WireError(Exception):
     """The wire itself failed, which says nothing about the kernel's selection."""
 
@@ -70,6 +84,8 @@ class Wire:
 
     def __init__(self) -> None:
         self._sequence = 0
+        self.seen: deque[SeenFrame] = deque(maxlen=_REMEMBERED)
+        """The last frames, without the pings; `send_many` leaves its frames out."""
         self._affinity = os.sched_getaffinity(0)
         with ExitStack() as undo:
             self._outside = Namespace.current()
@@ -125,6 +141,7 @@ class Wire:
         """Send the frames in order and return at once; they are decided when a later `send` returns."""
         for frame in data:
             self._socket.send(frame)
+            self.seen.append(SeenFrame(time.time(), True, frame))
 
     def send(self, data: Iterable[bytes]) -> list[Reply]:
         """Send the frames in order; return the replies once every frame has been decided. WireError if that fails."""
@@ -134,7 +151,8 @@ class Wire:
         replies: list[Reply] = []
         while True:
             try:
-                reply = parse(self._socket.recv(65536))
+                data_received = self._socket.recv(65536)
+                reply = parse(data_received)
             except TimeoutError:
                 raise WireError(
                     f"the ping behind the frames did not come back within {_LOST_SECONDS:.0f} s: the veth pair, "
@@ -144,6 +162,7 @@ class Wire:
                 if reply.sequence == self._sequence:
                     return replies
             elif reply is not None:
+                self.seen.append(SeenFrame(time.time(), False, data_received))
                 replies.append(reply)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:

@@ -34,6 +34,7 @@ FIX = "tests/unit/test_bisect.py::test_a_fix_is_found_by_swapping_good_and_bad"
 KSELFTEST = "tests/docs/test_commands.py::test_an_exported_selftest_passes_on_this_kernel"
 UNPACKED = "tests/unit/test_kernels.py::test_an_unpacked_package_gives_its_modules_ready_to_load"
 COMPARE = "tests/unit/test_comparison.py::test_kernels_of_one_run_are_told_apart_by_name"
+REPORTS = "tests/unit/test_reports.py::test_reports"
 REMOTE = "tests/vm/test_sshd.py::test_machines_are_reached_by_ssh"
 ACCEL = "tests/unit/test_acceleration.py::test"
 SESSION = "tests/unit/test_session.py::test"
@@ -71,6 +72,7 @@ RUN_BY = {
     "tox -e host -- --campaign 60 --unknown K27": CAMPAIGN,
     "tox -e host -- --replay results/histories/FILE": CAMPAIGN,
     "tox -e vm -- --replay results/histories/FILE --kernel 7.2": CAMPAIGN,
+    "./bootstrap tox -e reports": "tests/reports/test_page.py",  # the environment is for tests, of which this is a part
     "./bootstrap tox -e outcomes": REMOTE,  # the environment is for tests, of which this is one
     "tox -e vm -- --kernel all --on big --on me@small:/srv/reuseport-harness": REMOTE,
     "./bootstrap python -m vm fetch 6.1": PIPELINES,
@@ -104,6 +106,12 @@ RUN_BY = {
     "python -m vm compare latest:ours latest:6.1": COMPARE,
     "python -m vm compare latest:6.1 latest:7.2": COMPARE,
     "python -m vm compare results/20260101T000000Z latest": COMPARE,
+    "python -m vm report latest": f"{REPORTS}_again_are_the_same",
+    "python -m vm report results/20260101T000000Z results/20260102T000000Z --output merged": (
+        f"{REPORTS}_of_single_runs_merged_are_those_of_the_one_run"
+    ),
+    "python -m vm report results-*/2* --output merged": PIPELINES,
+    "tox -e vm -- --ktap - --kernel 6.1": f"{REPORTS}_are_streamed_as_ktap",
     "python -m vm run 6.12 -- uname -r": f"{SESSION}_output_status_and_directory_are_the_command_s",
     "python -m vm shell 6.12": f"{SESSION}_shell_has_a_terminal_of_this_one_s_size",
     "tools/testing/kunit/kunit.py parse results/latest/results.ktap": "the kernel's",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.marks import marked
+from harness.interface.marks import marked
 from vm.base.errors import NotAKernelError
 from vm.kernels.build import Built
 

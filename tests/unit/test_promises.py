@@ -10,8 +10,8 @@ import pytest
 
 from harness.__main__ import main
 from harness.commands import rules
-from harness.commands.marks import MarkedCase, marked
 from harness.commands.rules import RulesError, page_of, promises, record
+from harness.interface.marks import MarkedCase, marked
 from harness.kernel.release import Release
 
 if TYPE_CHECKING:

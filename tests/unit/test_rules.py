@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands import rules
-from harness.commands.marks import marked
+from harness.interface.marks import marked
 from harness.kernel import ledger
 from harness.kernel.features import FEATURES
 from harness.kernel.ledger import State, bugs

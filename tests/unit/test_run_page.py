@@ -12,7 +12,8 @@ from harness.interface.json_form import story_to_json
 from harness.interface.steps import Dropped, HelperCalled, PacketArrived, Queued, SocketLookup
 from harness.interface.story import Path as StoryPath
 from harness.interface.story import SecondRun, Story
-from vm.report import html, reports, results, stories
+from vm.report import html, results, stories
+from vm.report.junit import junit
 from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import CaseResult, KernelResult, RunResult
 
@@ -102,7 +103,8 @@ def test_page_shows_failures_stories_and_pictures(tmp_path: Path) -> None:
     assert "&lt;diff&gt;" in page
     assert "<diff>" not in page
     assert f'href="{story}"' in page
-    assert "1 more cases" in page
+    assert "2 results" in page
+    assert "cases/test_b.py::test_c" in page
 
 
 def test_page_does_without_a_story_that_was_deleted(tmp_path: Path) -> None:
@@ -132,5 +134,5 @@ def test_page_says_why_there_is_no_witness(tmp_path: Path) -> None:
 def test_junit_carries_the_story(tmp_path: Path) -> None:
     story = stories.keep([("story", _STORY)], _CASE, kernel="6.1", directory=tmp_path)
     run = run_of(CaseResult(id=_CASE, outcome=CaseOutcome.FAILED, seconds=1, story=story))
-    assert "on the receive queue of member 4" in reports.junit(run, tmp_path)
-    assert "receive queue" not in reports.junit(run)
+    assert "on the receive queue of member 4" in junit(run, tmp_path)
+    assert "receive queue" not in junit(run)

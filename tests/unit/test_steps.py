@@ -45,7 +45,7 @@ from harness.interface.steps import (
     SocketSelected,
 )
 from harness.interface.story import Path, SecondRun, Story
-from vm.report.html import sentence_html
+from vm.report.failure import sentence_html
 from vm.report.picture import draw, label
 
 if TYPE_CHECKING:

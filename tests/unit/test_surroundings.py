@@ -148,7 +148,7 @@ def test_two_runs_at_once_fetch_one_kernel_and_have_results_of_their_own(
     for directory in directories:
         demand_as_usual(Run(1, "", Path(directory)), kernel="6.1")
     assert str((here / "results/latest").resolve()) in directories
-    assert len(list((here / "results").iterdir())) == 3
+    assert len(list((here / "results").glob("2*"))) == 2
 
 
 @needs_apt

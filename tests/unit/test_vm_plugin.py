@@ -142,7 +142,8 @@ def test_outcomes_of_an_ordinary_kernel(misfits: Run) -> None:
 def test_option_that_a_kernel_lacks_is_noted(misfits: Run) -> None:
     (note,) = misfits.kernel("ordinary")["notes"]
     assert note.startswith("CONFIG_DEBUG_INFO_BTF: the kernel carries no type information")
-    assert f"note: ordinary: {note}" in misfits.output.splitlines()
+    (line,) = [line for line in misfits.output.splitlines() if line.startswith("note: ") and line.endswith(note)]
+    assert "ordinary" in line
 
 
 def test_reports_of_an_ordinary_kernel(misfits: Run) -> None:
@@ -151,7 +152,7 @@ def test_reports_of_an_ordinary_kernel(misfits: Run) -> None:
     failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
     assert failed == ["test_bad", "test_gone"]
     assert {case.get("classname") for case in suite.iter("testcase")} == {"ordinary.test_topic"}
-    assert "  not ok 3 test_topic.py::test_bad" in (misfits.directory / "results.ktap").read_text().splitlines()
+    assert "        not ok 1 test_bad" in (misfits.directory / "results.ktap").read_text().splitlines()
 
 
 def test_case_that_panics_fails_once_and_the_others_run_in_a_fresh_vm(misfits: Run) -> None:
@@ -226,7 +227,7 @@ def test_closing_table_has_a_column_a_kernel(misfits: Run) -> None:
     assert heads == list(KERNELS)
     (outcomes,) = [line for line in lines if line.startswith("outcome ")]
     assert outcomes.count("infrastructure") == 3
-    assert any(line.startswith("  test_topic.py::test_second: absent on ordinary") for line in lines)
+    assert any(line.startswith("  test_topic.py::test_good: passed on ordinary; absent on ") for line in lines)
     assert " in " in lines[-1], "the last line is pytest's own"
 
 

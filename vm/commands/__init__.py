@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vm.commands import accel, build, compare, export_kselftest, fetch, list_kernels, prune, run, shell
+from vm.commands import accel, build, compare, export_kselftest, fetch, list_kernels, prune, report, run, shell
 
 if TYPE_CHECKING:
     import argparse
@@ -22,4 +22,15 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: tuple[Command, ...] = (list_kernels, fetch, prune, build, run, shell, accel, compare, export_kselftest)
+COMMANDS: tuple[Command, ...] = (
+    list_kernels,
+    fetch,
+    prune,
+    build,
+    run,
+    shell,
+    accel,
+    report,
+    compare,
+    export_kselftest,
+)

@@ -10,7 +10,7 @@ import pytest
 
 from vm.controller.plan import kernel_of
 from vm.controller.run import KernelReport
-from vm.report import stories
+from vm.report import attachments
 
 if TYPE_CHECKING:
     from vm.controller.run import Run
@@ -32,8 +32,9 @@ class Cases:
         name = kernel_of(report.node)
         case = self._run.recorder.add(name, report, taken_as=getattr(report, "taken_as", None))
         with contextlib.suppress(OSError):  # the results cannot be written either, which is reported at the end
-            story = stories.keep(report.user_properties, case.id, kernel=name, directory=self._run.directory)
-            case.story = story or case.story
+            attachments.keep(report, case, kernel=name, directory=self._run.directory)
+        if report.when not in ("setup", "call"):  # a case that took its VM down has one report, of no phase
+            self._run.publication.note(name, case)
         path, line, domain = report.location
         report.location = (path, line, f"{domain} on {name}")
         if report.failed:

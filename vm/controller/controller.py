@@ -12,7 +12,6 @@ from vm.controller.ends import Ends
 from vm.controller.judge import judge
 from vm.controller.run import Run
 from vm.controller.workers import Workers
-from vm.report import publishing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +26,8 @@ class Controller:
 
     def __init__(self, config: pytest.Config, plan: Plan, *, directory: Path, started: datetime, file: TextIO) -> None:
         """Show on `file` how the run gets on; `directory` is for its results."""
-        self._run = Run(config, plan, directory=directory, file=file)
-        self._publication = publishing.Publication(config, started=started)
+        self._run = Run(config, plan, directory=directory, started=started, file=file)
+        self._publication = self._run.publication
         self._workers, self._cases = Workers(self._run), Cases(self._run)
         config.pluginmanager.register(self._workers, "vm-workers")
         config.pluginmanager.register(self._cases, "vm-cases")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vm.controller.recorder import Recorder
-from vm.report import publishing, stories
+from vm.report import attachments, publishing
 from vm.report.outcomes import kernel_outcome
 
 if TYPE_CHECKING:
@@ -30,7 +30,12 @@ class HostRun:
         self._started = started
         self._recorder = Recorder([HOST])
         self._directory: Path | None = None
+        self._collected: list[str] = []
         self._publication = publishing.Publication(config, started=started)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take note of the cases."""
+        self._collected = [item.nodeid for item in session.items]
 
     def pytest_runtest_logstart(self) -> None:
         """Make the directory for the results when the first case begins."""
@@ -39,15 +44,20 @@ class HostRun:
                 self._directory = publishing.make_directory(self._config, started=self._started)
             except publishing.ResultsError as error:
                 pytest.exit(str(error), returncode=publishing.UNPUBLISHED)
+            kernel = self._recorder.kernels[HOST]
+            kernel.release, kernel.accel = platform.release(), "native"
+            self._publication.begin(self._directory, kernels=[kernel])
+            self._publication.expect(kernel, self._collected)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a case's report."""
         assert self._directory is not None
         case = self._recorder.add(HOST, report)
-        with contextlib.suppress(OSError):  # the results cannot be written either, which is reported at the end
-            story = stories.keep(report.user_properties, case.id, kernel=HOST, directory=self._directory)
-            case.story = story or case.story
+        with contextlib.suppress(OSError):  # results cannot be written either, which is said once
+            attachments.keep(report, case, kernel=HOST, directory=self._directory)
+        if report.when == "teardown":
+            self._publication.note(HOST, case)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
@@ -59,7 +69,6 @@ class HostRun:
         ran = set(self._recorder.ran(HOST))
         left = [item.nodeid for item in session.items if item.nodeid not in ran]
         self._recorder.add_not_run(HOST, left, reason="the run ended before")
-        kernel.release, kernel.accel = platform.release(), "native"
         kernel.suite_seconds = self._publication.seconds
         kernel.outcome = kernel_outcome((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
         self._publication.publish(session, exitstatus, kernels=[kernel], directory=self._directory)

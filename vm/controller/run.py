@@ -15,9 +15,10 @@ from vm.controller.plan import kernel_of
 from vm.controller.recorder import Recorder
 from vm.controller.scheduling import KernelScheduling
 from vm.remote.connections import Connections
-from vm.report import console
+from vm.report import console, publishing
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from vm.controller.plan import Plan
@@ -43,7 +44,7 @@ class KernelState:
 class Run:
     """Everything that is known of a run."""
 
-    def __init__(self, config: pytest.Config, plan: Plan, *, directory: Path, file: TextIO) -> None:
+    def __init__(self, config: pytest.Config, plan: Plan, *, directory: Path, started: datetime, file: TextIO) -> None:
         """Show on `file` how the run gets on; `directory` is for its results."""
         kernels = list(plan.kernels)
         self.config = config
@@ -51,6 +52,7 @@ class Run:
         self.directory = directory
         self.kernels = {name: KernelState() for name in kernels}
         self.recorder = Recorder(kernels)
+        self.publication = publishing.Publication(config, started=started)
         self.consoles = Consoles(directory)
         self.admission = Admission(plan.vms)
         self.board = Board(kernels, file=file)

@@ -56,6 +56,7 @@ class Workers:
             result.machine = self._connections.word(name)
             result.append = list(self._plan.options.append)
             result.memory, result.cpus = self._plan.options.memory, self._plan.options.cpus
+        self._run.publication.begin(self._run.directory, kernels=list(self._run.recorder.kernels.values()))
         insides.silence(config)
         self._run.board.start()
         self._reach_machines()
@@ -139,6 +140,7 @@ class Workers:
         state = self._run.kernels[name]
         state.total = max(state.total, len(ids))
         if ids:
+            self._run.publication.expect(self._run.recorder.kernels[name], ids)
             self._run.show_count(name)
 
     def pytest_testnodeready(self, node: Any) -> None:

@@ -44,9 +44,10 @@ def find(word: str, *, root: Path) -> KernelResult:
     path = _path_of(run, root)
     if path is None:
         if any(directory.is_dir() for directory in (Path(run), root / run)):
-            raise NoSuchRunError(f"{run} has no {FILE}: it is no run, or one that was killed or goes on")
-        names = sorted((entry.name for entry in root.glob("*") if (entry / FILE).is_file()), reverse=True)
-        raise NoSuchRunError(f"there is no run {run}; {root} has {', '.join(names[:10]) or 'none'}")
+            raise NoSuchRunError(
+                f"{run} has no {FILE}: it is no run, or one that was killed (python -m vm report {run}) or goes on"
+            )
+        raise _no_such_run(run, root)
     try:
         found = results.read(path)
     except (OSError, ValueError) as error:
@@ -58,6 +59,24 @@ def find(word: str, *, root: Path) -> KernelResult:
         said = f"has no kernel {kernel}" if kernel else "has several kernels: say which, as RUN:KERNEL"
         raise NoSuchRunError(f"{run} {said}; it has {', '.join(kernels)}")
     return kernels[kernel]
+
+
+def directory_of(word: str, *, root: Path) -> Path:
+    """Return the directory that RUN means: a directory, its results.json, or a name under `root`.
+
+    Raises NoSuchRunError.
+    """
+    for path in (Path(word), root / word):
+        if path.is_dir():
+            return path.resolve()
+        if path.is_file() and path.name == FILE:
+            return path.parent.resolve()
+    raise _no_such_run(word, root)
+
+
+def _no_such_run(word: str, root: Path) -> NoSuchRunError:
+    names = sorted((entry.name for entry in root.glob("*") if (entry / FILE).is_file()), reverse=True)
+    return NoSuchRunError(f"there is no run {word}; {root} has {', '.join(names[:10]) or 'none'}")
 
 
 def changes(before: KernelResult, after: KernelResult) -> Iterator[Change]:

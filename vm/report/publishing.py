@@ -7,22 +7,27 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from vm.report import html, reports, results, summary
+import pytest
+
+from vm.report import functions, history, reports, results, summary
+from vm.report.journal import Journal
+from vm.report.ktap_stream import KtapStream
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome, conclude, gravest
 from vm.report.results import RunResult
 from vm.report.tools import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
-    import pytest
+    from vm.report.history import History
+    from vm.report.results import CaseResult, KernelResult
 
-    from vm.report.results import KernelResult
-
+KTAP_FILE: pytest.StashKey[TextIO] = pytest.StashKey()
+"""Where in a configuration the file is that KTAP goes to while the run goes on; see --ktap."""
 
 UNPUBLISHED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
 """The exit status of a run that leaves no results, unless what its kernels did is graver."""
@@ -41,6 +46,10 @@ class Publication:
         self._clock = time.monotonic()
         self._directory: Path | None = None
         self._failure = ""  # why there are no results
+        self._journal: Journal | None = None
+        self._stream: KtapStream | None = None
+        self._history = history.History()
+        self._complaint = ""  # why the history was not kept
         self.run: RunResult | None = None
         """The results, once the run has ended."""
 
@@ -48,6 +57,31 @@ class Publication:
     def seconds(self) -> float:
         """Return how long the run has taken so far."""
         return round(time.monotonic() - self._clock, 2)
+
+    def begin(self, directory: Path, *, kernels: Sequence[KernelResult]) -> None:
+        """Begin to write down what a run that is cut off leaves, and the stream that --ktap asks for."""
+        self._journal = Journal(
+            directory,
+            command=self._command,
+            started=self._started.isoformat(timespec="seconds"),
+            kernels=[kernel.name for kernel in kernels],
+        )
+        if (file := self._config.stash.get(KTAP_FILE, None)) is not None:
+            self._stream = KtapStream(kernels, file=file, root=self._config.rootpath)
+
+    def expect(self, kernel: KernelResult, cases: Iterable[str]) -> None:
+        """Take note of a kernel that is up, and of the cases that it is going to run."""
+        if self._journal is not None:
+            self._journal.note_kernel(kernel)
+        if self._stream is not None:
+            self._stream.expect(kernel.name, cases)
+
+    def note(self, kernel: str, case: CaseResult) -> None:
+        """Take note of a case that has come to its end."""
+        if self._journal is not None:
+            self._journal.note_case(kernel, case)
+        if self._stream is not None:
+            self._stream.finish(kernel, case)
 
     def publish(
         self, session: pytest.Session, exitstatus: int, *, kernels: list[KernelResult], directory: Path
@@ -59,26 +93,45 @@ class Publication:
         self._directory = directory
         outcome, session.exitstatus = conclude(gravest(kernel.outcome for kernel in kernels), exitstatus)
         self.run = RunResult(
-            command=["pytest", *map(str, self._config.invocation_params.args)],
+            command=self._command,
             started=self._started.isoformat(timespec="seconds"),
             duration=self.seconds,
             exit=int(session.exitstatus),
             outcome=outcome,
             tools=versions(),
             kernels=kernels,
+            functions=functions.read(kernels, root=self._config.rootpath),
         )
+        if self._stream is not None:
+            self._stream.end()
         try:
-            write(self.run, directory)
+            self._history, self._complaint = history.update(self._history_file(directory), self.run)
+            write(self.run, directory, before=self._history)
+            if self._journal is not None:
+                self._journal.remove()
         except ResultsError as error:
             self._failure = str(error)
+            if self._journal is not None:
+                self._journal.close()
             session.exitstatus = status_without_results(int(session.exitstatus))
 
     def sum_up(self, terminalreporter: Any) -> None:
         """Print the table of kernels and topics, what differs between kernels, and where the results are."""
         if self.run is not None:
-            for line in summary.lines(self.run):
+            for line in summary.lines(self.run, self._history):
                 terminalreporter.write_line(line)
+            if self._complaint:
+                terminalreporter.write_line(f"history: {self._complaint}")
             terminalreporter.write_line(self._failure or f"results: {self._directory}")
+
+    @property
+    def _command(self) -> list[str]:
+        return ["pytest", *map(str, self._config.invocation_params.args)]
+
+    def _history_file(self, directory: Path) -> Path:
+        """Return the file of the history: --history's, or the one beside the runs."""
+        given = self._config.getoption("history", default=None)
+        return Path(given) if given else directory.parent / history.FILE
 
 
 def root(config: pytest.Config) -> Path:
@@ -92,16 +145,22 @@ def make_directory(config: pytest.Config, *, started: datetime) -> Path:
         return results.new_directory(root(config), started=started)
 
 
-def write(run: RunResult, directory: Path) -> None:
+def write(run: RunResult, directory: Path, *, before: History | None = None) -> None:
     """Write the results and the reports made from them, and have results/latest lead there.
+
+    `before` is the history of earlier runs.
 
     Raises ResultsError; results/latest then leads where it led.
     """
     with explained(directory):
-        results.write(run, directory)
-        reports.write(run, directory)
-        html.write(run, directory)
+        write_reports(run, directory, before=before)
         results.point_latest(directory)
+
+
+def write_reports(run: RunResult, directory: Path, *, before: History | None = None) -> None:
+    """Write the results and the reports made from them. Raises OSError."""
+    results.write(run, directory)
+    reports.write(run, directory, history=before)
 
 
 def status_without_results(status: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,10 @@ class CaseResult:
     missing_feature: str | None = None
     detail: str = ""  # the whole report of a failure
     story: str | None = None  # what the witness saw of it, as text: a file, relative to this one
+    pcap: str | None = None  # the frames of it: a file, relative to this one
+    parts: list[dict[str, Any]] = field(default_factory=list)  # of a failure: expected and observed, part by part
+    packets: list[dict[str, str]] = field(default_factory=list)  # of a failure: the last sent, "layers" and "data"
+    bugs: list[dict[str, str]] = field(default_factory=list)  # of the ledger that it shows, as harness hands them over
 
 
 @dataclass(kw_only=True)
@@ -71,6 +75,15 @@ class KernelResult:
 
 
 @dataclass(kw_only=True)
+class FunctionResult:
+    """What a test function says of itself: its cases' promise."""
+
+    says: str  # the first paragraph of its docstring
+    promises: list[str]  # of docs/rules.md, by their ids
+    bugs: list[str]  # of the ledger
+
+
+@dataclass(kw_only=True)
 class RunResult:
     """Hold what a run came to."""
 
@@ -82,11 +95,39 @@ class RunResult:
     outcome: str  # a KernelOutcome; "interrupted" and so on where pytest ended the run
     tools: dict[str, str]  # versions
     kernels: list[KernelResult]
+    functions: dict[str, FunctionResult] = field(default_factory=dict)
+    """By the part of their cases' ids before the parameters."""
+    merged: list[str] = field(default_factory=list)  # the runs that this one was made of, by their starts
+
+
+_OPTIONAL = ("pcap", "parts", "packets", "bugs")
+"""Fields of a case that are left out where they are empty: they would be half of the file."""
 
 
 def write(run: RunResult, directory: Path) -> Path:
     """Write results.json into `directory`, whole or not at all; return its path."""
-    return write_text(directory / FILE, json.dumps(asdict(run), indent=1, default=str) + "\n")
+    return write_text(directory / FILE, to_json(run))
+
+
+def to_json(run: RunResult) -> str:
+    """Return the content of results.json: a case a line."""
+    head = {**vars(run), "functions": {name: vars(function) for name, function in run.functions.items()}}
+    del head["kernels"]
+    kernels = ",\n".join(map(_kernel_to_json, run.kernels))
+    return f'{json.dumps(head, indent=1, default=str)[:-2]},\n "kernels": [\n{kernels}\n ]\n}}\n'
+
+
+def _kernel_to_json(kernel: KernelResult) -> str:
+    head = {**vars(kernel), "splats": list(map(vars, kernel.splats))}
+    del head["cases"]
+    cases = ",\n".join(f"  {case_to_json(case)}" for case in kernel.cases)
+    return f'{json.dumps(head, indent=1, default=str)[:-2]},\n "cases": [\n{cases}\n ]\n}}'
+
+
+def case_to_json(case: CaseResult) -> str:
+    """Return a case's entry, on one line."""
+    entry = {name: value for name, value in vars(case).items() if value or name not in _OPTIONAL}
+    return json.dumps(entry, default=str)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -103,14 +144,27 @@ def read(path: Path) -> RunResult:
     Raises OSError, and ValueError for a file that is no such results.
     """
     data = load(path)
+    functions = data.get("functions", {})
     try:
-        return RunResult(**{**data, "kernels": [_read_kernel(kernel) for kernel in data["kernels"]]})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no results: {error}") from error
+        return RunResult(
+            **{
+                **data,
+                "schema": SCHEMA,
+                "kernels": [_read_kernel(kernel) for kernel in data["kernels"]],
+                "functions": {name: FunctionResult(**function) for name, function in functions.items()},
+            }
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} holds no results: {type(error).__name__}: {error}") from error
+
+
+def read_case(data: dict[str, Any]) -> CaseResult:
+    """Return the case that `case_to_json` wrote. Raises KeyError, TypeError and ValueError for anything else."""
+    return CaseResult(**{**data, "outcome": CaseOutcome(data["outcome"])})
 
 
 def _read_kernel(data: dict[str, Any]) -> KernelResult:
-    cases = [CaseResult(**{**case, "outcome": CaseOutcome(case["outcome"])}) for case in data["cases"]]
+    cases = list(map(read_case, data["cases"]))
     splats = [SplatResult(**splat) for splat in data["splats"]]
     return KernelResult(**{**data, "outcome": KernelOutcome(data["outcome"]), "splats": splats, "cases": cases})
 

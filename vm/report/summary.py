@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import PurePath
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
+from vm.report.findings import findings
 from vm.report.outcomes import CaseOutcome
+from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from vm.report.findings import Finding
+    from vm.report.history import History
     from vm.report.results import KernelResult, RunResult
+
+_WORTH_SAYING = 1.0
+"""Seconds that make a case one of the slow ones."""
 
 _SHORT = {
     CaseOutcome.PASSED: "",
@@ -28,33 +35,86 @@ _SHORT = {
 }
 
 
-def topic_of(case: str) -> str:
-    """Return the topic of a case: its file's name."""
-    return PurePath(case.partition("::")[0]).stem.removeprefix("test_")
+_MOST_FINDINGS, _MOST_DIFFERENCES, _MOST_NOTES, _MOST_SLOW, _MOST_TOPICS = 10, 6, 4, 10, 20
+"""Lines of each part: a green run of eight kernels fits on a screen, and the page has all of it."""
 
 
-def lines(run: RunResult) -> Iterator[str]:
-    """Yield the closing table, what the kernels lack, and the list of differences."""
+def lines(run: RunResult, history: History | None = None) -> Iterator[str]:
+    """Yield the closing table, what is not as expected, what differs between kernels, and what took longest."""
     yield ""
     yield from table(run)
     if added := run.kernels[0].append if run.kernels else []:
         yield f"kernel parameters added: {' '.join(added)}"
-    yield from (f"note: {kernel.name}: {note}" for kernel in run.kernels for note in kernel.notes)
+    yield from _first(_MOST_NOTES, list(_notes(run)), "notes")
+    found = findings(run, history)
+    if found:
+        yield from ("", "not as expected:")
+        yield from _first(_MOST_FINDINGS, [f"  {line_of(finding)}" for finding in found], "findings")
     different = list(differences(run))
     if different:
-        yield ""
-        yield "not the same on all kernels:"
-        yield from (f"  {line}" for line in different)
+        yield from ("", "not the same on all kernels:")
+        yield from _first(_MOST_DIFFERENCES, [f"  {line}" for line in different], "differences")
+    slow = list(_slowest(run, history))
+    if slow:
+        yield from ("", "slowest:", *slow)
+
+
+def line_of(finding: Finding) -> str:
+    """Return a finding on one line: what, how often, where, since when, and which known bug it may be."""
+    of = f" in {finding.count} of {finding.of} cases" if finding.of else ""
+    of = of or (f" ({finding.count})" if finding.count else "")
+    told = (finding.since, finding.smells)
+    more = "".join(f"; {text}" for text in told if text)
+    return f"{finding.outcome} {finding.what}{of} {finding.where}{more}: {' '.join(finding.reason.split())}"
+
+
+def _first(most: int, found: list[str], what: str) -> Iterator[str]:
+    yield from found[:most]
+    if len(found) > most:
+        yield f"  and {len(found) - most} more {what}: report.html has all"
+
+
+def _notes(run: RunResult) -> Iterator[str]:
+    notes: dict[str, list[str]] = {}
+    for kernel in run.kernels:
+        for note in kernel.notes:
+            notes.setdefault(note, []).append(kernel.name)
+    yield from (f"note: {', '.join(names)}: {note}" for note, names in notes.items())
+
+
+def _slowest(run: RunResult, history: History | None) -> Iterator[str]:
+    cases = ((case.seconds, kernel.name, case.id) for kernel in run.kernels for case in kernel.cases)
+    slowest = nlargest(_MOST_SLOW, (entry for entry in cases if entry[0] >= _WORTH_SAYING))
+    became = {(kernel, case): median for kernel, case, median, _ in history.slower(run)} if history else {}
+    for seconds, kernel, case in slowest:
+        before = f", {became[kernel, case]:.1f} s before" if (kernel, case) in became else ""
+        yield f"  {seconds:6.1f} s{before}  {case} on {kernel}"
 
 
 def table(run: RunResult) -> Iterator[str]:
-    """Yield a row a topic and a column a kernel."""
+    """Yield a row a topic and a column a kernel; of many topics those of which every case passed are one row."""
     topics = list(dict.fromkeys(topic_of(case.id) for kernel in run.kernels for case in kernel.cases))
+    counts = {kernel.name: _counts(kernel) for kernel in run.kernels}
+    green = [
+        topic
+        for topic in topics
+        if all(set(counts[kernel.name].get(topic, ())) <= {CaseOutcome.PASSED} for kernel in run.kernels)
+    ]
+    folded = set(green) if len(topics) > _MOST_TOPICS else set()
     rows = [["", *(kernel.name for kernel in run.kernels)]]
     rows += [["kernel", *(kernel.release or "-" for kernel in run.kernels)]]
     if any(kernel.machine for kernel in run.kernels):
         rows += [["machine", *(kernel.machine or "here" for kernel in run.kernels)]]
-    rows += [[topic, *(_cell(kernel, topic) for kernel in run.kernels)] for topic in topics]
+    rows += [
+        [topic, *(_cell(counts[kernel.name].get(topic, Counter())) for kernel in run.kernels)]
+        for topic in topics
+        if topic not in folded
+    ]
+    if folded:
+        passed = [
+            sum((counts[kernel.name].get(topic, Counter()) for topic in folded), Counter()) for kernel in run.kernels
+        ]
+        rows += [[f"{len(folded)} others", *map(_cell, passed)]]
     rows += [["console", *(_splats(kernel) for kernel in run.kernels)]]
     rows += [["outcome", *(str(kernel.outcome) for kernel in run.kernels)]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -86,8 +146,14 @@ def _said(found: Mapping[str, str]) -> str:
     return "; ".join(f"{outcome} on {', '.join(names)}" for outcome, names in kernels.items())
 
 
-def _cell(kernel: KernelResult, topic: str) -> str:
-    counts = Counter(case.outcome for case in kernel.cases if topic_of(case.id) == topic)
+def _counts(kernel: KernelResult) -> dict[str, Counter[CaseOutcome]]:
+    counts: dict[str, Counter[CaseOutcome]] = {}
+    for case in kernel.cases:
+        counts.setdefault(topic_of(case.id), Counter())[case.outcome] += 1
+    return counts
+
+
+def _cell(counts: Counter[CaseOutcome]) -> str:
     if not counts:
         return "-"
     others = [f"{count} {_SHORT[outcome]}" for outcome, count in counts.items() if outcome is not CaseOutcome.PASSED]

@@ -10,10 +10,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "cases"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionText:
+    """The text that reports show for a test function."""
+
+    says: str  # the first paragraph of its docstring, on one line; empty without one
+    promises: tuple[str, ...]  # the ids that its marks name
+    bugs: tuple[str, ...]  # the bugs of the ledger that its marks name
+
+
+def functions(file: Path) -> dict[str, FunctionText]:
+    """Return the test functions of a file by the part of pytest's node id after "::" and before the parameters.
+
+    Raises OSError, SyntaxError and ValueError for a file that is no Python.
+    """
+    return dict(_functions(ast.parse(file.read_bytes()).body, prefix=""))
+
+
+def _functions(body: Sequence[ast.stmt], *, prefix: str) -> Iterator[tuple[str, FunctionText]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node.body, prefix=f"{prefix}{node.name}::")
+        elif isinstance(node, ast.FunctionDef):
+            promises, bugs = (tuple(_arguments(node, mark)) for mark in ("promise", "ledger"))
+            yield f"{prefix}{node.name}", FunctionText(says=_says(node), promises=promises, bugs=bugs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +60,15 @@ def marked(mark: str, *, directory: Path = CASES) -> Mapping[str, Sequence[Marke
     for path in sorted(directory.glob("test_*.py")):
         for function in ast.parse(path.read_text()).body:
             if isinstance(function, ast.FunctionDef):
-                first, _, _ = (ast.get_docstring(function) or "").partition("\n\n")
-                case = MarkedCase(id=f"cases/{path.name}::{function.name}", says=" ".join(first.split()))
+                case = MarkedCase(id=f"cases/{path.name}::{function.name}", says=_says(function))
                 for name in _arguments(function, mark):
                     found.setdefault(name, []).append(case)
     return found
+
+
+def _says(function: ast.FunctionDef) -> str:
+    first, _, _ = (ast.get_docstring(function) or "").partition("\n\n")
+    return " ".join(first.split())
 
 
 def _arguments(function: ast.FunctionDef, mark: str) -> Iterable[str]:
