@@ -30,8 +30,8 @@ def directory(tmp_path: Path) -> Path:
     return selftests / "reuseport"
 
 
-def result(name: str, outcome: CaseOutcome, **more: str) -> CaseResult:
-    return CaseResult(id=f"cases/test_{name}", outcome=outcome, seconds=1.5, **more)
+def result(name: str, outcome: CaseOutcome, *, reason: str = "", detail: str = "") -> CaseResult:
+    return CaseResult(id=f"cases/test_{name}", outcome=outcome, seconds=1.5, reason=reason, detail=detail)
 
 
 def files(directory: Path) -> dict[str, bytes]:

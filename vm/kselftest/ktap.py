@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from vm.report.outcomes import CaseOutcome
-from vm.report.summary import topic_of
+from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
