@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if reason := check.stdout.strip():
         return _skip(reason)
     done = subprocess.run(
-        [sys.executable, *_pytest(), *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, *_command(), *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", check=False,
     )  # fmt: skip
     directory = next((line[len(_RESULTS) :] for line in done.stdout.splitlines() if line.startswith(_RESULTS)), None)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     return ktap.status(kernel)
 
 
-def _pytest() -> list[str]:
+def _command() -> list[str]:
     # As `tox -e host` runs the cases (tox.ini).
     words = ["-m", "pytest", "-c", f"{PROJECT}/pyproject.toml", f"--rootdir={PROJECT}"]
     words += ["-p", "harness.plugin", "-p", "vm.plugin", "--where-possible"]
