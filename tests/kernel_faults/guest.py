@@ -96,6 +96,8 @@ class _Worker:
                 following = items[place + 1] if place + 1 < len(items) else None
                 self._failure = ""
                 os.write(writer, json.dumps({"begin": job["cases"][place]}).encode() + b"\n")
+                # From here: the case may take the guest down before the process that reads the pipe had its turn.
+                _say(event="begin", case=job["cases"][place])
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if splat := next(complaints, ""):
                     os.write(writer, json.dumps({"splat": splat[:300]}).encode() + b"\n")
@@ -107,7 +109,7 @@ class _Worker:
             os.write(writer, b'{"end": true}\n')
 
     def _follow(self, reader: int, job: dict[str, Any]) -> dict[str, Any]:
-        """Pass on which case begins, and return how the job ended."""
+        """Return how the job ended."""
         case, failures, rest = None, [], b""
         while True:
             ready, _, _ = select.select([reader], [], [], SECONDS_OF_A_CASE)
@@ -121,7 +123,6 @@ class _Worker:
                 said = json.loads(line)
                 if "begin" in said:
                     case = said["begin"]
-                    _say(event="begin", case=case)
                 elif "splat" in said:
                     os.close(reader)
                     return {"outcome": "splat", "case": case, "why": said["splat"]}
