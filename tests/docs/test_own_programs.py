@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -29,9 +30,12 @@ def _able() -> None:
 def run(program: str | Path, *options: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     words = as_on_this_kernel(f"tox -e vm -- --program {program}")
     given = [word for option in options for word in ("--program-option", option)]
+    # Where CI is set, pytest's summary repeats whole messages.
+    variables = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
     return subprocess.run(
-        [*words, *given, *more, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [*words, *given, *more, "-p", "no:cacheprovider"],
+        cwd=ROOT, env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
