@@ -38,7 +38,7 @@ def command(kernel: Path) -> list[str]:
 
 
 class LostError(Exception):
-    """Say how a VM was lost, and during which case."""
+    """A VM was lost; the message says how, `case` during which case."""
 
     def __init__(self, why: str, *, hang: bool, case: int | None) -> None:
         super().__init__(why)
@@ -47,7 +47,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """Hold how a job ended."""
+    """The end of a job."""
 
     outcome: str  # passed, failed, splat, hang, died
     seconds: float

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Hold a case that was collected."""
+    """A case that was collected."""
 
     id: str  # pytest's node id
     promises: tuple[str, ...]

@@ -44,7 +44,7 @@ core_param({PARAMETER}, {PARAMETER}, uint, 0644);
 
 
 class PlantingError(Exception):
-    """Say why a fault cannot be planted."""
+    """A fault cannot be planted; the message says why."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """Hold what planting made of a file, or of a tree."""
+    """A file, or a tree, with the faults planted into it."""
 
     texts: Mapping[str, str]  # by the file's path in the tree
     faults: tuple[Fault, ...]  # that are in them

@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Hold what came of one fault."""
+    """The result of one fault."""
 
     fault: str
     digest: str  # of the edit: another edit is another fault

@@ -25,12 +25,12 @@ OPERATORS = (
 
 
 class TableError(Exception):
-    """Say which entry of the table is wrong, and how."""
+    """An entry of the table is wrong; the message says which, and how."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Hold one wrong edit of one function.
+    """One wrong edit of one function.
 
     `old` is found in the function, where any white space stands for any other. With `part`, which is in `old` once,
     the rest of `old` only says where.

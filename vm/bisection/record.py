@@ -17,7 +17,7 @@ Verdict = Literal["passes", "fails", "untestable"]
 
 @dataclass(kw_only=True)
 class Judgement:
-    """Hold what one commit came to."""
+    """The result of one commit."""
 
     sha: str
     subject: str
@@ -33,7 +33,7 @@ class Judgement:
 
 @dataclass(kw_only=True)
 class Record:
-    """Hold what a bisection came to so far."""
+    """The results of a bisection so far."""
 
     begun: int  # as Bisection has it
     options: list[str]  # of vm/bisect, pytest's among them

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class RepositoryError(Exception):
-    """Say what git could not do, in git's words."""
+    """git failed; the message is git's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """Hold what a summary says of a commit."""
+    """A commit as a summary shows it."""
 
     sha: str
     subject: str

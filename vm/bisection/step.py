@@ -49,7 +49,7 @@ _TURN = re.compile(r"-?\d+of\d+(?=\])")
 
 
 class CannotGoOnError(Exception):
-    """Say why a bisection has to stop: the reason is not the commit."""
+    """A bisection has to stop; the message says why, and the commit is not the cause."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ _OF_THE_GUEST = (
 
 
 class ExportError(KernelError):
-    """Say why the harness cannot be exported into a directory."""
+    """The harness cannot be exported into a directory; the message says why."""
 
 
 def export(directory: Path, *, python: str) -> None:

@@ -21,7 +21,7 @@ _WIDEST = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Hold one case that is not the same in both."""
+    """One case that differs between two runs."""
 
     case: str
     what: str  # "outcome", "observed"
@@ -30,7 +30,7 @@ class Change:
 
 
 class NoSuchRunError(Exception):
-    """Say what there is instead."""
+    """A run is not there; the message names those that are."""
 
 
 def find(word: str, *, root: Path) -> KernelResult:

@@ -63,7 +63,7 @@ _HANG = re.compile(r"softlockup|soft lockup|hard LOCKUP|hung_task|RCU Stall", re
 
 @dataclass(frozen=True, kw_only=True)
 class Splat:
-    """Hold one complaint of the kernel."""
+    """One complaint of the kernel."""
 
     kind: str
     title: str  # its first line
@@ -73,7 +73,7 @@ class Splat:
 
 @dataclass(frozen=True, kw_only=True)
 class Panic:
-    """Hold a kernel's last words."""
+    """The panic that ended a kernel."""
 
     reason: str
     case: str | None
@@ -87,7 +87,7 @@ class Panic:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """Hold an entry of console.toml: a splat that is known and says nothing about reuseport."""
+    """An entry of console.toml: a splat that is known and says nothing about reuseport."""
 
     pattern: str  # searched in the splat's excerpt
     reason: str
@@ -95,7 +95,7 @@ class Allowance:
 
 
 class ConsoleError(Exception):
-    """Say why a console cannot be scanned."""
+    """A console cannot be scanned; the message says why."""
 
 
 def load_allowances(path: Path = _ALLOWED) -> tuple[Allowance, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MergeError(Exception):
-    """Say which run cannot be merged, and why."""
+    """A run cannot be merged; the message says which, and why."""
 
 
 def read(directory: Path) -> RunResult:

@@ -34,7 +34,7 @@ UNPUBLISHED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE]
 
 
 class ResultsError(Exception):
-    """Say why results cannot be written and what to do about it."""
+    """Results cannot be written; the message says why, and what to do."""
 
 
 class Publication:

@@ -24,7 +24,7 @@ ROOT = (PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()) / DIR
 
 @dataclass(kw_only=True)
 class CaseResult:
-    """Hold what one case came to on one kernel."""
+    """The result of one case on one kernel."""
 
     id: str
     outcome: CaseOutcome
@@ -42,7 +42,7 @@ class CaseResult:
 
 @dataclass(kw_only=True)
 class SplatResult:
-    """Hold one complaint of a kernel on its console."""
+    """One complaint of a kernel on its console."""
 
     kind: str
     title: str
@@ -52,7 +52,7 @@ class SplatResult:
 
 @dataclass(kw_only=True)
 class KernelResult:
-    """Hold what one kernel came to."""
+    """The result of one kernel."""
 
     name: str
     outcome: KernelOutcome = KernelOutcome.PASSED
@@ -85,7 +85,7 @@ class FunctionResult:
 
 @dataclass(kw_only=True)
 class RunResult:
-    """Hold what a run came to."""
+    """The result of a run."""
 
     schema: int = SCHEMA
     command: list[str]
