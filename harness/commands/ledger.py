@@ -86,7 +86,7 @@ def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[st
     )
     if not ran:
         return f"{state}, not tried"
-    if bug.campaign:
+    if bug.race:
         return f"{state}, {'no splat' if set(ran) <= _AS_EXPECTED else 'FAILED'}"
     good = sum(count for outcome, count in ran.items() if outcome in _AS_EXPECTED)
     words = "shown" if state is State.AFFECTED else "as tested"
@@ -95,7 +95,7 @@ def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[st
 
 def _came_out(bug: Bug, release: Release) -> str:
     """Return what the cases of a bug came to on a release that the ledger says they were tried on."""
-    if bug.campaign:
+    if bug.race:
         return "no splat"
     return "shown" if bug.state(release) is State.AFFECTED else "not there"
 

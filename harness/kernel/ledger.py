@@ -42,7 +42,7 @@ class Bug:
     backports: tuple[Release, ...] = ()
     seen: tuple[Release, ...] = ()
     tried: tuple[Release, ...] = ()
-    campaign: bool = False
+    race: bool = False
     unchecked: str = ""
 
     def state(self, release: Release) -> State:

@@ -21,18 +21,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "requires(*features): what the kernel must be able to do (harness/kernel/features.py names them)"
     )
     config.addinivalue_line("markers", "ledger(*bugs): the kernel bugs that a case shows (harness/kernel/ledger.toml)")
-    config.addinivalue_line("markers", "campaign: tries for a while to provoke a race (--campaign-seconds)")
+    config.addinivalue_line("markers", "race: tries for a while to provoke a race (--race-seconds)")
     config.addinivalue_line("markers", "promise(*ids): the promises of docs/rules.md that a case checks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the budget of the campaigns."""
+    """Add how long races are provoked."""
     parser.getgroup("reuseport").addoption(
-        "--campaign-seconds",
+        "--race-seconds",
         type=float,
         default=0.3,
         metavar="SECONDS",
-        help="how long each campaign (cases/test_campaigns.py) tries to provoke its race (default: 0.3)",
+        help="how long each case of cases/test_races.py tries to provoke its race (default: 0.3)",
     )
 
 
@@ -53,7 +53,7 @@ def _expect_bug(item: pytest.Item, name: str) -> None:
     bug, state = bugs()[name], bugs()[name].state(running())
     known = {"name": name, "state": str(state), "commit": bug.commit, "subject": bug.subject}
     item.user_properties.append((LEDGER, known))
-    if bug.campaign or bug.unchecked or state not in {State.AFFECTED, State.UNKNOWN}:
+    if bug.race or bug.unchecked or state not in {State.AFFECTED, State.UNKNOWN}:
         return
     strict = state is State.AFFECTED
     reason = f"Linux {running()} {'has' if strict else 'may have'} {name}: {bug.subject}"

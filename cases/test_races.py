@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Races that once broke a kernel, provoked for a while: two things at once, from a seed, no complaint of the kernel.
 
-A campaign that passes says "no splat in N s" and no more. `--campaign-seconds` sets how long each one tries.
+A case that passes says "no splat in N s" and no more. `--race-seconds` sets how long each one tries.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from harness.wire import frames
 if TYPE_CHECKING:
     from harness.cases import Bench, RecordProperty, Wire
 
-pytestmark = pytest.mark.campaign
+pytestmark = pytest.mark.race
 Action = Callable[[random.Random], object]
-Campaign = Callable[[Action, Action], None]
+Race = Callable[[Action, Action], None]
 
 INITIAL_SIZE = 128
 MOST_OPEN = 256
 
 
 @pytest.fixture
-def campaign(request: pytest.FixtureRequest, wire: Wire, record_property: RecordProperty) -> Campaign:
+def race(request: pytest.FixtureRequest, wire: Wire, record_property: RecordProperty) -> Race:
     """Return the function that does two things at once for the budget and checks that the kernel did not complain."""
     cpus = wire.cpus
-    budget = float(request.config.getoption("--campaign-seconds"))
+    budget = float(request.config.getoption("--race-seconds"))
 
     def run(one: Action, other: Action) -> None:
         seed = request.node.name
@@ -74,7 +74,7 @@ def campaign(request: pytest.FixtureRequest, wire: Wire, record_property: Record
             over.set()
             beside.join()
         assert not failure, failure
-        record_property("campaign", f"no splat in {budget:g} s: {rounds[0]} and {rounds[1]} rounds, seed {seed!r}")
+        record_property("race", f"no splat in {budget:g} s: {rounds[0]} and {rounds[1]} rounds, seed {seed!r}")
         assert Path("/proc/sys/kernel/tainted").read_text() == tainted, "the kernel is tainted: see its log"
         assert min(rounds) > 0, "both halves of a race have to run"
 
@@ -95,10 +95,10 @@ def join(protocol: Protocol, family: Family, address: str, port: int) -> socket.
     return made
 
 
-@promise("campaign.has-conns")
+@promise("race.has-conns")
 @ledger("K6")
 @each_family
-def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_connecting_while_the_group_grows(bench: Bench, race: Race, family: Family) -> None:
     """A member that connects while another's bind() makes the group grow still receives from its peer."""
     connected = bench.group(INITIAL_SIZE, Protocol.UDP, family, family.server)[0]
 
@@ -108,15 +108,15 @@ def test_connecting_while_the_group_grows(bench: Bench, campaign: Campaign, fami
     def grow(source: random.Random) -> None:
         join(Protocol.UDP, family, family.server, bench.port).close()
 
-    campaign(connect, grow)
+    race(connect, grow)
     bench[connected].connect((family.peer, 555))
     assert bench.send_and_find(bench.packet(0, Protocol.UDP, family, source_port=555)) == connected
 
 
-@promise("campaign.binding-under-traffic")
+@promise("race.binding-under-traffic")
 @ledger("K7")
 @each_family
-def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_binding_while_everyone_is_connected(bench: Bench, race: Race, family: Family) -> None:
     """Members may join and leave while datagrams are decided and all other members are connected."""
     for number in bench.group(4, Protocol.UDP, family):
         bench[number].connect((family.peer, 500 + number))
@@ -125,14 +125,14 @@ def test_binding_while_everyone_is_connected(bench: Bench, campaign: Campaign, f
     def bind(source: random.Random) -> None:
         join(Protocol.UDP, family, family.any, bench.port).close()
 
-    campaign(lambda _: bench.wire.send(sent), bind)
+    race(lambda _: bench.wire.send(sent), bind)
 
 
-@promise("campaign.array-and-sockets")
+@promise("race.array-and-sockets")
 @ledger("K8")
 @each_family
 @each_protocol
-def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, family: Family, protocol: Protocol) -> None:
+def test_closing_an_array_and_its_sockets(bench: Bench, race: Race, family: Family, protocol: Protocol) -> None:
     """A sockarray may be freed while the sockets in it close."""
     made: list[socket.socket] = []
 
@@ -153,33 +153,33 @@ def test_closing_an_array_and_its_sockets(bench: Bench, campaign: Campaign, fami
             os.sched_yield()
 
     try:
-        campaign(fill, close)
+        race(fill, close)
     finally:
         for member in made:
             member.close()
 
 
-@promise("campaign.classic-replaced")
+@promise("race.classic-replaced")
 @ledger("K13")
 @each_family
-def test_replacing_a_classic_program_under_traffic(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_replacing_a_classic_program_under_traffic(bench: Bench, race: Race, family: Family) -> None:
     """A classic program may be replaced again and again while datagrams run it."""
     (first, *_) = bench.group(3, Protocol.UDP, family)
     code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 1))
     option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
     sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
-    campaign(
+    race(
         lambda _: bench.wire.send(sent),
         lambda _: bench[first].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option),
     )
 
 
-@promise("campaign.life-and-death")
+@promise("race.life-and-death")
 @ledger("K18")
 @each_family
 @each_protocol
 def test_binding_and_closing_under_traffic(
-    bench: Bench, campaign: Campaign, family: Family, protocol: Protocol
+    bench: Bench, race: Race, family: Family, protocol: Protocol
 ) -> None:
     """Sockets may bind and close while packets are looking for them."""
     packets = bench.packets(20, 0, protocol, family)
@@ -189,14 +189,14 @@ def test_binding_and_closing_under_traffic(
         with suppress(BlockingIOError):
             join(protocol, family, family.any, bench.port).close()
 
-    campaign(lambda _: bench.wire.send(sent), live)
+    race(lambda _: bench.wire.send(sent), live)
 
 
-@promise("campaign.requests-and-listeners")
+@promise("race.requests-and-listeners")
 @ledger("K32")
 @each_family
 @requires("tcp_migrate_req")
-def test_listeners_close_while_requests_are_due(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_listeners_close_while_requests_are_due(bench: Bench, race: Race, family: Family) -> None:
     """Listeners may close while requests of theirs wait, migrate by their timers, and are completed late."""
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     with early_syn_ack_timer():
@@ -215,13 +215,13 @@ def test_listeners_close_while_requests_are_due(bench: Bench, campaign: Campaign
             time.sleep(source.random() / 100)
             joined.close()
 
-        campaign(ask, close)
+        race(ask, close)
 
 
-@promise("campaign.data-with-the-ack")
+@promise("race.data-with-the-ack")
 @ledger("K33", "K41")
 @each_family
-def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, race: Race, family: Family) -> None:
     """The ACK that completes a handshake may be handled on one CPU while data of the connection comes in on another."""
     bench.group(2, Protocol.TCP, family)
     latest: list[bytes] = []
@@ -236,13 +236,13 @@ def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, campaign: Campai
         for connection in bench.take_connections():
             connection.close()
 
-    campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
+    race(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
 
 
-@promise("campaign.identical-syns")
+@promise("race.identical-syns")
 @ledger("K44")
 @each_family
-def test_identical_syns_on_two_cpus(bench: Bench, campaign: Campaign, family: Family) -> None:
+def test_identical_syns_on_two_cpus(bench: Bench, race: Race, family: Family) -> None:
     """One SYN may arrive twice at once, on two CPUs: one request comes of it (`reqsk_queue_hash_req`)."""
     bench.group(2, Protocol.TCP, family)
     latest: list[bytes] = []
@@ -257,4 +257,4 @@ def test_identical_syns_on_two_cpus(bench: Bench, campaign: Campaign, family: Fa
         for connection in bench.take_connections():
             connection.close()
 
-    campaign(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
+    race(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
