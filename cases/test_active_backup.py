@@ -70,7 +70,7 @@ def test_two_that_share_the_work_stand_in_for_each_other(
 @on_wildcard
 @in_sockarray
 @pytest.mark.parametrize("program", ["active_backup", "active_active"])
-def test_neither_is_there(make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str) -> None:
+def test_two_empty_slots_drop(make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, program: str) -> None:
     """A packet is dropped where neither slot is filled, though the group has two members, and where there is no map."""
     group = make_group(shape, program=program, size=2)
     deliver = delivery_to(group)

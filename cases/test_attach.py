@@ -165,7 +165,7 @@ def test_locked_filter_refuses_an_attachment(bench: Bench, passes: int, protocol
 
 @promise("attach.locked-other-member", "detach.locked")
 @each_protocol
-def test_lock_is_one_members_and_bars_no_detaching(bench: Bench, passes: int, protocol: Protocol) -> None:
+def test_lock_stops_one_member_from_attaching_alone(bench: Bench, passes: int, protocol: Protocol) -> None:
     """SO_LOCK_FILTER binds its own socket alone: another member may attach, and the locked one may detach."""
     locked, other = bench.group(2, protocol)
     bench.set_option(locked, SO_LOCK_FILTER, 1)
@@ -229,7 +229,7 @@ def test_option_set_after_bind_makes_no_group(bench: Bench, passes: int, family:
 @promise("attach.any-member")
 @each_protocol
 @each_family
-def test_every_member_speaks_for_the_group(
+def test_every_member_can_attach_for_the_group(
     bench: Bench, passes: int, drops: int, protocol: Protocol, family: Family
 ) -> None:
     """Attaching through any member replaces the whole group's program; the last attachment wins."""
@@ -346,7 +346,7 @@ def migrates(bench: Bench, program: int) -> bool:
 
 
 @promise("attach.type-default")
-def test_attach_type_unsaid_is_select(bench: Bench) -> None:
+def test_default_attach_type_is_select(bench: Bench) -> None:
     """A program that is loaded without an attach type is one of type SELECT: it migrates no connection."""
     types = [0, BPF_SK_REUSEPORT_SELECT]
     if present("select_or_migrate"):

@@ -88,7 +88,9 @@ def test_member_is_the_scaled_hash(
 
 @promise("fallback.without-program")
 @each_family
-def test_member_without_a_program_is_the_same(make_group: MakeGroup, delivery_to: DeliverTo, family: Family) -> None:
+def test_program_that_selects_nothing_changes_nothing(
+    make_group: MakeGroup, delivery_to: DeliverTo, family: Family
+) -> None:
     """A program that selects nothing changes nothing: without it each four-tuple reaches the same member."""
     shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
     group = make_group(shape, program="always_pass", size=37)

@@ -168,7 +168,9 @@ def test_forged_cookie_is_reset(bench: Bench, listeners: Listeners, family: Fami
 @promise("tcp.doff-short", "tcp.doff-long")
 @each_family
 @pytest.mark.parametrize("words", [0, 4, 15], ids=["none", "below-its-own", "beyond-the-segment"])
-def test_header_that_is_no_header_is_lost(bench: Bench, listeners: Listeners, family: Family, words: int) -> None:
+def test_segment_with_a_wrong_data_offset_is_lost(
+    bench: Bench, listeners: Listeners, family: Family, words: int
+) -> None:
     """A segment with a data offset below 5, or beyond its end, is lost before any lookup and not answered."""
     packet = bench.packet(0, Protocol.TCP, family)
     (frame,) = frames.segment(packet, SYN, sequence=SYN_SEQUENCE, acknowledge=0)

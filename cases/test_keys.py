@@ -109,7 +109,7 @@ def test_turn_is_taken_by_an_empty_slot_too(group: ReuseportGroup, deliver: Deli
 
 @promise("key.random")
 @programs("random")
-def test_random_path_can_be_walked_again(group: ReuseportGroup, deliver: Delivery) -> None:
+def test_random_draws_repeat_from_one_seed(group: ReuseportGroup, deliver: Delivery) -> None:
     """A program may draw the key by xorshift64: from one seed it draws the same members again."""
     state, expected = SEED, []
     for _ in range(24):  # Marsaglia, "Xorshift RNGs", 2003: shifts by 13, 7 and 17

@@ -64,7 +64,7 @@ def test_clearing_the_cpu_returns_to_the_hash(bench: Bench, protocol: Protocol, 
 @promise("neighbours.incoming-cpu-nobody")
 @each_protocol
 @each_family
-def test_cpu_that_nobody_is_for_leaves_the_hash(bench: Bench, protocol: Protocol, family: Family) -> None:
+def test_without_a_member_for_the_cpu_all_share(bench: Bench, protocol: Protocol, family: Family) -> None:
     """Where no member has SO_INCOMING_CPU set to the packet's CPU, all of them share."""
     members = bench.group(3, protocol, family)
     for number in members:
@@ -272,7 +272,7 @@ def test_every_member_gets_a_copy_of_broadcast(bench: Bench, attach_reference: A
         (Family.IPV6, "ff02::1"),
     ],
 )
-def test_packet_from_nowhere_meets_no_program(
+def test_packet_from_an_impossible_source_is_lost(
     bench: Bench, attach_reference: AttachReference, protocol: Protocol, family: Family, source: str
 ) -> None:
     """A packet from an address that no host on the wire can have is lost before any lookup, without an answer."""

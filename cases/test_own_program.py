@@ -118,7 +118,7 @@ def test_fragments_are_decided_as_a_whole(bench: Bench, own_program: OwnProgram,
 @promise("own.headers")
 @each_protocol
 @each_family
-def test_headers_before_the_transport_s_make_no_difference_to_that(
+def test_unusual_headers_lose_no_packet(
     bench: Bench, own_program: OwnProgram, protocol: Protocol, family: Family
 ) -> None:
     """IPv4 options, IPv6 extension headers, a priority tag, and bytes behind the packet: held or refused, not lost."""

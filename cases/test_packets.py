@@ -62,14 +62,14 @@ def header(deliver: Delivery) -> int:
 
 @promise("packet.checksum-wrong-short")
 @pytest.mark.parametrize("length", [40, 75, 76])
-def test_wrong_checksum_of_a_short_packet_is_found_first(deliver: Delivery, length: int) -> None:
+def test_wrong_checksum_of_a_short_packet_is_found_before_the_program_runs(deliver: Delivery, length: int) -> None:
     """A packet of up to 76 bytes with a wrong checksum is lost before the program runs, without an answer."""
     assert deliver(padded(deliver, 3, length, Malformation(checksum=Checksum.WRONG))) == Dropped(None)
 
 
 @promise("packet.checksum-wrong-long")
 @pytest.mark.parametrize("length", [77, 200, 1400])
-def test_wrong_checksum_of_a_long_packet_is_found_last(deliver: Delivery, length: int) -> None:
+def test_wrong_checksum_of_a_long_packet_is_found_after_the_program_ran(deliver: Delivery, length: int) -> None:
     """A packet of over 76 bytes with a wrong checksum is lost after the program ran: its socket finds it out."""
     assert deliver(padded(deliver, 3, length, Malformation(checksum=Checksum.WRONG))) == Dropped(Result.PASS)
 
@@ -162,7 +162,7 @@ def test_bytes_behind_the_ip_packet_do_not_count(deliver: Delivery, command: Mak
         pytest.param(RECORD_ROUTE, id="record-route"),
     ],
 )
-def test_ipv4_options_are_behind_the_context(deliver: Delivery, command: MakeCommand, options: bytes) -> None:
+def test_context_starts_after_ipv4_options(deliver: Delivery, command: MakeCommand, options: bytes) -> None:
     """The context starts at the transport header, whatever options the IPv4 header has."""
     malformation = Malformation(ipv4_options=options)
     selection = deliver(command(3, malformation=malformation))
@@ -182,7 +182,7 @@ def test_ipv4_options_are_behind_the_context(deliver: Delivery, command: MakeCom
         pytest.param(((DESTINATION_OPTIONS, PADN), (FRAGMENT, ATOMIC)), id="options-and-atomic-fragment"),
     ],
 )
-def test_ipv6_extension_headers_are_behind_the_context(
+def test_context_starts_after_ipv6_extension_headers(
     deliver: Delivery, command: MakeCommand, extensions: tuple[tuple[int, bytes], ...]
 ) -> None:
     """Whatever extension headers come first, `ip_protocol` is the transport's and `len` counts from its header."""
@@ -196,7 +196,7 @@ def test_ipv6_extension_headers_are_behind_the_context(
 
 @promise("packet.hop-limit")
 @pytest.mark.parametrize("limit", [0, 1, 255])
-def test_hop_limit_is_no_affair_of_the_receiver(deliver: Delivery, command: MakeCommand, limit: int) -> None:
+def test_hop_limit_does_not_matter_to_the_receiver(deliver: Delivery, command: MakeCommand, limit: int) -> None:
     """A packet is delivered whatever its hop limit is, 0 included: only a router counts hops."""
     assert deliver(command(3, malformation=Malformation(hop_limit=limit))) == Delivered(3)
 

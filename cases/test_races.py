@@ -178,9 +178,7 @@ def test_replacing_a_classic_program_under_traffic(bench: Bench, race: Race, fam
 @ledger("K18")
 @each_family
 @each_protocol
-def test_binding_and_closing_under_traffic(
-    bench: Bench, race: Race, family: Family, protocol: Protocol
-) -> None:
+def test_binding_and_closing_under_traffic(bench: Bench, race: Race, family: Family, protocol: Protocol) -> None:
     """Sockets may bind and close while packets are looking for them."""
     packets = bench.packets(20, 0, protocol, family)
     sent = [frame for packet in packets for frame in frames.opening(packet)]

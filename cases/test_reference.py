@@ -116,7 +116,7 @@ def test_failure_passes_on_to_the_hash(group: ReuseportGroup, deliver: Delivery,
 
 
 @promise("select.pass-on-success")
-def test_passing_on_failure_is_no_detour_for_success(deliver: Delivery, command: MakeCommand) -> None:
+def test_success_is_the_same_where_a_failure_would_pass(deliver: Delivery, command: MakeCommand) -> None:
     """A member that can be selected is selected, also where a failure would leave the choice to the hash."""
     assert deliver(command(11, pass_on_failure=True)) == Delivered(11)
 
@@ -206,7 +206,7 @@ def test_fast_open_connection_is_there_before_the_ack(
 
 @promise("tcp.fast-open-drop")
 @tcp
-def test_fast_open_does_not_save_a_drop(group: ReuseportGroup, deliver: Delivery, command: MakeCommand) -> None:
+def test_syn_with_fast_open_data_can_be_dropped(group: ReuseportGroup, deliver: Delivery, command: MakeCommand) -> None:
     """A SYN that the program drops is reset, also if it carries data for fast open."""
     group.allow_fast_open()
     assert deliver(command(NO_SLOT)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)

@@ -73,7 +73,7 @@ def test_either_option_lets_two_sockets_share_if_both_have_it(
 @promise("reuseaddr.group")
 @each_protocol
 @each_family
-def test_second_option_changes_nothing_about_the_group(
+def test_reuseaddr_changes_nothing_about_the_group(
     bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
 ) -> None:
     """Members that have SO_REUSEADDR too are of one group with those that have not, and the program selects each."""
@@ -90,7 +90,7 @@ def test_second_option_changes_nothing_about_the_group(
 
 @promise("reuseaddr.no-group")
 @each_family
-def test_sharing_by_address_alone_makes_no_group(bench: Bench, load_for_test: LoadProgram, family: Family) -> None:
+def test_reuseaddr_alone_makes_no_group(bench: Bench, load_for_test: LoadProgram, family: Family) -> None:
     """UDP sockets that share a port by SO_REUSEADDR alone are no group: one of them receives all, no program fits."""
     for _ in range(3):
         open_with(bench, Protocol.UDP, family, frozenset({ADDR}))
@@ -101,7 +101,7 @@ def test_sharing_by_address_alone_makes_no_group(bench: Bench, load_for_test: Lo
 
 @promise("reuseaddr.second-listener")
 @each_family
-def test_second_listener_needs_the_port_option(bench: Bench, family: Family) -> None:
+def test_second_listener_needs_reuseport(bench: Bench, family: Family) -> None:
     """Two TCP sockets may be bound by SO_REUSEADDR, but only one of them may listen: EADDRINUSE for the other."""
     first, second = (open_with(bench, Protocol.TCP, family, frozenset({ADDR}), listen=False) for _ in range(2))
     bench[first].listen(8)

@@ -101,12 +101,10 @@ def test_killed_listener_leaves_group_and_slot(bench: Bench, attach_reference: A
     assert sorted(cookies(Protocol.TCP, family, bench)) == staying
 
 
-@promise("sock-diag.kill-heir")
+@promise("sock-diag.kill-migrates")
 @requires("sock_destroy", "select_or_migrate", "migrating_sk", "get_socket_cookie")
 @each_family
-def test_killed_listener_leaves_what_it_has_to_another(
-    bench: Bench, load_for_test: LoadProgram, family: Family
-) -> None:
+def test_connections_of_a_killed_listener_migrate(bench: Bench, load_for_test: LoadProgram, family: Family) -> None:
     """What a killed listener had not accepted migrates, as when it closes (`tcp_abort`, `inet_csk_listen_stop`)."""
     members = bench.group(2, Protocol.TCP, family)
     program = load_for_test("migrate", size=2)

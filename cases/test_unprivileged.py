@@ -78,7 +78,7 @@ def test_whoever_holds_a_program_may_attach_it(bench: Bench, protocol: Protocol,
 @promise("unprivileged.join")
 @each_protocol
 @each_family
-def test_joining_a_group_needs_none_either(bench: Bench, protocol: Protocol, family: Family) -> None:
+def test_joining_a_group_needs_no_capability(bench: Bench, protocol: Protocol, family: Family) -> None:
     """Joining a group needs no capability."""
     bench.open(protocol, family)
     assert errno_without(lambda: bench.open(protocol, family)) == 0
@@ -86,7 +86,7 @@ def test_joining_a_group_needs_none_either(bench: Bench, protocol: Protocol, fam
 
 @promise("unprivileged.selected")
 @each_family
-def test_selection_reaches_across_a_process(bench: Bench, family: Family) -> None:
+def test_member_without_capabilities_receives(bench: Bench, family: Family) -> None:
     """A member whose process has no capability receives what is selected for it as any other."""
     number = bench.open(Protocol.UDP, family)
 

@@ -24,6 +24,6 @@ def test_new_clients_are_shared_out(bench: Bench, workers: list[int]) -> None:
 def test_a_worker_that_is_gone_is_replaced(bench: Bench, own_program: OwnProgram, workers: list[int]) -> None:
     """The slot of a worker that crashed is given to the one that takes over."""
     bench[workers[2]].close()
-    heir = bench.open()
-    own_program.put(2, bench[heir].fileno())
-    assert bench.send_and_find(bench.packet(payload=b"\x40\x02data")) == heir
+    joining = bench.open()
+    own_program.put(2, bench[joining].fileno())
+    assert bench.send_and_find(bench.packet(payload=b"\x40\x02data")) == joining
