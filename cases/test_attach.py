@@ -35,7 +35,6 @@ from harness.model.uapi import (
     SO_DETACH_REUSEPORT_BPF,
     SO_LOCK_FILTER,
 )
-from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -336,12 +335,12 @@ def migrates(bench: Bench, program: int) -> bool:
     closing_one = bench.open(Protocol.TCP)
     bench.attach(closing_one, program)
     packet = bench.packet(0, Protocol.TCP)
-    (answer,) = bench.wire.send(frames.syn(packet))
+    syn_ack = bench.send_syn(packet)
     bench.open(Protocol.TCP)
     bench[closing_one].close()
-    replies = bench.send_frames(frames.completing(packet, answer))
+    replies = bench.send_ack(packet, syn_ack)
     bench.close()
-    bench.wire.send(())  # reads away the resets of what migrated
+    bench.wire.read_replies()
     return ReplyKind.RESET not in replies
 
 

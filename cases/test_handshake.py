@@ -7,12 +7,12 @@ program runs on it, though it opens nothing.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.cases import each_family, ledger, promise, recorded
+from harness.cases import each_family, each_protocol, ledger, promise, recorded
+from harness.group.netstat import counter
 from harness.model import uapi
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
@@ -125,10 +125,10 @@ def test_syn_that_is_sent_again_asks_no_program(bench: Bench, listeners: Listene
 def test_request_keeps_to_its_listener(bench: Bench, listeners: Listeners, family: Family) -> None:
     """A request stays with the listener that was selected for the SYN, also when slot and program are gone."""
     packet = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(frames.syn(packet))
+    syn_ack = bench.send_syn(packet)
     bench.clear_slot(listeners.program.inner, 1)
     bench.detach(listeners.second)
-    bench.wire.send(frames.completing(packet, answer))
+    bench.send_ack(packet, syn_ack)
     assert set(bench.read()) == {listeners.second}
 
 
@@ -137,9 +137,9 @@ def test_request_keeps_to_its_listener(bench: Bench, listeners: Listeners, famil
 def test_request_of_a_closed_listener_is_reset(bench: Bench, listeners: Listeners, family: Family) -> None:
     """A request is reset when its listener closes, though the group has others (net.ipv4.tcp_migrate_req is 0)."""
     packet = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(frames.syn(packet))
+    syn_ack = bench.send_syn(packet)
     bench[listeners.second].close()
-    assert ReplyKind.RESET in bench.send_frames(frames.completing(packet, answer))
+    assert ReplyKind.RESET in bench.send_ack(packet, syn_ack)
     assert bench.read() == {}
 
 
@@ -215,7 +215,7 @@ def test_fast_open_cookie_is_the_servers_not_the_listeners(bench: Bench, listene
 @promise("icmp.runs-nothing")
 @ledger("K22")
 @each_family
-@pytest.mark.parametrize("protocol", Protocol)
+@each_protocol
 def test_icmp_error_runs_no_program(
     bench: Bench, attach_reference: AttachReference, family: Family, protocol: Protocol
 ) -> None:
@@ -234,19 +234,11 @@ def test_icmp_error_runs_no_program(
 def test_dropped_datagram_is_unreachable(bench: Bench, attach_reference: AttachReference, family: Family) -> None:
     """A datagram that the program drops is answered as one to a closed port, and counted in UdpNoPorts."""
     attach_reference([bench.open(Protocol.UDP, family)])
-    before = no_ports(family)
+    no_ports = "UdpNoPorts" if family is Family.IPV4 else "Udp6NoPorts"
+    before = counter(no_ports)
     packets = bench.packets(3, 1, Protocol.UDP, family)
     assert bench.send_and_watch_each(packets) == [(None, [ReplyKind.PORT_UNREACHABLE])] * 3
-    assert no_ports(family) == before + 3
-
-
-def no_ports(family: Family) -> int:
-    """Return the namespace's count of datagrams for no socket."""
-    if family is Family.IPV6:
-        lines = dict(line.split() for line in Path("/proc/self/net/snmp6").read_text().splitlines())
-        return int(lines["Udp6NoPorts"])
-    names, values = (line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if "Udp:" in line)
-    return int(values[names.index("NoPorts")])
+    assert counter(no_ports) == before + 3
 
 
 @promise("tcp.length-of-syn")

@@ -21,7 +21,6 @@ from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, InnerMap, Protocol
 from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
-from harness.wire import frames
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -199,9 +198,9 @@ def test_child_that_cannot_be_made_leaves_the_listener_its_slot(
     bench.attach(listener, program)
     bench.fill(program.inner, [listener])
     packet = bench.packet(0, Protocol.TCP, family)
-    (answer,) = bench.wire.send(frames.syn(packet))
+    syn_ack = bench.send_syn(packet)
     with option_memory(0):
-        bench.send_frames(frames.completing(packet, answer))
+        bench.send_ack(packet, syn_ack)
     assert bench.read() == {}
     assert program.inner is not None
     assert program.inner.lookup(struct.pack("=I", 0)) == struct.pack("=Q", bench.cookie(listener))

@@ -373,9 +373,7 @@ def test_same_four_tuple_reaches_the_same_member(bench: Bench, protocol: Protoco
     receivers = set()
     for _ in range(50):
         receivers.add(bench.send_and_find(packet))
-        for connection in bench.take_connections():
-            connection.close()
-        bench.wire.send([])
+        bench.reset_connections()
     assert len(receivers) == 1
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp
+from harness.group.netstat import counter
 from harness.model.abi import pack_command
 from harness.model.outcome import ReplyKind
 
@@ -103,11 +104,8 @@ class Counters:
 
     @classmethod
     def read(cls) -> Counters:
-        """Read both from /proc/net/netstat."""
-        lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
-        names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
-        counts = dict(zip(names, values, strict=True))
-        return cls(int(counts["TCPMigrateReqSuccess"]), int(counts["TCPMigrateReqFailure"]))
+        """Read both."""
+        return cls(counter("TcpExtTCPMigrateReqSuccess"), counter("TcpExtTCPMigrateReqFailure"))
 
     def since(self, before: Counters) -> Counters:
         """Return by how much both have grown."""

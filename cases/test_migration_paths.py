@@ -9,20 +9,19 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import each_family, ledger, promise, requires
-from harness.group.netstat import counters
+from harness.group.netstat import counter
 from harness.group.timers import early_syn_ack_timer
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
-from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SIZE = 4
-SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
+SUCCESS, FAILURE = "TcpExtTCPMigrateReqSuccess", "TcpExtTCPMigrateReqFailure"
 
 
 @dataclass
@@ -44,6 +43,11 @@ class Migrating:
     bench: Bench
     program: Program
     family: Family
+    _before: int = field(init=False, default_factory=lambda: counter(SUCCESS))
+
+    def successes(self) -> int:
+        """Return how many migrations have succeeded since this was made (TCPMigrateReqSuccess)."""
+        return counter(SUCCESS) - self._before
 
     def to(self, target: int) -> None:
         """Let everything migrate to that listener from now on."""
@@ -52,14 +56,11 @@ class Migrating:
     def syn(self, index: int = 0) -> tuple[Packet, Reply]:
         """Send a SYN with data to a listener; return the packet and the SYN-ACK."""
         packet = self.bench.packet(index, Protocol.TCP, self.family)
-        replies = self.bench.wire.send(frames.syn(packet))
-        (answer,) = (reply for reply in replies if reply.port == packet.source_port)
-        assert answer.kind is ReplyKind.SYN_ACK
-        return packet, answer
+        return packet, self.bench.send_syn(packet)
 
     def ack(self, packet: Packet, answer: Reply, data: bytes) -> None:
         """Complete a handshake with data."""
-        assert self.bench.send_frames(frames.completing(packet, answer, data)) == []
+        assert self.bench.send_ack(packet, answer, data) == []
 
     def received(self) -> dict[int, bytes]:
         """Return what the one connection of each listener that has one has received."""
@@ -75,7 +76,7 @@ class Migrating:
     def fallen_due(self, packet: Packet) -> Reply:
         """Wait until the SYN-ACK to a packet is sent again; return it."""
         while True:
-            for reply in self.bench.wire.send([]):
+            for reply in self.bench.wire.read_replies():
                 if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port):
                     return reply
 
@@ -106,7 +107,6 @@ def test_shutdown_migrates_as_close_does(migrating: Migrating, family: Family, c
     `inet_csk_listen_stop` runs for both; the socket stays among the group's closed ones (`reuseport_stop_listen_sock`).
     """
     bench = migrating.bench
-    before = counters(SUCCESS)
     packet, answer = migrating.syn()
     if complete:
         migrating.ack(packet, answer, b"data")
@@ -115,7 +115,7 @@ def test_shutdown_migrates_as_close_does(migrating: Migrating, family: Family, c
     if not complete:
         migrating.ack(packet, answer, b"data")
     assert migrating.received() == {2: b"data"}
-    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 1}
+    assert migrating.successes() == 1
     assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) is None
     bench[0].listen(8)
     bench.fill(migrating.program.inner, [0])
@@ -135,7 +135,6 @@ def test_connection_migrates_over_several_hops(migrating: Migrating, family: Fam
         bench.wire.settings.allow_fast_open()
         for number in range(SIZE):
             bench.allow_fast_open(number)
-    before = counters(SUCCESS)
     packet, answer = migrating.syn()
     if not fast_open:
         migrating.ack(packet, answer, b"data")
@@ -149,7 +148,7 @@ def test_connection_migrates_over_several_hops(migrating: Migrating, family: Fam
     if fast_open:
         migrating.ack(packet, answer, b"data")
     assert migrating.received() == {0: packet.payload + b"data" if fast_open else b"data"}
-    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 4}
+    assert migrating.successes() == 4
 
 
 @promise("migration-path.timer")
@@ -160,12 +159,11 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
     The ACK then finds it there. The program sees no packet (`reqsk_timer_handler`).
     """
     bench = migrating.bench
-    before = counters(SUCCESS)
     packet, answer = migrating.syn()
     migrating.to(3)
     bench[0].close()
     assert migrating.fallen_due(packet).sequence == answer.sequence
-    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 1}
+    assert migrating.successes() == 1
     migrating.to(2)
     migrating.ack(packet, answer, b"data")
     assert migrating.received() == {3: b"data"}
@@ -180,7 +178,6 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
 def test_request_migrates_by_its_timer_and_then_by_its_ack(timer: None, migrating: Migrating, family: Family) -> None:
     """A request that migrated by its timer migrates again by its timer, and at last by its ACK."""
     bench = migrating.bench
-    before = counters(SUCCESS)
     packet, answer = migrating.syn()
     for here, there in ((0, 1), (1, 2)):
         migrating.to(there)
@@ -190,7 +187,7 @@ def test_request_migrates_by_its_timer_and_then_by_its_ack(timer: None, migratin
     bench[2].close()
     migrating.ack(packet, answer, b"data")
     assert migrating.received() == {3: b"data"}
-    assert counters(SUCCESS) == {SUCCESS: before[SUCCESS] + 3}
+    assert migrating.successes() == 3
 
 
 @promise("migration-path.timer-expired")
@@ -205,14 +202,14 @@ def test_request_that_expires_as_it_migrates_leaves_the_queue_as_it_was(
     (`reqsk_timer_handler`, 7eca3292cac7).
     """
     bench = migrating.bench
-    before = counters(FAILURE)[FAILURE]
+    before = counter(FAILURE)
     packet, _ = migrating.syn()
     migrating.fallen_due(packet)
     bench[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
     migrating.to(1)
     bench[0].close()
-    while counters(FAILURE)[FAILURE] == before:
-        bench.wire.send([])
+    while counter(FAILURE) == before:
+        bench.wire.read_replies()
     assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == 1
 
 

@@ -181,7 +181,7 @@ def test_what_nobody_accepted_moves_or_is_lost_as_a_whole(
     opened = {reply.port for reply in replies if reply.kind is ReplyKind.SYN_ACK}
     for leaving in members[: SIZE // 2]:
         bench[leaving].close()
-    reset = {reply.port for reply in bench.wire.send([]) if reply.kind is ReplyKind.RESET}
+    reset = {reply.port for reply in bench.wire.read_replies() if reply.kind is ReplyKind.RESET}
     held = bench.read_ports()
     assert set(held.values()) <= set(members[SIZE // 2 :])
     assert held.keys() <= opened

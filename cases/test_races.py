@@ -205,8 +205,7 @@ def test_listeners_close_while_requests_are_due(bench: Bench, race: Race, family
             left = bench.packets(10, 0, Protocol.TCP, family)
             bench.wire.send(frame for packet in left for frame in frames.syn(packet))
             bench.read()
-            for connection in bench.take_connections():
-                connection.close()
+            bench.reset_connections()
 
         def close(source: random.Random) -> None:
             joined = join(Protocol.TCP, family, family.any, bench.port)
@@ -231,8 +230,7 @@ def test_data_arrives_with_the_ack_on_another_cpu(bench: Bench, race: Race, fami
                 latest[:] = frames.completing(packet, reply, b"data")
                 bench.wire.send(frames.completing(packet, reply))
         bench.read()
-        for connection in bench.take_connections():
-            connection.close()
+        bench.reset_connections()
 
     race(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())
 
@@ -252,7 +250,6 @@ def test_identical_syns_on_two_cpus(bench: Bench, race: Race, family: Family) ->
         answers = [reply for reply in replies if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port)]
         bench.wire.send(frames.completing(packet, answers[0]) if answers else [])
         bench.read()
-        for connection in bench.take_connections():
-            connection.close()
+        bench.reset_connections()
 
     race(connect, lambda _: bench.wire.post(latest) if latest else os.sched_yield())

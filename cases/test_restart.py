@@ -50,7 +50,7 @@ def hashes_of(bench: Bench, load_program: LoadProgram, plan: Plan) -> dict[int, 
     ])  # fmt: skip
     found = dict(enumerate(program.hashes(ports)))
     bench.close()
-    bench.wire.send([])
+    bench.wire.read_replies()
     assert len(found) == len(ports), "the program noted the hash of every client's packets"
     return found
 

@@ -13,7 +13,6 @@ from harness.cases import each_family, each_protocol, ledger, promise, requires
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
-from harness.wire import frames
 from harness.wire.sock_diag import kill, listed
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ def test_connections_of_a_killed_listener_migrate(bench: Bench, load_for_test: L
     bench.fill(program.inner, members)
     for index in (0, 1):
         packet = bench.packet(index, Protocol.TCP, family)
-        (answer,) = bench.wire.send(frames.syn(packet))
-        assert bench.send_frames(frames.completing(packet, answer)) == []
+        assert bench.send_ack(packet, bench.send_syn(packet)) == []
     program.state = 1000  # BY_HASH of bpf/migrate.bpf.c: one is left
     kill_member(bench, members[0], Protocol.TCP, family)
     assert bench.read() == {members[1]: [b"", b""]}

@@ -133,6 +133,16 @@ class Bench(NumberedSockets):
             for frame in frames.completing(packet, answer, packet.ack_payload or b"")
         )
 
+    def send_syn(self, packet: Packet) -> Reply:
+        """Send the SYN of a connection; return the SYN-ACK. Raises AssertionError if anything else answers it."""
+        answers = [reply for reply in self.wire.send(frames.syn(packet)) if reply.port == packet.source_port]
+        assert {answer.kind for answer in answers} == {ReplyKind.SYN_ACK}, f"{packet}: answered by {answers}"
+        return answers[0]
+
+    def send_ack(self, packet: Packet, syn_ack: Reply, payload: bytes = b"") -> list[ReplyKind]:
+        """Send the ACK that completes a handshake, with a payload; return the kinds of replies."""
+        return self.send_frames(frames.completing(packet, syn_ack, payload))
+
     @contextmanager
     def sending_meanwhile(self, packets: Sequence[Packet]) -> Iterator[Callable[[], bool]]:
         """Send datagrams from another process for a while; the function given tells whether it still sends.
@@ -158,7 +168,7 @@ class Bench(NumberedSockets):
         finally:
             if not gone:
                 os.waitpid(child, 0)
-        self.wire.send([])
+        self.wire.read_replies()
 
     def read(self) -> dict[int, list[bytes]]:
         """Take everything that the sockets hold: a socket's number to its datagrams, b"" for each connection."""
@@ -175,6 +185,12 @@ class Bench(NumberedSockets):
         """Return the connections that were accepted since the last call; the caller closes them."""
         taken, self._connections = self._connections, []
         return taken
+
+    def reset_connections(self) -> None:
+        """Reset the connections that were accepted; the next ones may come from the same ports."""
+        for connection in self.take_connections():
+            connection.close()
+        self.wire.read_replies()
 
     def _read(self) -> Iterator[tuple[int, int, bytes]]:
         for number, each in enumerate(self.sockets):

@@ -187,7 +187,7 @@ class Delivery:
 
     def read_replies(self) -> list[Reply]:
         """Return the replies to whatever was done since the last packet, once all of it has come."""
-        return self._wire.send(())
+        return self._wire.read_replies()
 
     def _connect(self, packet: Packet) -> list[Reply]:
         handshake = self.send_syn(packet)

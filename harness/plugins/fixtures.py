@@ -107,7 +107,7 @@ def make_group(wire: Wire, load_for_test: LoadProgram) -> Iterator[MakeGroup]:
     with ExitStack() as undo:
         ports = itertools.count(GROUP_PORT + 1)
         undo.callback(wire.settings.restore)
-        undo.callback(wire.send, ())  # reads away what the groups' ends provoke
+        undo.callback(wire.read_replies)  # to what ends with the groups
 
         def make(
             shape: Shape, *, program: str | Program = "reference", size: int = GROUP_SIZE, slots: int | None = None
@@ -129,7 +129,7 @@ def bench(wire: Wire) -> Iterator[Bench]:
     made = Bench(wire)
     yield made
     made.close()
-    wire.send([])  # whatever the resets provoked is read
+    wire.read_replies()  # to the resets
     wire.settings.restore()
 
 

@@ -165,6 +165,10 @@ class Wire:
                 self.seen.append(SeenFrame(time.time(), False, data_received))
                 replies.append(reply)
 
+    def read_replies(self) -> list[Reply]:
+        """Return the replies to whatever was done since the last call, once all of them have come."""
+        return self.send(())
+
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
         """Send frames of one length; yield the replies to each `batch.HELD` of them once they have been decided.
 
@@ -175,7 +179,7 @@ class Wire:
             replies = []
             for portion in portions(held):
                 buffers.send(self._socket, portion)
-                replies += self.send(())
+                replies += self.read_replies()
             yield replies
 
     def _connect(self) -> None:
