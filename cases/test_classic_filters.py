@@ -163,11 +163,10 @@ def test_one_packet_two_offsets(
     deliver.reset_connections()
     reading = load_for_test("load_bytes", size=SIZE)
     group.replace_program(reading)
-    reading.maps["question_map"].update(struct.pack("=I", 0), struct.pack("=III", 0, 2, 0xFFFFFFFF))
+    reading.ask(0, 2)
     deliver(packet)
-    answer = reading.maps["answer_map"].lookup(struct.pack("=I", 0))
-    assert answer is not None
-    assert answer[8:10] == packet.source_port.to_bytes(2, "big")
+    error, read = reading.answer()
+    assert (error, read[:2]) == (0, packet.source_port.to_bytes(2, "big"))
 
 
 @promise("filter.replaced")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_address, each_family, ledger, promise
+from harness.cases import INITIAL_SIZE, each_address, each_family, ledger, promise
 from harness.kernel.release import Release, running
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from harness.cases import AttachReference, Bench, Packet
 
 PEER_PORT, OTHER_PEER_PORT = 555, 556
-INITIAL_SIZE = 128
 
 
 def open_members(bench: Bench, family: Family, specific: bool, size: int = 4) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import in_sockarray, programs, promise, udp
-from harness.model.abi import Result
+from harness.model.abi import ABSOLUTE, Result
 from harness.model.layout import Bind, Family, Protocol
 from harness.wire import frames
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 pytestmark = in_sockarray
 loading = programs("load_bytes")
 
-_ONLY = struct.pack("=I", 0)
 NETWORK, LINK = 1, 0  # BPF_HDR_START_NET, BPF_HDR_START_MAC
-ABSOLUTE = 0xFFFFFFFF
-MARK = 0xEE
+MARK = b"\xee"
 ETHERNET = 14
 
 
@@ -36,6 +34,21 @@ def first_frame(packet: Packet) -> bytes:
 def transport_of(packet: Packet) -> bytes:
     """Return the frame's bytes from the transport header on."""
     return first_frame(packet)[ETHERNET + (20 if packet.family is Family.IPV4 else 40) :]
+
+
+NOTED = (
+    "len", "len, 16 bits", "len, 8 bits",
+    "ip_protocol", "ip_protocol, 16 bits", "ip_protocol, 8 bits",
+    "bind_inany", "bind_inany, 16 bits", "bind_inany, 8 bits",
+    "eth_protocol", "eth_protocol, 16 bits", "hash", "data_end - data",
+)  # fmt: skip
+"""What bpf/context.bpf.c writes down, by its place in context_map."""
+
+
+def noted(program: Program) -> dict[str, int]:
+    """Return what the program read of the last packet's context."""
+    values = {name: program.maps["context_map"].lookup(struct.pack("=I", place)) for place, name in enumerate(NOTED)}
+    return {name: struct.unpack("=Q", value)[0] for name, value in values.items() if value is not None}
 
 
 @promise("context.fields")
@@ -65,21 +78,6 @@ def test_every_field_at_every_width(group: ReuseportGroup, deliver: Delivery) ->
         }
 
 
-NOTED = (
-    "len", "len, 16 bits", "len, 8 bits",
-    "ip_protocol", "ip_protocol, 16 bits", "ip_protocol, 8 bits",
-    "bind_inany", "bind_inany, 16 bits", "bind_inany, 8 bits",
-    "eth_protocol", "eth_protocol, 16 bits", "hash", "data_end - data",
-)  # fmt: skip
-"""What bpf/context.bpf.c writes down, by its place in context_map."""
-
-
-def noted(program: Program) -> dict[str, int]:
-    """Return what the program read of the last packet's context."""
-    values = {name: program.maps["context_map"].lookup(struct.pack("=I", place)) for place, name in enumerate(NOTED)}
-    return {name: struct.unpack("=Q", value)[0] for name, value in values.items() if value is not None}
-
-
 @promise("context.linear")
 @udp
 @programs("context")
@@ -101,15 +99,11 @@ def ask(
 
     The buffer was full of `MARK` before. The packet's own delivery is checked in full too.
     """
-    program = group.program
-    program.maps["question_map"].update(_ONLY, struct.pack("=III", offset, length, header))
-    program.maps["answer_map"].update(_ONLY, struct.pack("=iI", -1, 0) + bytes([MARK]) * 64)
+    group.program.ask(offset, length, header, buffer=MARK * 64)
     assert deliver(packet).result is Result.PASS
-    answer = program.maps["answer_map"].lookup(_ONLY)
-    assert answer is not None
-    error, _ = struct.unpack_from("=iI", answer)
-    assert answer[8 + length :] == bytes([MARK]) * (64 - length), "bytes behind the buffer's end were written"
-    return error, answer[8 : 8 + length]
+    error, buffer = group.program.answer()
+    assert buffer[length:] == MARK * (64 - length), "bytes behind the end were written"
+    return error, buffer[:length]
 
 
 @promise("context.load-offset")

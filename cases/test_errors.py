@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, ledger, promise
+from harness.cases import each_address, each_family, ledger, promise
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
@@ -65,7 +65,7 @@ def test_packet_too_big_makes_an_exception(
 
 @promise("connected.failed-connect")
 @each_family
-@pytest.mark.parametrize("specific", [False, True], ids=["wildcard", "specific"])
+@each_address
 def test_connect_that_fails_leaves_the_member_where_it_is(
     bench: Bench, attach_reference: AttachReference, family: Family, specific: bool
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise, requires
+from harness.cases import ANOTHER_USER, INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
 from harness.loader.bindings import BpfError, call
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from harness.cases import AttachReference, Bench
 
-INITIAL_SIZE = 128
 NO_CPU = -1
-NOBODY = 65534
 MANY = 12
 """Sockets on one port above which the kernel looks for them by address and port, and no longer by port alone."""
 SECONDS_TO_FREE = 10.0
@@ -96,7 +94,7 @@ def test_port_of_many_is_shared_with_no_one_else(bench: Bench, protocol: Protoco
     """A port and address of more than ten sockets stay closed to other users, and to sockets without the option."""
     bench.group(MANY, protocol, family, family.server)
     with refused(errno.EADDRINUSE):
-        bench.open(protocol, family, family.server, user=NOBODY)
+        bench.open(protocol, family, family.server, user=ANOTHER_USER)
     with refused(errno.EADDRINUSE):
         bench.open(protocol, family, family.server, reuseport=False)
     last = bench.open(protocol, family, family.server)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, ledger, promise, requires
+from harness.cases import ANOTHER_USER, each_family, ledger, promise, requires
 from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, InnerMap, Protocol
@@ -95,7 +95,7 @@ def test_wildcard_collides_with_many_addresses(bench: Bench, wildcard: str, reus
         for host in range(1, 13):
             bench.open(Protocol.UDP, Family.IPV4, f"127.0.0.{host}", reuseport=reuseport)
         with refused(errno.EADDRINUSE):
-            bench.open(Protocol.UDP, family, wildcard, reuseport=reuseport, user=65534 if reuseport else None)
+            bench.open(Protocol.UDP, family, wildcard, reuseport=reuseport, user=ANOTHER_USER if reuseport else None)
 
 
 ADDRESSES = ("0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:0.0.0.0", "::ffff:127.0.0.1")

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_address, each_family, each_protocol, ledger, place_by_hash, promise, recorded
+from harness.cases import (
+    ANOTHER_USER,
+    INITIAL_SIZE,
+    each_address,
+    each_family,
+    each_protocol,
+    ledger,
+    place_by_hash,
+    promise,
+    recorded,
+)
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import GROUP_SIZE, Bind, Family, InnerMap, Protocol, Shape
@@ -26,10 +36,6 @@ if TYPE_CHECKING:
     from harness.cases import AttachReference, Bench, DeliverTo, LoadProgram, MakeGroup
 
 AreOneGroup = Callable[[int, int, Protocol, Family], bool]
-
-NOBODY = 65534
-INITIAL_SIZE = 128
-"""Members that the kernel has room for before the group grows (net/core/sock_reuseport.c INIT_SOCKS)."""
 
 
 @pytest.fixture
@@ -77,19 +83,19 @@ def test_another_user_is_kept_out(bench: Bench, protocol: Protocol, family: Fami
     """A port is shared only with the user who made the first socket, root being no exception: EADDRINUSE."""
     bench.open(protocol, family)
     with refused(errno.EADDRINUSE):
-        bench.open(protocol, family, user=NOBODY)
+        bench.open(protocol, family, user=ANOTHER_USER)
     bench.close()
-    bench.open(protocol, family, user=NOBODY)
+    bench.open(protocol, family, user=ANOTHER_USER)
     with refused(errno.EADDRINUSE):
         bench.open(protocol, family)
-    bench.open(protocol, family, user=NOBODY)
+    bench.open(protocol, family, user=ANOTHER_USER)
 
 
 @promise("membership.user-of-creation")
 @each_protocol
 def test_socket_belongs_to_who_made_it(bench: Bench, are_one_group: AreOneGroup, protocol: Protocol) -> None:
     """A socket belongs to the user who called socket(), also if another user binds it."""
-    one, other = (bench.open(protocol, user=NOBODY, bind=False) for _ in range(2))
+    one, other = (bench.open(protocol, user=ANOTHER_USER, bind=False) for _ in range(2))
     for number in (one, other):
         bench.bind(number)  # by root
     assert are_one_group(one, other, protocol, Family.IPV4)

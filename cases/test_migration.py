@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ import pytest
 
 from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp
 from harness.group.netstat import counter
-from harness.model.abi import pack_command
+from harness.model.abi import BY_HASH, REFUSE, Migration, pack_command
 from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         LoadProgram,
         MakeGroup,
         Packet,
-        Program,
         ReuseportGroup,
         Wire,
     )
@@ -49,7 +48,6 @@ needs_program = requires("select_or_migrate", "migrating_sk", "get_socket_cookie
 SYSCTL = "net/ipv4/tcp_migrate_req"
 SIZE = 6
 CLOSING, TARGET, EMPTY = 0, 4, 5
-BY_HASH, REFUSE = 1000, 1001  # bpf/migrate.bpf.c
 WAKE_SECONDS = 10.0  # how long a thread may sleep before it counts as not woken; never waited out by one that is
 
 
@@ -62,37 +60,6 @@ class Point(Enum):
 
 
 each_point = pytest.mark.parametrize("point", Point, ids=lambda point: point.name.lower())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Migration:
-    """What the program saw of the migration that it decided last (`struct migration` of bpf/migrate.bpf.c)."""
-
-    listener: int
-    state: int
-    count: int
-    length: int
-    eth_protocol: int
-    linear: int
-    error: int
-    hash: int = field(default=0, compare=False)
-
-
-def seen_by(program: Program) -> Migration:
-    """Return the record of the last migration."""
-    record = program.maps["migration_map"].lookup(struct.pack("=I", 0))
-    assert record is not None
-    listener, state, count, length, eth_protocol, linear, error, hash_ = struct.unpack("=QIIIIIiI4x", record)
-    return Migration(
-        listener=listener,
-        state=state,
-        count=count,
-        length=length,
-        eth_protocol=eth_protocol,
-        linear=linear,
-        error=error,
-        hash=hash_,
-    )
 
 
 @dataclass(frozen=True)
@@ -175,7 +142,7 @@ def test_program_chooses_the_migration_target(
     assert Counters.read().since(before) == Counters(1, 0)
     by_packet = point is Point.REQUEST
     length = 20 + len(b"late") if by_packet else 0
-    assert seen_by(group.program) == Migration(
+    assert group.program.migration() == Migration(
         listener=cookie,
         state=point.value,
         count=1,
@@ -199,7 +166,7 @@ def test_program_that_selects_nobody_leaves_the_migration_target_to_the_hash(
     handshake = reach(point, group, deliver)
     group.leave(CLOSING)
     assert finish(point, deliver, handshake) == []
-    seen = seen_by(group.program)
+    seen = group.program.migration()
     assert seen.count == 1
     assert group.collect() == {by_hash(group, seen.hash): (held(point),)}
     assert Counters.read().since(before) == Counters(1, 0)
@@ -221,7 +188,7 @@ def test_program_that_drops_resets_the_connection(
     assert ReplyKind.RESET in finish(point, deliver, handshake)
     assert group.collect() == {}
     assert Counters.read().since(before) == Counters(0, 1)
-    seen = seen_by(group.program)
+    seen = group.program.migration()
     assert (seen.count, seen.error) == (1, error)
 
 
@@ -250,7 +217,7 @@ def test_sysctl_lets_the_hash_choose_the_migration_target(
     handshake = reach(point, group, deliver, packet)
     group.leave(CLOSING)
     finish(point, deliver, handshake)
-    hash_ = seen_by(group.program).hash
+    hash_ = group.program.migration().hash
     group.collect()
     deliver.reset_connections()
 
@@ -296,7 +263,7 @@ def test_no_member_is_left_to_migrate_to(
     handshake = reach(point, group, deliver)
     group.leave(CLOSING)
     assert ReplyKind.RESET in finish(point, deliver, handshake)
-    assert seen_by(group.program).count == 0
+    assert group.program.migration().count == 0
 
 
 @promise("migration.many")
@@ -314,7 +281,7 @@ def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: De
     assert [deliver.send_ack(each, b"late") for each in open_] == [[]] * 20
     assert group.collect() == {TARGET: (b"early",) * 20 + (b"late",) * 20}
     assert Counters.read().since(before) == Counters(40, 0)
-    assert seen_by(group.program).count == 40
+    assert group.program.migration().count == 40
 
 
 def by_epoll(listener: socket.socket) -> None:

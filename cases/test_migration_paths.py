@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SIZE = 4
+NEW_SYN_RECV = 12  # include/net/tcp_states.h
 SUCCESS, FAILURE = "TcpExtTCPMigrateReqSuccess", "TcpExtTCPMigrateReqFailure"
 
 
@@ -167,10 +167,9 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
     migrating.to(2)
     migrating.ack(packet, answer, b"data")
     assert migrating.received() == {3: b"data"}
-    record = migrating.program.maps["migration_map"].lookup(struct.pack("=I", 0))
-    assert record is not None
-    _, state, count, length, eth_protocol, linear, error, _ = struct.unpack("=QIIIIIiI4x", record)
-    assert (state, count, length, eth_protocol, linear, error) == (12, 1, 0, 0, 0, 0)
+    seen = migrating.program.migration()
+    assert (seen.state, seen.count) == (NEW_SYN_RECV, 1)
+    assert (seen.length, seen.eth_protocol, seen.linear, seen.error) == (0, 0, 0, 0)
 
 
 @promise("migration-path.timer-hops")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise, requires
+from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires
 from harness.group.timers import early_syn_ack_timer
 from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.race
 Action = Callable[[random.Random], object]
 Race = Callable[[Action, Action], None]
 
-INITIAL_SIZE = 128
 MOST_OPEN = 256
 
 

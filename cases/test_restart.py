@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, promise, requires
+from harness.cases import each_family, each_protocol, promise, requires
 from harness.group.restart import FIRST_CLIENT_PORT, Restart, new_payload
 from harness.group.steering import steering
 from harness.model.layout import Family, Protocol
@@ -125,7 +125,7 @@ def test_slots_keep_every_client_whose_member_is_there(
 
 @promise("restart.handover")
 @each_family
-@pytest.mark.parametrize("protocol", Protocol)
+@each_protocol
 def test_handed_over_sockets_keep_every_client(
     bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
 ) -> None:

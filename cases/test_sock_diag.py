@@ -11,7 +11,7 @@ import pytest
 
 from harness.cases import each_family, each_protocol, ledger, promise, requires
 from harness.kernel.refusal import refused
-from harness.model.abi import Result
+from harness.model.abi import BY_HASH, Result
 from harness.model.layout import Family, Protocol
 from harness.wire.sock_diag import kill, listed
 
@@ -112,7 +112,7 @@ def test_connections_of_a_killed_listener_migrate(bench: Bench, load_for_test: L
     for index in (0, 1):
         packet = bench.packet(index, Protocol.TCP, family)
         assert bench.send_ack(packet, bench.send_syn(packet)) == []
-    program.state = 1000  # BY_HASH of bpf/migrate.bpf.c: one is left
+    program.state = BY_HASH  # one is left
     kill_member(bench, members[0], Protocol.TCP, family)
     assert bench.read() == {members[1]: [b"", b""]}
 

@@ -56,6 +56,13 @@ on_wildcard = shapes(bind=Bind.ANY)
 in_sockarray = shapes(inner_map=InnerMap.SOCKARRAY)
 
 
+INITIAL_SIZE = 128
+"""Members that a group has room for before its array grows (net/core/sock_reuseport.c, INIT_SOCKS)."""
+
+ANOTHER_USER = 65534
+"""The number of a user who is not root."""
+
+
 def place_by_hash(hash_: int | None, members: int) -> int:
     """Return the place in the group on which a hash falls: hash × members ÷ 2^32 (`reciprocal_scale`).
 

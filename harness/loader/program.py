@@ -10,7 +10,22 @@ from typing import TYPE_CHECKING
 
 from harness.loader.maps import Map, create_map
 from harness.loader.object import Object
-from harness.model.abi import CONTEXT_SIZE, NO_OVERRIDE, NOBODY, TABLE_SIZE, Context, Result, pack_table, unpack_context
+from harness.model.abi import (
+    ABSOLUTE,
+    CONTEXT_SIZE,
+    NO_OVERRIDE,
+    NOBODY,
+    TABLE_SIZE,
+    Context,
+    Migration,
+    Result,
+    pack_answer,
+    pack_question,
+    pack_table,
+    unpack_answer,
+    unpack_context,
+    unpack_migration,
+)
 from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 from harness.model.variants import Attachment
 
@@ -185,6 +200,19 @@ class Program:
         """Return the hash of the last packet from each source port, as bpf/verdict.bpf.c records it."""
         values = (self.maps["hash_map"].lookup(struct.pack("=I", port)) for port in ports)
         return [struct.unpack("=I", value)[0] for value in values if value is not None]
+
+    def migration(self) -> Migration:
+        """Return what bpf/migrate.bpf.c recorded of the migration that it decided last."""
+        return unpack_migration(self._read("migration_map"))
+
+    def ask(self, offset: int, length: int, header: int = ABSOLUTE, *, buffer: bytes = bytes(64)) -> None:
+        """Have bpf/load_bytes.bpf.c read `length` bytes of the next packet into its buffer, which holds `buffer`."""
+        self.maps["question_map"].update(_ONLY, pack_question(offset, length, header))
+        self.maps["answer_map"].update(_ONLY, pack_answer(-1, buffer))
+
+    def answer(self) -> tuple[int, bytes]:
+        """Return what the helper answered to bpf/load_bytes.bpf.c (0 or -errno), and the buffer of 64 bytes."""
+        return unpack_answer(self._read("answer_map"))
 
     def deciding_line(self) -> int:
         """Return the line of source that decided last, 0 if the program does not record it."""

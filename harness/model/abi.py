@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,13 @@ MOST_NODES = 128
 
 CID_LENGTH = 8
 """Bytes of a connection ID that a QUIC server chose (bpf/quic.h)."""
+
+
+BY_HASH, REFUSE = 1000, 1001
+"""What state_map tells bpf/migrate.bpf.c instead of an index: leave a migration to the hash, or allow none."""
+
+ABSOLUTE = 0xFFFFFFFF
+"""No start header: bpf/load_bytes.bpf.c then calls bpf_skb_load_bytes()."""
 
 
 class Result(IntEnum):
@@ -128,3 +135,59 @@ def unpack_context(record: bytes) -> tuple[Context, int]:
         length=length,
     )
     return context, hash_
+
+
+_MIGRATION = struct.Struct("=QIIIIIiI4x")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """What the program saw of the migration that it decided last: `struct migration` of bpf/migrate.bpf.c."""
+
+    listener: int
+    """The cookie of the listener that closes."""
+    state: int
+    """The state of the socket that migrates, by its number in include/net/tcp_states.h."""
+    count: int
+    """Migrations that the program has decided."""
+    length: int
+    eth_protocol: int
+    linear: int
+    """Bytes between data and data_end."""
+    error: int
+    """What bpf_sk_select_reuseport() answered (0 or -errno)."""
+    hash: int = field(default=0, compare=False)
+
+
+def unpack_migration(record: bytes) -> Migration:
+    """Return the migration from the value of migration_map."""
+    listener, state, count, length, eth_protocol, linear, error, hash_ = _MIGRATION.unpack(record)
+    return Migration(
+        listener=listener,
+        state=state,
+        count=count,
+        length=length,
+        eth_protocol=eth_protocol,
+        linear=linear,
+        error=error,
+        hash=hash_,
+    )
+
+
+_ANSWER = struct.Struct("=iI64s")
+
+
+def pack_question(offset: int, length: int, header: int = ABSOLUTE) -> bytes:
+    """Return the value of question_map: what bpf/load_bytes.bpf.c reads of the packet, `length` in bytes."""
+    return struct.pack("=III", offset, length, header)
+
+
+def pack_answer(error: int, buffer: bytes) -> bytes:
+    """Return a value of answer_map, whose buffer has 64 bytes."""
+    return _ANSWER.pack(error, 0, buffer)
+
+
+def unpack_answer(record: bytes) -> tuple[int, bytes]:
+    """Return the helper's answer (0 or -errno) and the buffer of 64 bytes from the value of answer_map."""
+    error, _, buffer = _ANSWER.unpack(record)
+    return error, buffer
