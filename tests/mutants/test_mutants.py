@@ -156,7 +156,7 @@ MUTANTS = (
         line="next ^= next << 17;",
         instead="next ^= next << 19;",
         alike=("harness/model/rules.py", "state ^= state << 17 & _MEMORY", "state ^= state << 19 & _MEMORY"),
-        cases="random_path and udp-ipv4",
+        cases="random_draws and udp-ipv4",
         says="At index ",
     ),
     Mutant(
