@@ -47,7 +47,7 @@ NOTED = (
 
 def noted(program: Program) -> dict[str, int]:
     """Return what the program read of the last packet's context."""
-    values = {name: program.maps["context_map"].lookup(struct.pack("=I", place)) for place, name in enumerate(NOTED)}
+    values = {name: program.maps["context_map"].at(place) for place, name in enumerate(NOTED)}
     return {name: struct.unpack("=Q", value)[0] for name, value in values.items() if value is not None}
 
 

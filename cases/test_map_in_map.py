@@ -7,7 +7,6 @@ Once an update or a delete of the outer map has returned, no packet is decided b
 from __future__ import annotations
 
 import errno
-import struct
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import pytest
 from harness.cases import each_family, each_protocol, promise, requires
 from harness.kernel.refusal import refused
 from harness.loader.maps import create_map, create_outer_map
+from harness.model.abi import native_bytes
 from harness.model.layout import Family, Protocol
 from harness.model.uapi import SO_RCVBUFFORCE
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from harness.loader.maps import Map
 
 
-ONLY = struct.pack("=I", 0)
-OUTER = {"array_of_maps", "hash_of_maps"}
+each_kind = pytest.mark.parametrize("kind", ["array_of_maps", "hash_of_maps"])
 
 
 @pytest.fixture
@@ -39,11 +38,11 @@ def template(bench: Bench) -> Iterator[Map]:
 
 def insert(outer: Map, inner: Map) -> None:
     """Put an inner map into the outer map's first slot."""
-    outer.update(ONLY, struct.pack("=I", inner.fd))
+    outer.put(0, inner.fd)
 
 
 @promise("outer.alike")
-@pytest.mark.parametrize("kind", sorted(OUTER))
+@each_kind
 def test_inner_map_like_the_template_is_taken(template: Map, kind: str) -> None:
     """An outer map takes its template and every map like it."""
     with closing(create_outer_map(template, kind=kind)) as outer:
@@ -53,7 +52,7 @@ def test_inner_map_like_the_template_is_taken(template: Map, kind: str) -> None:
 
 
 @promise("outer.unlike")
-@pytest.mark.parametrize("kind", sorted(OUTER))
+@each_kind
 @pytest.mark.parametrize(("inner", "value_size"), [("sockarray", 4), ("array", 8), ("hash", 8), ("sockmap", 8)])
 def test_inner_map_unlike_the_template_is_refused(template: Map, kind: str, inner: str, value_size: int) -> None:
     """An inner map has to have the type, key size, value size and flags of the outer map's template: else EINVAL."""
@@ -67,7 +66,7 @@ def test_inner_map_unlike_the_template_is_refused(template: Map, kind: str, inne
 
 @promise("outer.size-free")
 @requires("free_inner_size")
-@pytest.mark.parametrize("kind", sorted(OUTER))
+@each_kind
 @pytest.mark.parametrize("size", [1, 3, 5, 1000])
 def test_inner_map_may_have_another_size(template: Map, kind: str, size: int) -> None:
     """An inner map may have another number of slots than the template (134fede4eecf, Linux 5.10)."""
@@ -79,14 +78,14 @@ def test_inner_map_may_have_another_size(template: Map, kind: str, size: int) ->
 
 
 @promise("outer.not-a-map")
-@pytest.mark.parametrize("kind", sorted(OUTER))
+@each_kind
 def test_descriptor_of_something_else_is_refused(bench: Bench, template: Map, kind: str) -> None:
     """An outer map refuses a closed descriptor with EBADF, a socket with EINVAL."""
     with closing(create_outer_map(template, kind=kind)) as outer:
         with refused(errno.EBADF):
-            outer.update(ONLY, struct.pack("=I", 1 << 20))
+            outer.put(0, 1 << 20)
         with refused(errno.EINVAL):
-            outer.update(ONLY, struct.pack("=I", bench[bench.open()].fileno()))
+            outer.put(0, bench[bench.open()].fileno())
 
 
 @promise("outer.nested")
@@ -124,7 +123,7 @@ def test_taking_an_inner_map_out_does_not_empty_it(
     program.withdraw_inner()
     assert bench.send_and_find(bench.packet(1, protocol)) is None
     assert program.inner is not None
-    assert program.inner.lookup(struct.pack("=I", 1)) == struct.pack("=Q", bench.cookie(members[1]))
+    assert program.inner.at(1) == native_bytes(bench.cookie(members[1]), 8)
     program.insert_inner_map()
     assert bench.send_and_find(bench.packet(1, protocol)) == members[1]
 

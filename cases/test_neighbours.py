@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -121,7 +120,7 @@ def test_group_of_another_device_hears_nothing(bench: Bench, protocol: Protocol,
 def sk_lookup(chosen: socket.socket, *, flags: int = 0) -> Iterator[None]:
     """Let an SK_LOOKUP program of this namespace send everything to one socket."""
     with closing(create_map("sockmap", max_entries=1)) as sockmap, closing(Namespace.current()) as here:
-        sockmap.update(struct.pack("=I", 0), struct.pack("=Q", chosen.fileno()))
+        sockmap.put(0, chosen.fileno())
         program = load_instructions("sk_lookup", bpf.assign(sockmap.fd, flags=flags), attach_type=BPF_SK_LOOKUP)
         attached = link(program, here.fd, BPF_SK_LOOKUP)
         try:

@@ -142,7 +142,7 @@ def test_closing_an_array_and_its_sockets(bench: Bench, race: Race, family: Fami
         with closing(create_map("sockarray", max_entries=8)) as array:
             for index in range(8):
                 member = join(protocol, family, family.any, bench.port)
-                array.update(struct.pack("=I", index), struct.pack("=Q", member.fileno()))
+                array.put(index, member.fileno())
                 made.append(member)
 
     def close(source: random.Random) -> None:

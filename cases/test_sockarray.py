@@ -45,14 +45,14 @@ def key(index: int) -> bytes:
     return struct.pack("=I", index)
 
 
-def value(fd: int) -> bytes:
-    """Return a file descriptor as a value of eight bytes."""
-    return struct.pack("=Q", fd)
+def value(cookie: int) -> bytes:
+    """Return a cookie as the value that a lookup returns."""
+    return struct.pack("=Q", cookie)
 
 
 def put(array: Map, index: int, made: socket.socket, *, flags: int = BPF_ANY) -> None:
     """Put a socket into a slot."""
-    array.update(key(index), value(made.fileno()), flags=flags)
+    array.put(index, made.fileno(), flags=flags)
 
 
 @promise("sockarray.create")
@@ -91,8 +91,8 @@ def test_member_is_put_and_its_cookie_read(bench: Bench, array: Map, protocol: P
     """A lookup in a sockarray returns the cookie that SO_COOKIE returns for the socket."""
     number = bench.open(protocol, family)
     put(array, 2, bench[number])
-    assert array.lookup(key(2)) == value(bench.cookie(number))
-    assert [array.lookup(key(index)) for index in (0, 1, 3)] == [None] * 3
+    assert array.at(2) == value(bench.cookie(number))
+    assert [array.at(index) for index in (0, 1, 3)] == [None] * 3
 
 
 @promise("sockarray.update-flags")
@@ -112,8 +112,8 @@ def test_index_beyond_the_array_is_refused(bench: Bench, array: Map) -> None:
         with refused(errno.E2BIG):
             put(array, index, bench[number])
         with refused(errno.E2BIG):
-            array.delete(key(index))
-        assert array.lookup(key(index)) is None
+            array.remove(index)
+        assert array.at(index) is None
 
 
 @promise("sockarray.fd-range")
@@ -121,14 +121,14 @@ def test_descriptor_over_31_bits_is_refused(array: Map) -> None:
     """A value beyond 31 bits is no descriptor: EINVAL."""
     for fd in (1 << 31, 1 << 32, (1 << 64) - 1):
         with refused(errno.EINVAL):
-            array.update(key(0), value(fd))
+            array.put(0, fd)
 
 
 @promise("sockarray.bad-fd")
 def test_closed_descriptor_is_refused(array: Map) -> None:
     """A descriptor that is not open is no socket to put: EBADF."""
     with refused(errno.EBADF):
-        array.update(key(0), value(1 << 20))
+        array.put(0, 1 << 20)
 
 
 @promise("sockarray.not-a-socket")
@@ -138,7 +138,7 @@ def test_descriptor_of_something_else_is_refused(array: Map) -> None:
     try:
         for fd in (array.fd, reading, writing):
             with refused(errno.ENOTSOCK):
-                array.update(key(0), value(fd))
+                array.put(0, fd)
     finally:
         os.close(reading)
         os.close(writing)
@@ -155,7 +155,7 @@ def test_flags_ask_for_an_empty_or_a_used_slot(bench: Bench, array: Map, protoco
     with refused(errno.EEXIST):
         put(array, 0, bench[second], flags=BPF_NOEXIST)
     put(array, 0, bench[second], flags=BPF_EXIST)
-    assert array.lookup(key(0)) == value(bench.cookie(second))
+    assert array.at(0) == value(bench.cookie(second))
 
 
 @promise("sockarray.socket-kind")
@@ -246,7 +246,7 @@ def test_socket_that_was_replaced_is_free_again(bench: Bench, array: Map, protoc
     put(array, 0, bench[first])
     put(array, 0, bench[second])
     put(array, 1, bench[first])
-    assert [array.lookup(key(index)) for index in range(2)] == [
+    assert [array.at(index) for index in range(2)] == [
         value(bench.cookie(second)),
         value(bench.cookie(first)),
     ]
@@ -258,11 +258,11 @@ def test_deleting_empties_the_slot_and_frees_the_socket(bench: Bench, array: Map
     """Deleting an empty slot is ENOENT; a deleted socket may be put again."""
     number = bench.open(protocol)
     with refused(errno.ENOENT):
-        array.delete(key(0))
+        array.remove(0)
     for _ in range(3):
         put(array, 0, bench[number])
-        array.delete(key(0))
-        assert array.lookup(key(0)) is None
+        array.remove(0)
+        assert array.at(0) is None
 
 
 @promise("sockarray.lookup-four-bytes")
@@ -270,10 +270,10 @@ def test_lookup_in_four_byte_values_has_no_space(bench: Bench) -> None:
     """A lookup in a sockarray of four-byte values, which hold no cookie, is ENOSPC, whether the slot is used or not."""
     number = bench.open()
     with closing(create_map("sockarray", value_size=4, max_entries=2)) as narrow:
-        narrow.update(key(0), struct.pack("=I", bench[number].fileno()))
+        narrow.put(0, bench[number].fileno())
         for index in (0, 1):
             with refused(errno.ENOSPC):
-                narrow.lookup(key(index))
+                narrow.at(index)
 
 
 @promise("sockarray.next-key")
@@ -298,8 +298,8 @@ def test_closing_a_socket_empties_its_slot(bench: Bench, array: Map, protocol: P
     put(array, 0, bench[first])
     put(array, 1, bench[second])
     bench[first].close()
-    assert array.lookup(key(0)) is None
-    assert array.lookup(key(1)) == value(bench.cookie(second))
+    assert array.at(0) is None
+    assert array.at(1) == value(bench.cookie(second))
 
 
 @promise("sockarray.shutdown")
@@ -309,7 +309,7 @@ def test_shutting_a_listener_down_empties_its_slot(bench: Bench, array: Map, fam
     number = bench.open(Protocol.TCP, family)
     put(array, 0, bench[number])
     bench[number].shutdown(socket.SHUT_RD)
-    assert array.lookup(key(0)) is None
+    assert array.at(0) is None
     with refused(errno.EINVAL):
         put(array, 0, bench[number])
     bench[number].listen(8)
@@ -324,7 +324,7 @@ def test_shutting_a_datagram_socket_down_changes_nothing(bench: Bench, array: Ma
     put(array, 0, bench[number])
     with refused(errno.ENOTCONN):
         bench[number].shutdown(socket.SHUT_RD)
-    assert array.lookup(key(0)) == value(bench.cookie(number))
+    assert array.at(0) == value(bench.cookie(number))
 
 
 @promise("sockarray.free")
@@ -341,7 +341,7 @@ def test_sockets_outlive_their_array(bench: Bench, protocol: Protocol) -> None:
     with closing(create_map("sockarray", max_entries=3)) as second:
         for index, number in enumerate(members):
             _until_free(second, index, bench[number])
-        assert [second.lookup(key(index)) for index in range(3)] == [value(bench.cookie(each)) for each in members]
+        assert [second.at(index) for index in range(3)] == [value(bench.cookie(each)) for each in members]
 
 
 def _until_free(array: Map, index: int, made: socket.socket) -> None:
@@ -368,8 +368,8 @@ def test_connections_of_a_listener_leave_its_slot_alone(bench: Bench, array: Map
     put(array, 0, bench[number])
     assert bench.send_and_find_each(bench.packets(20, 0, Protocol.TCP, family)) == [number] * 20
     bench.reset_connections()
-    assert array.lookup(key(0)) == value(bench.cookie(number))
-    array.delete(key(0))
+    assert array.at(0) == value(bench.cookie(number))
+    array.remove(0)
 
 
 @promise("sockarray.udp-connect-specific")
@@ -383,7 +383,7 @@ def test_connecting_a_member_on_an_address(bench: Bench, array: Map, family: Fam
     put(array, 0, bench[number])
     bench[number].connect((family.peer, 999))
     left = running() >= Release(6, 13)
-    assert array.lookup(key(0)) == (None if left else value(bench.cookie(number)))
+    assert array.at(0) == (None if left else value(bench.cookie(number)))
 
 
 @promise("sockarray.udp-connect-wildcard")
@@ -393,7 +393,7 @@ def test_connecting_a_member_on_the_wildcard_empties_its_slot(bench: Bench, arra
     number = bench.open(Protocol.UDP, family)
     put(array, 0, bench[number])
     bench[number].connect((family.peer, 999))
-    assert array.lookup(key(0)) is None
+    assert array.at(0) is None
 
 
 @promise("sockarray.foreign-select")

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
-from harness.model.abi import native_bytes, native_number
+from harness.model.abi import native_number
 from harness.model.uapi import BPF_NOEXIST
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Slots:
     def clear(self, index: int) -> None:
         """Empty a slot."""
         self.touch()
-        self._map.delete(self._key(index))
+        self._map.remove(index)
         del self.members[index]
 
     def set(self, index: int, member: int, made: socket.socket) -> None:
@@ -78,7 +77,7 @@ class Slots:
             self._program.insert_inner_map(self._map, key=self._outer_key)
             self.inner_present = True
         for index in list(self.foreign):
-            self._map.delete(self._key(index))
+            self._map.remove(index)
             del self.foreign[index]
         for index, member in list(self.members.items()):
             if index != member:
@@ -99,15 +98,12 @@ class Slots:
 
     def cookies(self) -> dict[int, int]:
         """Return what the kernel's map holds: index to socket cookie."""
-        values = {index: self._map.lookup(self._key(index)) for index in range(self._program.size)}
+        values = {index: self._map.at(index) for index in range(self._program.size)}
         return {index: native_number(value) for index, value in values.items() if value is not None}
 
     def _put(self, index: int, made: socket.socket) -> None:
         self.touch()
-        self._map.update(self._key(index), struct.pack("=Q", made.fileno()), flags=BPF_NOEXIST)
-
-    def _key(self, index: int) -> bytes:
-        return native_bytes(index, self._map.key_size)
+        self._map.put(index, made.fileno(), flags=BPF_NOEXIST)
 
     @property
     def _map(self) -> Map:

@@ -127,12 +127,12 @@ class NumberedSockets:
         """Put the sockets into consecutive slots of a map."""
         assert inner is not None, "the program has no inner map"
         for index, number in enumerate(numbers, first):
-            inner.update(struct.pack("=I", index), struct.pack("=Q", self[number].fileno()))
+            inner.put(index, self[number].fileno())
 
     def clear_slot(self, inner: Map | None, index: int) -> None:
         """Empty one slot of a map."""
         assert inner is not None, "the program has no inner map"
-        inner.delete(struct.pack("=I", index))
+        inner.remove(index)
 
     def cookie(self, number: int) -> int:
         """Return the socket's cookie."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Protocol
 
 from harness.loader import instructions as bpf
@@ -89,7 +88,7 @@ class _BySlot(_ByHash):
 
     def put(self, index: int, fileno: int) -> None:
         """Put a socket into a slot."""
-        self._slots.update(struct.pack("=I", index), struct.pack("=Q", fileno))
+        self._slots.put(index, fileno)
 
     def close(self) -> None:
         """Let go of the program and its map."""

@@ -53,7 +53,7 @@ def keeps_udp_in_sockmap() -> bool:
     """Return whether a sockmap takes a UDP socket that is bound but not connected."""
     with _loopback(), closing(create_map("sockmap", max_entries=1)) as sockmap, _member() as bound:
         try:
-            sockmap.update(struct.pack("=I", 0), struct.pack("=Q", bound.fileno()))
+            sockmap.put(0, bound.fileno())
         except BpfError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
                 raise
@@ -106,7 +106,7 @@ def numbers_groups_at_once() -> bool:
         _member() as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
-        sockarray.update(struct.pack("=I", 0), struct.pack("=Q", foreign.fileno()))
+        sockarray.put(0, foreign.fileno())
         # If the answer is EBADFD the program passes, and the one member receives; if not, the sender gets an error.
         program = bpf.select(sockarray.fd, 0) + bpf.skip_if_equal(bpf.R0, -errno.EBADFD, 2)
         fd = load_instructions("sk_reuseport", program + bpf.verdict(0) + bpf.verdict(1))
@@ -206,7 +206,7 @@ def has_mptcp() -> bool:
 
 def _accepts(outer: Map, inner: Map) -> bool:
     try:
-        outer.update(struct.pack("=I", 0), struct.pack("=I", inner.fd))
+        outer.put(0, inner.fd)
     except BpfError as error:
         if error.errno != errno.EINVAL:
             raise

@@ -13,7 +13,7 @@ from ctypes import c_size_t, c_uint32, c_uint64
 from functools import cache
 
 from harness.loader.bindings import BpfError, call, library
-from harness.model.abi import native_number
+from harness.model.abi import native_bytes, native_number
 from harness.model.uapi import BPF_ANY, BPF_F_MMAPABLE, MAP_TYPE
 
 
@@ -50,7 +50,7 @@ class Map:
         """Return the first `count` values of an array of 32-bit numbers."""
         if self._mapped:
             return struct.unpack_from("=" + "I4x" * count, self._entries)
-        values = [self.lookup(struct.pack("=I", index)) for index in range(count)]
+        values = [self.at(index) for index in range(count)]
         return tuple(struct.unpack("=I", value)[0] if value else 0 for value in values)
 
     def update(self, key: bytes, value: bytes, *, flags: int = BPF_ANY) -> None:
@@ -75,6 +75,18 @@ class Map:
         """Remove the key; BpfError carries the kernel's errno."""
         self._check(library().bpf_map_delete_elem(self.fd, key), "delete")
 
+    def at(self, index: int) -> bytes | None:
+        """Return the value at a key that is a number, as `lookup` does."""
+        return self.lookup(self._numbered(index))
+
+    def put(self, index: int, fd: int, *, flags: int = BPF_ANY) -> None:
+        """Put a socket or a map, by its file descriptor, at a key that is a number; BpfError carries the errno."""
+        self.update(self._numbered(index), native_bytes(fd, self.value_size), flags=flags)
+
+    def remove(self, index: int) -> None:
+        """Remove a key that is a number; BpfError carries the kernel's errno."""
+        self.delete(self._numbered(index))
+
     def next_key(self, key: bytes | None) -> bytes | None:
         """Return the key after this one (the first for None), None after the last."""
         result = library().bpf_map_get_next_key(self.fd, key, self._key)
@@ -98,6 +110,10 @@ class Map:
         if self._memory is None:
             self._memory = mmap.mmap(self.fd, self._mapped * self._stride)
         return self._memory
+
+    def _numbered(self, index: int) -> bytes:
+        """Return the key that a program makes of a number: in this machine's byte order."""
+        return native_bytes(index, self.key_size)
 
     def _start(self, key: bytes) -> int | None:
         """Return the offset in bytes of an array's entry, None if the array has no such entry."""

@@ -128,11 +128,11 @@ class Program:
         """Put an inner map into the outer one, by default the first group's."""
         inner = inner or self.inner
         assert inner is not None, f"{self.variant.name} has an inner map"
-        self.maps["outer_map"].update(struct.pack("=I", key), struct.pack("=I", inner.fd))
+        self.maps["outer_map"].put(key, inner.fd)
 
     def withdraw_inner(self, *, key: int = 0) -> None:
         """Remove the inner map at a key of the outer one."""
-        self.maps["outer_map"].delete(struct.pack("=I", key))
+        self.maps["outer_map"].remove(key)
 
     @property
     def override(self) -> int:
@@ -198,7 +198,7 @@ class Program:
 
     def hashes(self, ports: Iterable[int]) -> list[int]:
         """Return the hash of the last packet from each source port, as bpf/verdict.bpf.c records it."""
-        values = (self.maps["hash_map"].lookup(struct.pack("=I", port)) for port in ports)
+        values = (self.maps["hash_map"].at(port) for port in ports)
         return [struct.unpack("=I", value)[0] for value in values if value is not None]
 
     def migration(self) -> Migration:

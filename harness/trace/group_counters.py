@@ -99,7 +99,7 @@ class GroupCounters:
 
     def read(self) -> Counts:
         """Return the counts since the start."""
-        selections = [self._selections.lookup(struct.pack("=I", number)) for number in range(len(SELECTIONS))]
+        selections = [self._selections.at(number) for number in range(len(SELECTIONS))]
         drops = Counter[str]()
         for key, value in _items(self._drops):
             drops[self._cause(*_SUM.unpack(key))] += _SUM.unpack(value)[0]
