@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
-import struct
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import product
@@ -16,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import ANOTHER_USER, each_family, ledger, promise, requires
+from harness.cases import ANOTHER_USER, each_family, ledger, promise, requires, returning
 from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
+from harness.loader.program import attach_classic
 from harness.model.abi import native_bytes
 from harness.model.layout import Family, InnerMap, Protocol
-from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF
+from harness.model.uapi import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_EBPF
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from harness.cases import Bench, LoadProgram
 
 
-SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 CLIENTS = 8
 PORTS = 3
 
@@ -163,21 +161,25 @@ def option_memory(size: int) -> Iterator[None]:
 
     net.core.optmem_max, see socket(7).
     """
-    sysctl = Path("/proc/sys/net/core/optmem_max")
-    with ExitStack() as undo:
-        if not sysctl.exists():
-            first = undo.enter_context(closing(Namespace(os.open("/proc/1/ns/net", os.O_RDONLY))))
-            undo.enter_context(first.inside())
+    with where_it_is_set() as sysctl:
         before = sysctl.read_text()
         sysctl.write_text(f"{size}\n")
     try:
         yield
     finally:
-        with ExitStack() as undo:
-            if not sysctl.exists():
-                first = undo.enter_context(closing(Namespace(os.open("/proc/1/ns/net", os.O_RDONLY))))
-                undo.enter_context(first.inside())
+        with where_it_is_set() as sysctl:
             sysctl.write_text(before)
+
+
+@contextmanager
+def where_it_is_set() -> Iterator[Path]:
+    """Enter the machine's first namespace if this one has no net.core.optmem_max; return the sysctl's path."""
+    sysctl = Path("/proc/sys/net/core/optmem_max")
+    with ExitStack() as undo:
+        if not sysctl.exists():
+            first = undo.enter_context(closing(Namespace(os.open("/proc/1/ns/net", os.O_RDONLY))))
+            undo.enter_context(first.inside())
+        yield sysctl
 
 
 @promise("membership.clone-fails")
@@ -192,9 +194,7 @@ def test_child_that_cannot_be_made_leaves_the_listener_its_slot(
     listener's slot along, and the listener can be put into no slot any more.
     """
     listener = bench.open(Protocol.TCP, family)
-    passes = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0xFFFF))
-    option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(passes))
-    bench.set_option(listener, SO_ATTACH_FILTER, option)
+    attach_classic(bench[listener], returning(0xFFFF), option=SO_ATTACH_FILTER)
     program = load_for_test("reference", size=1)
     bench.attach(listener, program)
     bench.fill(program.inner, [listener])

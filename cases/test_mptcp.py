@@ -7,7 +7,6 @@ but the group knows only its first subflow, a TCP socket.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 import struct
@@ -17,16 +16,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, promise, requires
+from harness.cases import each_family, promise, requires, returning
 from harness.kernel.refusal import refused
 from harness.loader.maps import create_map
+from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.model.uapi import (
     ENOTSUPP,
     IPPROTO_MPTCP,
-    SO_ATTACH_REUSEPORT_CBPF,
     SO_ATTACH_REUSEPORT_EBPF,
     TCP_ACK,
 )
@@ -81,8 +80,7 @@ def open_mptcp(bench: Bench, family: Family) -> int:
 
 def select_always(bench: Bench, number: int, place: int) -> None:
     """Let a classic program of a socket's group choose one place, always."""
-    code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, place))
-    bench.set_option(number, SO_ATTACH_REUSEPORT_CBPF, struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code)))
+    attach_classic(bench[number], returning(place))
 
 
 def ask(bench: Bench, family: Family) -> tuple[Packet, Reply]:

@@ -6,11 +6,9 @@ A case that passes says "no splat in N s" and no more. `--race-seconds` sets how
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -20,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires
+from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires, returning
 from harness.group.timers import early_syn_ack_timer
 from harness.loader.maps import create_map
+from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
-from harness.model.uapi import SO_ATTACH_REUSEPORT_CBPF
 from harness.wire import frames
 
 if TYPE_CHECKING:
@@ -164,12 +162,10 @@ def test_closing_an_array_and_its_sockets(bench: Bench, race: Race, family: Fami
 def test_replacing_a_classic_program_under_traffic(bench: Bench, race: Race, family: Family) -> None:
     """A classic program may be replaced again and again while datagrams run it."""
     (first, *_) = bench.group(3, Protocol.UDP, family)
-    code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 1))
-    option = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
     sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
     race(
         lambda _: bench.wire.send(sent),
-        lambda _: bench[first].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option),
+        lambda _: attach_classic(bench[first], returning(1)),
     )
 
 

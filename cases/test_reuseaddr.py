@@ -33,11 +33,19 @@ OPTIONS = {PORT: socket.SO_REUSEPORT, ADDR: socket.SO_REUSEADDR}
 COMBINATIONS = [frozenset(), frozenset({PORT}), frozenset({ADDR}), frozenset({PORT, ADDR})]
 
 
-def open_with(bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, listen: bool = True) -> int:
-    """Open a socket on the wildcard with some of the two options; return its number. OSError is the refusal."""
-    number = bench.open(protocol, family, reuseport=False, bind=False)
+def make(
+    bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, v6only: bool | None = None
+) -> int:
+    """Make a socket with some of the two options, and bind it to nothing; return its number."""
+    number = bench.open(protocol, family, reuseport=False, v6only=v6only, bind=False)
     for name in options:
         bench.set_option(number, OPTIONS[name], 1)
+    return number
+
+
+def open_with(bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, listen: bool = True) -> int:
+    """Open a socket on the wildcard with some of the two options; return its number. OSError is the refusal."""
+    number = make(bench, protocol, family, options)
     bench[number].bind((family.any, bench.port))
     if listen and protocol is Protocol.TCP:
         bench[number].listen(8)
@@ -139,12 +147,9 @@ def test_listener_of_the_other_family_keeps_the_port_taken(bench: Bench, first: 
     """
     second = next(family for family in Family if family is not first)
     for family in (first, second):
-        number = bench.open(Protocol.TCP, family, reuseport=False, v6only=_v6only(family), bind=False)
-        bench.set_option(number, socket.SO_REUSEADDR, 1)
-        bench.bind(number, family)
+        bench.bind(make(bench, Protocol.TCP, family, frozenset({ADDR}), v6only=_v6only(family)), family)
     for family in Family:
-        number = bench.open(Protocol.TCP, family, reuseport=False, v6only=_v6only(family), bind=False)
-        bench.set_option(number, socket.SO_REUSEADDR, 1)
+        number = make(bench, Protocol.TCP, family, frozenset({ADDR}), v6only=_v6only(family))
         with refused(errno.EADDRINUSE):
             bench[number].bind((family.any, bench.port))
 
@@ -194,9 +199,7 @@ def test_port_of_an_outgoing_connection_is_not_to_be_shared(bench: Bench, family
         bench.read()
         port = client.getsockname()[1]
         for options in COMBINATIONS:
-            number = bench.open(Protocol.TCP, family, reuseport=PORT in options, bind=False)
-            if ADDR in options:
-                bench.set_option(number, socket.SO_REUSEADDR, 1)
+            number = make(bench, Protocol.TCP, family, options)
             with refused(errno.EADDRINUSE):
                 bench[number].bind((family.server, port))
 
@@ -211,9 +214,7 @@ def test_connection_in_time_wait_has_its_listeners_options(bench: Bench, family:
     wrong = []
     for one, other in product(COMBINATIONS, COMBINATIONS):
         port = leave_time_wait(family, one)
-        number = bench.open(Protocol.TCP, family, reuseport=PORT in other, bind=False)
-        if ADDR in other:
-            bench.set_option(number, socket.SO_REUSEADDR, 1)
+        number = make(bench, Protocol.TCP, family, other)
         accepted = False
         with suppress(OSError):
             bench[number].bind((family.server, port))
@@ -256,9 +257,7 @@ def test_port_that_the_kernel_picks_may_be_one_of_a_group(
     Shown with a single port to pick from (`udp_lib_get_port`, `inet_csk_find_open_port`); EADDRINUSE otherwise.
     """
     open_with(bench, protocol, family, options)
-    number = bench.open(protocol, family, reuseport=False, bind=False)
-    for name in options:
-        bench.set_option(number, OPTIONS[name], 1)
+    number = make(bench, protocol, family, options)
     shares = protocol is Protocol.UDP and options
     with one_port_to_pick(bench.port), nullcontext() if shares else refused(errno.EADDRINUSE):
         bench[number].bind((family.any, 0))

@@ -6,6 +6,7 @@ Three views that share nothing: bcc reads what functions return, the program wri
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -73,8 +74,8 @@ def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeC
     assert deliver(command(NO_SLOT)) == Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
     events = trace.new_events()
     helper = only(events, Kind.HELPER)
-    assert (helper.value, helper.reason, helper.socket) == (NO_SLOT, -2, None)
-    assert only(events, Kind.PROGRAM).error == only(events, Kind.SELECTED).error == 111  # ERR_PTR(-ECONNREFUSED)
+    assert (helper.value, helper.reason, helper.socket) == (NO_SLOT, -errno.ENOENT, None)
+    assert only(events, Kind.PROGRAM).error == only(events, Kind.SELECTED).error == errno.ECONNREFUSED
     assert not {Kind.QUEUED, Kind.REQUEST, Kind.ACCEPT} & {event.kind for event in events}
     assert only(events, Kind.DROP).value
 

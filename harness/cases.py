@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a case imports: the marks that many cases share, the types of the fixtures, and two short computations.
+"""What a case imports: marks and numbers that many cases share, the types of the fixtures, short computations.
 
 Import the types under `if TYPE_CHECKING:` alone; they are for annotations.
 """
@@ -61,6 +61,11 @@ INITIAL_SIZE = 128
 
 ANOTHER_USER = 65534
 """The number of a user who is not root."""
+
+
+def returning(value: int) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the instructions of a classic BPF program that returns a number, and does nothing else."""
+    return ((0x06, 0, 0, value),)
 
 
 def place_by_hash(hash_: int | None, members: int) -> int:

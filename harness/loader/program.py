@@ -231,9 +231,11 @@ class Program:
         return value
 
 
-def attach_classic(member: socket.socket, instructions: Sequence[tuple[int, int, int, int]]) -> None:
-    """Attach a classic BPF program (code, jt, jf, k) to the member's group; OSError carries the kernel's errno."""
+def attach_classic(
+    member: socket.socket, instructions: Sequence[tuple[int, int, int, int]], *, option: int = SO_ATTACH_REUSEPORT_CBPF
+) -> None:
+    """Attach a classic BPF program (code, jt, jf, k), by default to the member's group; OSError carries the errno."""
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))  # struct sock_fprog
-    member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
+    member.setsockopt(socket.SOL_SOCKET, option, program)

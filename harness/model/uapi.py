@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 # include/uapi/asm-generic/socket.h
+SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 SO_LOCK_FILTER = 44
 SO_ATTACH_BPF = 50
