@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from vm.base.atomic import write_text
+from harness.interface.atomic import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

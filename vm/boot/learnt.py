@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from vm.base.atomic import write_text
+from harness.interface.atomic import write_text
 from vm.base.paths import cache_root
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import filelock
 
-from vm.base.atomic import write_text
+from harness.interface.atomic import write_text
 from vm.base.errors import MissingToolError
 from vm.base.lifeline import lifeline
 from vm.base.tools import find_tool

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vm.base.atomic import write_bytes
+from harness.interface.atomic import write_bytes
 from vm.kernels.store import translate_oserror
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.interface import atomic
 from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
-from vm.base import atomic
 from vm.base.paths import PROJECT
 from vm.report.outcomes import CaseOutcome, KernelOutcome
 
