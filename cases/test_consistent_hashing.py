@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ import pytest
 from harness.cases import in_sockarray, programs, promise, shapes
 from harness.interface.keys import DISRUPTION
 from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
+from harness.model.disruption import Disruption
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 
 if TYPE_CHECKING:
@@ -85,15 +87,18 @@ def balance(owners: Owners) -> float:
 
 
 def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[str, object]:
-    """Return what harness/plugins/disruption.py reports."""
-    return {
-        "kernel": os.uname().release,
-        "program": program,
-        "clients": CLIENTS,
-        "members": SIZE,
-        **share,
-        "busiest": balance(owners),
-    }
+    """Return what harness/plugins/disruption.py prints and draws."""
+    return asdict(
+        Disruption(
+            kernel=os.uname().release,
+            program=program,
+            clients=CLIENTS,
+            members=SIZE,
+            own=share["own"],
+            others=share["others"],
+            busiest=balance(owners),
+        )
+    )
 
 
 @promise("hashing.leaving")

@@ -7,8 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
-from harness.commands import ledger, programs, restart, rules, watch
-from harness.plugins import disruption
+from harness.commands import ledger, plot, programs, restart, rules, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +36,7 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS = cast("tuple[Command, ...]", (programs, disruption, ledger, restart, rules, watch))
+COMMANDS = cast("tuple[Command, ...]", (programs, plot, ledger, restart, rules, watch))
 
 
 def main(words: Sequence[str] | None = None) -> int:

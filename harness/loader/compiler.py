@@ -7,12 +7,12 @@ import hashlib
 import os
 import re
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from harness.interface.atomic import write_bytes, write_text
 from harness.model.variants import VARIANTS
 
 _INSTALLED = Path(__file__).resolve().parents[1] / "bpf"
@@ -62,8 +62,8 @@ def compile_program(
         raise CompileError(f"clang cannot compile {source.name}:\n{run.stderr.decode(errors='replace')}".rstrip())
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(target, run.stdout)
-        _write(digest, hashlib.sha256(run.stdout).hexdigest().encode())
+        write_bytes(target, run.stdout)
+        write_text(digest, hashlib.sha256(run.stdout).hexdigest())
     except OSError as error:
         raise CompileError(f"cannot write compiled programs: {error} (XDG_CACHE_HOME moves the cache)") from error
     return target
@@ -74,19 +74,6 @@ def _is_whole(target: Path, digest: Path) -> bool:
         return hashlib.sha256(target.read_bytes()).hexdigest() == digest.read_text()
     except (OSError, ValueError):
         return False
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all: another run may be reading it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            Path(file.name).chmod(0o644)
-            Path(file.name).rename(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _command(defines: tuple[str, ...], includes: tuple[Path, ...]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.interface.atomic import write_bytes
 from harness.interface.keys import HISTORY, REACHED
 from harness.interface.results_file import DIRECTORY
 from harness.model.life.transitions import not_taken
@@ -88,9 +89,7 @@ def keep(history: dict[str, Any], root: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".json", saved.text().encode()), (".pcap", _capture(saved.frame))):
         if content:
-            temporary = directory / f"{saved.name}{suffix}.tmp"
-            temporary.write_bytes(content)
-            temporary.rename(directory / f"{saved.name}{suffix}")
+            write_bytes(directory / f"{saved.name}{suffix}", content)
     return HISTORIES / f"{saved.name}.json"
 
 

@@ -39,7 +39,7 @@ def test_history_is_kept_and_read(tmp_path: Path) -> None:
     assert kept.parent == HISTORIES
     assert read(tmp_path / kept) == FOUND
     assert (tmp_path / kept).with_suffix(".pcap").stat().st_size == 24 + 16 + 60
-    assert not list((tmp_path / HISTORIES).glob("*.tmp"))
+    assert sorted((tmp_path / HISTORIES).iterdir()) == [tmp_path / kept, (tmp_path / kept).with_suffix(".pcap")]
 
 
 def test_case_to_paste_runs_the_same_history() -> None:

@@ -41,7 +41,15 @@ def test_numbers_are_printed_and_drawn(
 
 def test_no_measurement_is_reported(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot"]) == 1
-    assert "run the cases" in capsys.readouterr().out
+    assert "run the cases" in capsys.readouterr().err
+
+
+def test_damaged_measurement_is_reported(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    (pytester.path / "results").mkdir()
+    for content in ("", "{}", "[1]", '[{"kernel": "6.1"}]'):
+        (pytester.path / "results" / "disruption.json").write_text(content)
+        assert main(["plot"]) == 1
+        assert "cannot draw results/disruption.json" in capsys.readouterr().err
 
 
 def test_numbers_that_cannot_be_kept_are_printed_all_the_same(
