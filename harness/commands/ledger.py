@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,13 +11,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from harness.interface.results_file import DIRECTORY, LATEST, load_kernels
+from harness.commands.runs import function_of, kernels_of
+from harness.interface.marks import ROOT, marked
+from harness.interface.results_file import DIRECTORY, LATEST
 from harness.kernel.ledger import Bug, State, bugs
-from harness.kernel.release import Release, of_uname, running
+from harness.kernel.release import running
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Mapping
+
+    from harness.kernel.release import Release
 
 NAME = "ledger"
 HELP = "print the known bugs of reuseport groups in the kernel, and which kernels have them"
@@ -28,7 +31,6 @@ releases that have it, and a column for every kernel of the runs: whether its re
 found it so. Without a run, the column is the running kernel. Needs no root. Exit status: 0, or 2 when results cannot be
 read."""
 
-ROOT = Path(__file__).resolve().parents[2]
 _AS_EXPECTED = {"passed", "xfailed"}
 
 
@@ -48,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     latest = ROOT / DIRECTORY / LATEST
     paths = arguments.runs or ([latest] if latest.exists() else [])
     try:
-        kernels = [kernel for path in paths for kernel in _kernels(path)]
+        kernels = [kernel for path in paths for kernel in kernels_of(path)]
     except (OSError, ValueError) as error:
         print(f"cannot read the results: {error}", file=sys.stderr)
         return 2
-    columns = [(f"{name} ({release})", release, cases) for name, release, cases in kernels]
+    columns = [(f"{kernel.name} ({kernel.release})", kernel.release, kernel.outcomes) for kernel in kernels]
     columns = columns or [(f"this kernel ({running()})", running(), {})]
     table = Table("bug", "commit", "subject", "in", "fixed in", "tried on", *(name for name, _, _ in columns))
     functions = cases_of_bugs()
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             str(bug.introduced),
             ", ".join(map(str, (*([bug.fixed] if bug.fixed else []), *bug.backports))) or "-",
             ", ".join(f"{release} {_came_out(bug, release)}" for release in bug.tried) or "-",
-            *(cell(bug, release, cases, functions.get(bug.name, set())) for _, release, cases in columns),
+            *(cell(bug, release, outcomes, functions.get(bug.name, set())) for _, release, outcomes in columns),
         )
     console = Console()
     if not console.is_terminal:
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[str]) -> str:
+def cell(bug: Bug, release: Release, outcomes: Mapping[str, str], functions: set[str]) -> str:
     """Return how a kernel stands to a bug, and what its cases came to: `outcomes` by the cases' ids.
 
     "as tested" counts the cases that came out as the state wants it, of all that ran.
@@ -82,7 +84,7 @@ def cell(bug: Bug, release: Release, outcomes: dict[str, str], functions: set[st
     if bug.unchecked:
         return f"{state}, no case"
     ran = Counter(
-        outcome for name, outcome in outcomes.items() if _function(name) in functions and outcome != "skipped"
+        outcome for case, outcome in outcomes.items() if function_of(case) in functions and outcome != "skipped"
     )
     if not ran:
         return f"{state}, not tried"
@@ -102,40 +104,4 @@ def _came_out(bug: Bug, release: Release) -> str:
 
 def cases_of_bugs() -> dict[str, set[str]]:
     """Return the test functions that each bug's marks name, as cases/FILE::FUNCTION."""
-    found: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "cases").glob("test_*.py")):
-        for node in ast.parse(path.read_bytes()).body:
-            if isinstance(node, ast.FunctionDef):
-                for name in _ledger_marks(node):
-                    found.setdefault(name, set()).add(f"cases/{path.name}::{node.name}")
-    return found
-
-
-def _ledger_marks(function: ast.FunctionDef) -> Iterable[str]:
-    """Yield the bugs that a function's decorators name, those of single parameter sets included."""
-    for decorator in function.decorator_list:
-        for node in ast.walk(decorator):
-            if isinstance(node, ast.Call):
-                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-                if called == "ledger":
-                    yield from (str(each.value) for each in node.args if isinstance(each, ast.Constant))
-
-
-def _function(case: str) -> str:
-    return case.partition("[")[0]
-
-
-def _kernels(path: Path) -> list[tuple[str, Release, dict[str, str]]]:
-    """Return name, release and outcomes by case of each kernel of a run that booted. Raises OSError and ValueError."""
-    try:
-        return [
-            (
-                kernel["name"],
-                of_uname(kernel["release"], kernel["version"]),
-                {case["id"]: case["outcome"] for case in kernel["cases"]},
-            )
-            for kernel in load_kernels(path)
-            if kernel["release"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no results: {error!r}") from error
+    return {name: {case.id for case in cases} for name, cases in marked("ledger").items()}

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.runs import function_of, kernels_of
+from harness.interface.atomic import write_text
 from harness.interface.marks import ROOT, marked
 from harness.kernel.ledger import State, bugs
-from harness.kernel.release import Release, of_uname
+from harness.kernel.release import Release
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from harness.commands.runs import KernelOutcomes
     from harness.interface.marks import MarkedCase
 
     Cases = Mapping[str, Sequence[MarkedCase]]  # by promise
@@ -32,8 +35,8 @@ NAME = "rules"
 HELP = "write docs/rules.md, the table of promises"
 DESCRIPTION = """\
 Write docs/rules.md: what a reuseport group promises, from the cases' docstrings, and on which kernels it was seen. For
-each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when
-something cannot be read or does not fit together."""
+each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or does not
+fit together."""
 
 PAGE = ROOT / "docs/rules.md"
 BASIS = ROOT / "docs/rules.toml"
@@ -82,15 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
         cases = marked("promise")
         seen = read_seen(SEEN)
         for path in arguments.runs:
-            for name in record(seen, _kernels(path), cases):
+            for name in record(seen, kernels_of(path), cases):
                 print(f"not recorded: {name}", file=sys.stderr)
         page = page_of(promises(cases, tomllib.loads(BASIS.read_text())), seen)
     except (OSError, ValueError, KeyError, RulesError) as error:
         print(f"docs/rules.md is left as it is: {error}", file=sys.stderr)
         return 2
     if arguments.runs:
-        SEEN.write_text(written(seen))
-    PAGE.write_text(page)
+        write_text(SEEN, written(seen))
+    write_text(PAGE, page)
     return 0
 
 
@@ -180,8 +183,8 @@ def _links(cases: Sequence[str]) -> str:
     return ", ".join(f"[{case.partition('::')[2]}](../{case.partition('::')[0]})" for case in cases)
 
 
-def record(seen: Seen, kernels: Sequence[tuple[Release, Mapping[str, str]]], cases: Cases) -> list[str]:
-    """Enter into `seen` what kernels did with the cases, `{id: outcome}` each; return what could not be entered.
+def record(seen: Seen, kernels: Sequence[KernelOutcomes], cases: Cases) -> list[str]:
+    """Enter into `seen` what kernels did with the cases; return what could not be entered.
 
     A promise is kept where all cases that ran passed; then the series is entered ("6.1"). Where some failed as the
     ledger expects, the release is entered with the bugs ("6.1.192": "K20"), in the place of an older one of its series.
@@ -189,10 +192,11 @@ def record(seen: Seen, kernels: Sequence[tuple[Release, Mapping[str, str]]], cas
     """
     left = []
     bugs_of = _bugs_of_cases()
-    for release, outcomes in kernels:
+    for kernel in kernels:
+        release = kernel.release
         by_function: dict[str, list[str]] = {}
-        for case, outcome in outcomes.items():
-            by_function.setdefault(case.partition("[")[0], []).append(outcome)
+        for case, outcome in kernel.outcomes.items():
+            by_function.setdefault(function_of(case), []).append(outcome)
         for name, found in cases.items():
             tried = {case.id: [one for one in by_function.get(case.id, ()) if one != "skipped"] for case in found}
             came_to = {outcome for each in tried.values() for outcome in each}
@@ -242,16 +246,3 @@ def written(seen: Seen) -> str:
         for name in sorted(seen)
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _kernels(path: Path) -> list[tuple[Release, dict[str, str]]]:
-    """Return the release of each kernel of a run that booted, and the outcomes of its cases by their ids."""
-    data = json.loads((path / "results.json" if path.is_dir() else path).read_text())
-    return [
-        (
-            of_uname(kernel["release"], kernel["version"]),
-            {case["id"]: case["outcome"] for case in kernel["cases"]},
-        )
-        for kernel in data["kernels"]
-        if kernel["release"]
-    ]

@@ -11,6 +11,7 @@ import pytest
 from harness.__main__ import main
 from harness.commands import rules
 from harness.commands.rules import RulesError, page_of, promises, record
+from harness.commands.runs import KernelOutcomes
 from harness.interface.marks import MarkedCase, marked
 from harness.kernel.release import Release
 
@@ -32,6 +33,10 @@ SHARED, ALONE_TCP = (
     "cases/test_ledger.py::test_binds_collide_where_addresses_overlap[" + name for name in ("shared-udp]", "alone-tcp]")
 )
 OLD, NEW = Release(6, 1, 192), Release(6, 1, 200)
+
+
+def ran(release: Release, outcomes: dict[str, str]) -> KernelOutcomes:
+    return KernelOutcomes(name="k", release=release, outcomes=outcomes)
 
 
 def test_a_mark_of_one_parameter_set_counts() -> None:
@@ -83,21 +88,21 @@ def test_runs_are_recorded(
     before: dict[str, str], release: Release, outcomes: dict[str, str], after: dict[str, str]
 ) -> None:
     seen = {"bind.matrix": before}
-    assert record(seen, [(release, outcomes)], CASES) == []
+    assert record(seen, [ran(release, outcomes)], CASES) == []
     assert seen == {"bind.matrix": after}
 
 
 @pytest.mark.parametrize("outcome", ["failed", "not run", "hung", "xpassed"])
 def test_a_promise_that_was_broken_unexpectedly_is_left_as_it_was_and_named(outcome: str) -> None:
     seen = {"bind.matrix": {"6.1": "passed"}}
-    (left,) = record(seen, [(NEW, {SHARED: outcome, ALONE_TCP: "passed"})], CASES)
+    (left,) = record(seen, [ran(NEW, {SHARED: outcome, ALONE_TCP: "passed"})], CASES)
     assert left == f"bind.matrix on 6.1.200, of which a case came to: {outcome}"
     assert seen == {"bind.matrix": {"6.1": "passed"}}
 
 
 def test_a_promise_that_no_case_tried_is_not_recorded() -> None:
     seen: rules.Seen = {}
-    assert record(seen, [(NEW, {SHARED: "skipped", "cases/test_x.py::test_other": "passed"})], CASES) == []
+    assert record(seen, [ran(NEW, {SHARED: "skipped", "cases/test_x.py::test_other": "passed"})], CASES) == []
     assert seen == {}
 
 
@@ -114,7 +119,7 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_is_recorded_by_one_command(docs: Path) -> None:
     case = next(iter(marked("promise")["attach.optlen"])).id
     kernel = {"name": "9.9", "release": "9.9.3", "version": "", "cases": [{"id": f"{case}[0]", "outcome": "passed"}]}
-    (docs / "results.json").write_text(json.dumps({"kernels": [kernel]}))
+    (docs / "results.json").write_text(json.dumps({"schema": 2, "kernels": [kernel]}))
     assert main(["rules", str(docs)]) == 0
     (row,) = (line for line in (docs / "rules.md").read_text().splitlines() if "attach.optlen" in line)
     assert ", 9.9 |" in row
@@ -122,7 +127,11 @@ def test_a_run_is_recorded_by_one_command(docs: Path) -> None:
 
 
 def test_a_run_that_cannot_be_read_changes_nothing(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (docs / "other.json").write_text('{"schema": 99, "kernels": []}')
     before = {file: file.read_text() for file in docs.iterdir()}
-    assert main(["rules", str(docs / "none")]) == 2
-    assert "docs/rules.md is left as it is" in capsys.readouterr().err
+    for path, why in ((docs / "none", "No such file"), (docs / "other.json", "has schema 99")):
+        assert main(["rules", str(path)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("docs/rules.md is left as it is: ")
+        assert why in said
     assert {file: file.read_text() for file in docs.iterdir()} == before
