@@ -7,7 +7,7 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,18 +51,17 @@ class MarkedCase:
 
 
 @cache
-def marked(mark: str, *, directory: Path = CASES) -> Mapping[str, Sequence[MarkedCase]]:
+def marked(mark: Literal["promise", "ledger"], *, directory: Path = CASES) -> Mapping[str, Sequence[MarkedCase]]:
     """Return the cases in the order of the files, by each argument that their marks of that name have.
 
     Marks of single parameter sets count. Raises SyntaxError for a file that is no Python.
     """
     found: dict[str, list[MarkedCase]] = {}
     for path in sorted(directory.glob("test_*.py")):
-        for function in ast.parse(path.read_text()).body:
-            if isinstance(function, ast.FunctionDef):
-                case = MarkedCase(id=f"cases/{path.name}::{function.name}", says=_says(function))
-                for name in _arguments(function, mark):
-                    found.setdefault(name, []).append(case)
+        for name, text in functions(path).items():
+            case = MarkedCase(id=f"cases/{path.name}::{name}", says=text.says)
+            for argument in text.promises if mark == "promise" else text.bugs:
+                found.setdefault(argument, []).append(case)
     return found
 
 
