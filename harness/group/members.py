@@ -6,10 +6,11 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from harness.group.socket_names import cookie_of, remember
+from harness.group.cookies import cookie_of
 from harness.model.layout import GROUP_PORT, Protocol
 
 if TYPE_CHECKING:
+    from harness.group.cookies import SocketNames
     from harness.model.layout import Shape
 
 _FAST_OPEN_QUEUE = 128
@@ -17,10 +18,10 @@ _BACKLOG = 128
 
 
 class Members:
-    """The sockets of one group, each named by the number that it joined with."""
+    """The sockets of one group, each named by the number that it joined with; `names` gets the name of each."""
 
-    def __init__(self, shape: Shape, *, port: int) -> None:
-        self._shape, self._port = shape, port
+    def __init__(self, shape: Shape, *, port: int, names: SocketNames) -> None:
+        self._shape, self._port, self._names = shape, port, names
         self._sockets: dict[int, socket.socket] = {}
         self._cookies: dict[int, int] = {}
         self.order: list[int] = []
@@ -50,7 +51,8 @@ class Members:
         if shape.protocol is Protocol.TCP:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
             made.listen(_BACKLOG)
-        remember(made, f"member {member}" + ("" if self._port == GROUP_PORT else f" of port {self._port}"))
+        of_port = "" if self._port == GROUP_PORT else f" of port {self._port}"
+        self._names[self.cookie(member)] = f"member {member}{of_port}"
         self.order.append(member)
         return made
 

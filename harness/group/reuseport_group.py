@@ -16,6 +16,7 @@ from harness.model.uapi import SO_DETACH_REUSEPORT_BPF
 from harness.wire.batch import USUAL_ROOM, make_room
 
 if TYPE_CHECKING:
+    from harness.group.cookies import SocketNames
     from harness.loader.maps import Map
     from harness.loader.program import Program
     from harness.wire.sysctls import Settings
@@ -25,15 +26,22 @@ class ReuseportGroup:
     """A group of `size` members, named 0, 1, … in the order they joined, and the program that decides between them.
 
     It lives in the calling thread's network namespace. Cases change it through the methods below and `restore` puts it
-    back; `layout` always says how it stands.
+    back; `layout` always says how it stands. `names` gets what each member is called, for stories.
     """
 
     def __init__(
-        self, shape: Shape, program: Program, *, size: int, settings: Settings, port: int = GROUP_PORT
+        self,
+        shape: Shape,
+        program: Program,
+        *,
+        size: int,
+        settings: Settings,
+        port: int = GROUP_PORT,
+        names: SocketNames | None = None,
     ) -> None:
         self.shape, self.program, self.size, self.port = shape, program, size, port
         self._settings = settings
-        self._members = Members(shape, port=port)
+        self._members = Members(shape, port=port, names={} if names is None else names)
         self._arrivals = Arrivals(self._members, shape.protocol)
         self._slots = Slots(program, port=port)
         self._attached = False

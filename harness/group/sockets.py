@@ -9,7 +9,7 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.group.socket_names import cookie_of
+from harness.group.cookies import cookie_of
 from harness.loader.libc import check, libc
 from harness.model.layout import Family, Protocol
 from harness.model.uapi import SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF

@@ -80,7 +80,7 @@ def kept_group(shape: Shape, variant: str, wire: Wire, load_program: LoadProgram
     from harness.group.reuseport_group import ReuseportGroup  # noqa: PLC0415
 
     with load_program(variant, inner_map=shape.inner_map) as program:
-        made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings)
+        made = ReuseportGroup(shape, program, size=GROUP_SIZE, settings=wire.settings, names=wire.names)
         yield made
         try:
             # Cases that touch no slot do not read them back: a slot that emptied by itself is found here at the latest.
@@ -114,7 +114,7 @@ def make_group(wire: Wire, load_for_test: LoadProgram) -> Iterator[MakeGroup]:
         ) -> ReuseportGroup:
             if isinstance(program, str):
                 program = load_for_test(program, inner_map=shape.inner_map, size=slots or size)
-            made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports))
+            made = ReuseportGroup(shape, program, size=size, settings=wire.settings, port=next(ports), names=wire.names)
             undo.callback(made.close)
             return made
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.trace.events import Event, Reading
     from harness.trace.evidence import Evidence
     from harness.trace.witness import Loader, Witness
+    from harness.wire.veth import Wire
 
 NO_WITNESS = "no_witness"
 """Property of a report: why there is no witness, and how to get one. One line."""
@@ -155,7 +156,8 @@ class Tracing:
         try:
             return (yield)
         finally:
-            item.user_properties.append((_EVIDENCE, trace.finish().pack()))
+            assert isinstance(item, pytest.Function), "it has a wire"
+            item.user_properties.append((_EVIDENCE, trace.finish(item.funcargs[_WIRE].names).pack()))
 
     def _trace(self, item: pytest.Item) -> Trace | None:
         """Begin to trace a case, or return the trace that its fixture has begun; None without a witness."""
@@ -216,14 +218,12 @@ class Trace:
         self._readings.append(self._witness.read())
         return in_order(self._readings[-1].records)
 
-    def finish(self) -> Evidence:
-        """Stop and return all that was recorded."""
-        from harness.group.socket_names import known  # noqa: PLC0415
-
+    def finish(self, names: Mapping[int, str]) -> Evidence:
+        """Stop and return all that was recorded; `names` is what the case calls its sockets, by cookie."""
         self._witness.listen(0)
         # Nothing is recorded after it: the next trace begins with what is new.
         self._readings.append(self._witness.read())
-        return self._witness.evidence(self._readings, known())
+        return self._witness.evidence(self._readings, names)
 
 
 def _sends_packets(item: pytest.Item) -> bool:
@@ -247,7 +247,7 @@ def _outcome_of(reports: Sequence[pytest.TestReport]) -> dict[str, str | None]:
 
 
 @pytest.fixture
-def trace(pytestconfig: pytest.Config) -> Iterator[Trace]:
+def trace(wire: Wire, pytestconfig: pytest.Config) -> Iterator[Trace]:
     """Return what the witness records of the case; without a witness, skip the case and say how to get one."""
     from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
 
@@ -260,4 +260,4 @@ def trace(pytestconfig: pytest.Config) -> Iterator[Trace]:
     except NoWitnessError as error:
         pytest.skip(f"no witness: {error}")
     yield made
-    made.finish()
+    made.finish(wire.names)

@@ -86,6 +86,8 @@ class Wire:
         self._sequence = 0
         self.seen: deque[SeenFrame] = deque(maxlen=_REMEMBERED)
         """The last frames, without the pings; `send_many` leaves its frames out."""
+        self.names: dict[int, str] = {}
+        """What cases call the sockets at the server's end, by their cookies."""
         self._affinity = os.sched_getaffinity(0)
         with ExitStack() as undo:
             self._outside = Namespace.current()

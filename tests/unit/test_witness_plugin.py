@@ -30,10 +30,11 @@ def test_next(wire): pass
 
 # Replaces the tracer in the kernel, so that a story's way into the report is tested where nothing can be traced.
 _WIRE = """
+from types import SimpleNamespace
 import pytest
 
 @pytest.fixture
-def wire(): pass
+def wire(): return SimpleNamespace(names={})
 """
 
 _STAND_IN = (
