@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.loader.bindings import BpfError, call, call_for_pointer, library
 from harness.loader.maps import Map, arrays_can_be_mapped, create_map
 from harness.loader.program_options import MapSpec
-from harness.model.uapi import BPF_F_MMAPABLE, MAP_TYPE, PROGRAM_TYPE
+from harness.model.uapi import BPF_F_MMAPABLE, MAP_KIND, MAP_TYPE, PROGRAM_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,9 +99,8 @@ class Object:
         inner = libbpf.bpf_map__inner_map(self._map(outer))
         if not inner:
             return None
-        number = libbpf.bpf_map__type(inner)
         return MapSpec(
-            kind={number: name for name, number in MAP_TYPE.items()}.get(number, str(number)),
+            kind=_kind(libbpf.bpf_map__type(inner)),
             key_size=libbpf.bpf_map__key_size(inner),
             value_size=libbpf.bpf_map__value_size(inner),
             max_entries=libbpf.bpf_map__max_entries(inner),
@@ -143,9 +142,7 @@ class Object:
 
     def map_kinds(self) -> dict[str, str]:
         """Return each map's kind: a key of `uapi.MAP_TYPE`, or the type's number as text."""
-        names = {number: name for name, number in MAP_TYPE.items()}
-        numbers = {name: library().bpf_map__type(current) for name, current in self._each_map()}
-        return {name: names.get(number, str(number)) for name, number in numbers.items()}
+        return {name: _kind(library().bpf_map__type(current)) for name, current in self._each_map()}
 
     def program_fds(self) -> dict[str, int]:
         """Return the loaded programs' file descriptors by name; they are closed with the object."""
@@ -178,3 +175,7 @@ class Object:
         current = None
         while current := library().bpf_object__next_program(self._object, current):
             yield current
+
+
+def _kind(number: int) -> str:
+    return MAP_KIND.get(number, str(number))

@@ -6,16 +6,14 @@ This is for objects that libbpf 1.x refuses: with `extern` maps that the loader 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
-from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from typing import TYPE_CHECKING
 
-from harness.loader.bindings import BpfError, call
+from harness.loader.load import load_instructions
 from harness.loader.maps import Map, create_map
 from harness.loader.program_options import MapSpec
-from harness.model.uapi import MAP_TYPE, PROGRAM_TYPE
+from harness.model.uapi import MAP_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,38 +21,17 @@ if TYPE_CHECKING:
     from harness.loader.object_file import LegacyMap, ProgramInFile
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD (include/uapi/linux/bpf.h)
-_LOG_BYTES = 1 << 20
-
-
-class _LoadOptions(ctypes.Structure):
-    """`struct bpf_prog_load_opts` of libbpf 1.0 (bpf/bpf.h)."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("attempts", c_int),
-        ("expected_attach_type", c_int),
-        ("numbers", c_uint32 * 7),  # prog_btf_fd to attach_btf_obj_fd, and what aligns the next
-        ("fd_array", c_void_p),
-        ("func_info", c_void_p),
-        ("func_info_numbers", c_uint32 * 2),
-        ("line_info", c_void_p),
-        ("line_info_numbers", c_uint32 * 2),
-        ("log_level", c_uint32),
-        ("log_size", c_uint32),
-        ("log_buf", c_char_p),
-    )
 
 
 def from_legacy(legacy: LegacyMap, *, name: str) -> MapSpec:
     """Return the map that a legacy definition asks for. Raises ValueError for a type that the harness does not know."""
-    kinds = {number: kind for kind, number in MAP_TYPE.items()}
-    if legacy.type not in kinds:
+    if legacy.type not in MAP_KIND:
         raise ValueError(
             f"the legacy map {name} has type {legacy.type}, which cannot be translated: define it in libbpf's form, "
             'SEC(".maps")'
         )
     return MapSpec(
-        kind=kinds[legacy.type],
+        kind=MAP_KIND[legacy.type],
         key_size=legacy.key_size,
         value_size=legacy.value_size,
         max_entries=legacy.max_entries,
@@ -104,24 +81,6 @@ class RawObject:
             registers, immediate = instructions[use.offset + 1], self.maps[use.name].fd
             instructions[use.offset + 1] = registers & 0x0F | _PSEUDO_MAP_FD << 4
             struct.pack_into("=i", instructions, use.offset + 4, immediate)
-        log = ctypes.create_string_buffer(_LOG_BYTES)
-        options = _LoadOptions(
-            sz=ctypes.sizeof(_LoadOptions),
-            expected_attach_type=attach_type,
-            log_size=_LOG_BYTES,
-            log_buf=ctypes.cast(log, c_char_p),
+        return load_instructions(
+            kind, bytes(instructions), attach_type=attach_type, name=program.function, license_=license_, log=True
         )
-        try:
-            return call(
-                f"load {program.function}",
-                "bpf_prog_load",
-                PROGRAM_TYPE[kind],
-                program.function.encode(),
-                license_.encode(),
-                bytes(instructions),
-                len(instructions) // 8,
-                ctypes.byref(options),
-            )
-        except BpfError as error:
-            said = log.value.decode(errors="replace")
-            raise BpfError(error.errno or 0, f"load {program.function}", said or error.log) from None

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import struct
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,19 +59,12 @@ def counting(fd: int) -> Iterator[Callable[[], Cost]]:
 
 @contextmanager
 def _switched_on() -> Iterator[None]:
-    try:
-        switch = call("count runs", "bpf_enable_stats", _RUN_TIME)
-    except BpfError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        was = _SWITCH.read_text()
-        _SWITCH.write_text("1")
+    with ExitStack() as undo:
         try:
-            yield
-        finally:
-            _SWITCH.write_text(was)
-    else:
-        try:
-            yield
-        finally:
-            os.close(switch)
+            undo.callback(os.close, call("count runs", "bpf_enable_stats", _RUN_TIME))
+        except BpfError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            undo.callback(_SWITCH.write_text, _SWITCH.read_text())
+            _SWITCH.write_text("1")
+        yield

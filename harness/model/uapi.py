@@ -69,6 +69,9 @@ MAP_TYPE = {
 }
 """enum bpf_map_type (include/uapi/linux/bpf.h) by our names; a sockarray is a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
 
+MAP_KIND = {number: name for name, number in MAP_TYPE.items()}
+"""Our names by enum bpf_map_type."""
+
 MAP_FLAG = {
     "no_prealloc": 1 << 0,
     "rdonly": 1 << 3,

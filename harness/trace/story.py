@@ -27,7 +27,7 @@ from harness.interface.steps import (
     SocketSelected,
 )
 from harness.interface.story import Path, Story
-from harness.model.uapi import MAP_TYPE
+from harness.model.uapi import MAP_KIND, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
 from harness.trace.events import SIZE, Event, Kind, Socket, in_order
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from harness.trace.evidence import Evidence, Names
 
 _TCP, _UDP = 6, 17
-_SYN, _ACK = 0x02, 0x10
-_TCP_FLAGS = ((_SYN, "SYN"), (0x04, "RST"), (0x01, "FIN"), (0x08, "PSH"), (_ACK, "ACK"))
+_TCP_FLAGS = ((TCP_SYN, "SYN"), (TCP_RST, "RST"), (TCP_FIN, "FIN"), (TCP_PSH, "PSH"), (TCP_ACK, "ACK"))
 _LOOKUPS: dict[int, tuple[Literal["UDP", "TCP"], Literal["IPv4", "IPv6"], str]] = {
     1: ("UDP", "IPv4", "__udp4_lib_lookup"),
     2: ("UDP", "IPv6", "__udp6_lib_lookup"),
@@ -52,7 +51,6 @@ _STATES = {1: "ESTABLISHED", 3: "SYN_RECV", 10: "LISTEN", 12: "NEW_SYN_RECV"}  #
 _PORT_UNREACHABLE = {(3, 3), (1, 4)}  # type and code: RFC 792, RFC 4443
 _SK_REUSEPORT = 21
 _PROGRAM_TYPES = {0: "classic BPF", 1: "socket filter", _SK_REUSEPORT: "SK_REUSEPORT"}  # enum bpf_prog_type
-_MAP_TYPES = {number: name for name, number in MAP_TYPE.items()}
 _ANY_ADDRESS, _CONNECTED, _HAS_PROGRAM = 1, 2, 4
 _NO_REASON = (0, 1, 2)  # unnumbered, SKB_CONSUMED or NOT_SPECIFIED, as the release has it
 
@@ -113,7 +111,7 @@ def _steps(event: Event, before: Sequence[Event], names: Names) -> Iterator[Step
             yield from _group(event)
         case Kind.HELPER:
             yield HelperCalled(
-                map_type=_MAP_TYPES.get(event.type, f"map type {event.type}"),
+                map_type=MAP_KIND.get(event.type, f"map type {event.type}"),
                 map_id=event.id,
                 key=event.value,
                 result=event.reason,
@@ -130,7 +128,9 @@ def _steps(event: Event, before: Sequence[Event], names: Names) -> Iterator[Step
             yield RequestKept(socket=_name(event.socket, names))
         case Kind.ACCEPT:
             # A connection is accepted by the handshake's ACK, unless its SYN was enough.
-            by_syn = any(earlier.arrival and earlier.arrival.tcp_flags & (_SYN | _ACK) == _SYN for earlier in before)
+            by_syn = any(
+                earlier.arrival and earlier.arrival.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN for earlier in before
+            )
             yield Queued(queue="accept", socket=_name(event.socket, names), fast_open=by_syn)
         case Kind.COOKIE_SENT:
             yield CookieSent()
