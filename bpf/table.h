@@ -24,7 +24,6 @@ struct {
 /* Return the entry at an index, NULL beyond the table's end. */
 static __always_inline __u32 *table_entry(__u32 at)
 {
-	__u32 only = 0;
 	struct table *table = bpf_map_lookup_elem(&table_map, &only);
 
 	/* The compiler knows that a remainder is in bounds and would drop the comparison, which the verifier needs. */

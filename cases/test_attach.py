@@ -178,7 +178,7 @@ def test_lock_stops_one_member_from_attaching_alone(bench: Bench, passes: int, p
 @each_protocol
 @each_family
 def test_attachment_before_bind_survives_it(bench: Bench, drops: int, protocol: Protocol, family: Family) -> None:
-    """A program attached before bind() starts a group of its own, and those that join later are under it too."""
+    """A program attached before bind() starts a group of its own, and decides for those that join later too."""
     first = bench.open(protocol, family, bind=False)
     bench.attach(first, drops)
     bench.bind(first, family)
@@ -243,7 +243,7 @@ def test_every_member_can_attach_for_the_group(
 @promise("attach.joining-inherits")
 @each_protocol
 def test_socket_that_joins_is_under_the_program(bench: Bench, drops: int, protocol: Protocol) -> None:
-    """The program is the group's: sockets that join after it was attached are under it too."""
+    """The program is the group's: it decides for sockets that join after it was attached too."""
     bench.attach(bench.open(protocol), drops)
     bench.group(3, protocol)
     assert bench.send_and_find_each(bench.packets(20, 0, protocol)) == [None] * 20

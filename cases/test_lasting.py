@@ -107,7 +107,7 @@ def test_port_of_many_is_shared_with_no_one_else(bench: Bench, protocol: Protoco
 def test_stopped_listeners_come_back_and_close_in_any_order(bench: Bench, family: Family) -> None:
     """With tcp_migrate_req listeners that were shut down may listen again, or close, in any order.
 
-    No connection is for one that is stopped or closed.
+    One that is stopped or closed gets no connection.
     """
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     first, *stopping, last = bench.group(5, Protocol.TCP, family)

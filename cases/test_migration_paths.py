@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The ways on which requests and connections migrate: by shutdown(), over several hops, by the request's own timer.
+"""The ways in which requests and connections migrate: by shutdown(), over several hops, by the request's own timer.
 
 cases/test_migration.py has what is chosen, seen and woken when a listener is closed.
 """

@@ -99,7 +99,7 @@ def test_program_goes_before_the_cpu(
 def test_group_of_the_device_wins(bench: Bench, protocol: Protocol, family: Family, bound_first: bool) -> None:
     """A group that is bound to the packet's device goes before one that is not, whichever is older.
 
-    No kernel keeps this in both orders: there the first group that fits at all has the packet.
+    No kernel keeps this in both orders: there the first group that fits at all gets the packet.
     """
     made = {}
     for device in (SERVER_LINK, None) if bound_first else (None, SERVER_LINK):

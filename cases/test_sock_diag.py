@@ -198,7 +198,7 @@ def test_disconnecting_a_member_that_has_no_peer_leaves_the_others_alone(
 def test_killed_connected_socket_hears_its_peer_no_more(bench: Bench, family: Family) -> None:
     """A connected UDP socket is found by its four-tuple, whatever group is beside it; killed, it has no peer any more.
 
-    Its peer's datagrams go to the group then, it among them.
+    Its peer's datagrams then go where everyone else's do.
     """
     members = bench.group(3, Protocol.UDP, family, family.server)
     bench[members[1]].connect((family.peer, 555))

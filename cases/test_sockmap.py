@@ -33,7 +33,7 @@ def test_socket_of_another_group_through_a_sockmap(
 ) -> None:
     """A foreign socket from a sockmap is refused as one from a sockarray: EBADFD, EPROTOTYPE or EAFNOSUPPORT.
 
-    The packet is lost to no one: no stranger has it, and with SK_DROP no member (`sk_select_reuseport`).
+    No foreign socket receives the packet, and with SK_DROP no member does (`sk_select_reuseport`).
     """
     number = bench.open(protocol)
     other_protocol = Protocol.TCP if protocol is Protocol.UDP else Protocol.UDP

@@ -84,7 +84,7 @@ def test_kernel_map_and_socket_agree_on_a_drop(deliver: Delivery, command: MakeC
 def test_kernel_map_and_socket_agree_on_the_fall_back(
     group: ReuseportGroup, deliver: Delivery, command: MakeCommand, trace: Trace
 ) -> None:
-    """The program passes nothing, and the group's answer is the member on which the hash falls that it was given."""
+    """The program selects nothing, and the group's answer is the member on which the packet's hash falls."""
     for _ in range(4):
         selection = deliver(command(NO_SLOT, pass_on_failure=True))
         events = trace.new_events()

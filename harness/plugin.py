@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The harness's pytest plugin: load its parts, and end a run early where no case could do anything but fail."""
+"""The harness's pytest plugin: load its parts, and end a run early where every case would fail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """End the run, saying why once, where no case could do anything but fail: for want of rights, or of programs."""
+    """End the run before its first case, with the reason, if this process lacks rights or a program is faulty."""
     if session.config.option.collectonly or not any("wire" in _fixtures_of(item) for item in session.items):
         return
     from harness.kernel.preflight import missing_requirement  # noqa: PLC0415

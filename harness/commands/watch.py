@@ -19,7 +19,7 @@ from rich.text import Text
 
 from harness.trace.group_counters import SELECTIONS, GroupCounters, Traffic
 from harness.trace.proc_sockets import bound_to, owners
-from harness.trace.tracer import NoWitnessError, why_unavailable
+from harness.trace.tracer import TracingError, why_unavailable
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     with console.status("compiling the counters against this kernel's headers"):
         try:
             counters = GroupCounters(arguments.port)
-        except NoWitnessError as error:
+        except TracingError as error:
             print(f"cannot watch: {error}", file=sys.stderr)
             return _UNAVAILABLE
     try:

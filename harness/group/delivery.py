@@ -87,7 +87,7 @@ class Delivery:
         return self.packet(pack_command(index, pass_on_failure=pass_on_failure) + more, **fields)
 
     def __call__(self, packet: Packet, *, hash_: int | None = None) -> Selection:
-        """Send the packet and return its verdict, once all that was seen is what the model says.
+        """Send the packet; return which member holds it, if any, once all that can be seen is as the model says.
 
         `hash_` is the four-tuple's hash where no program is there to report it. Raises AssertionError with the
         packet, both outcomes and where they part.
@@ -100,17 +100,17 @@ class Delivery:
         by_hash = expected is None
         if expected is None:
             expected = expect(layout, packet, hash_=hash_)
-        if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program keeps no such note
+        if "select_error_map" not in self._group.program.maps:  # a kernel tree's own program does not record it
             expected = replace(expected, select_errors=())
-        verdict = selection_of(expected, hash_=hash_)
+        selection = selection_of(expected, hash_=hash_)
         if observed != expected:
             self.observed.append("differs from the model")
             self.parts = list(compared(expected, observed))
             raise AssertionError(self._report(packet, expected, observed))
         for other in self._bystanders:
             assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
-        self.observed.append(_in_words(verdict, by_hash=by_hash))
-        return verdict
+        self.observed.append(_in_words(selection, by_hash=by_hash))
+        return selection
 
     def send_many(self, packets: Sequence[Packet]) -> list[int | None]:
         """UDP: send thousands of packets of one form; return which member received each, None for nobody.
@@ -223,12 +223,12 @@ def _numbered(packets: Sequence[Packet]) -> list[bytes]:
     return data
 
 
-def _in_words(verdict: Selection, *, by_hash: bool) -> str:
+def _in_words(selection: Selection, *, by_hash: bool) -> str:
     """Return what a packet came to, in words that are the same on every boot."""
-    result = verdict.result.name if verdict.result is not None else "no program"
-    if by_hash and verdict.result in (Result.PASS, Result.DROP_ERR_SK_SELECT_REUSEPORT):
+    result = selection.result.name if selection.result is not None else "no program"
+    if by_hash and selection.result in (Result.PASS, Result.DROP_ERR_SK_SELECT_REUSEPORT):
         # A key made of the hash leads to a socket on one boot, and to an empty slot on another.
         return "as the hash says"
-    if not isinstance(verdict, Delivered):
+    if not isinstance(selection, Delivered):
         return f"dropped, {result}"
-    return f"member {'by hash' if by_hash else verdict.member}, {result}"
+    return f"member {'by hash' if by_hash else selection.member}, {result}"

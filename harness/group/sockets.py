@@ -160,7 +160,7 @@ class NumberedSockets:
 
 @contextmanager
 def _user(user: int | None) -> Iterator[None]:
-    """Be another user while a socket is made: it belongs to the user of that moment."""
+    """Act as another user while a socket is made: it belongs to the user who makes it."""
     if user is None:
         yield
         return

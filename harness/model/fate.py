@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""How far a malformed packet comes in the kernel. Pure."""
+"""How far a malformed packet gets in the kernel. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VLAN_ID = 0x0FFF  # include/uapi/linux/if_vlan.h: VLAN_VID_MASK
 
 
 class Fate(StrEnum):
-    """How far a packet comes."""
+    """How far a packet gets."""
 
     USUAL = "usual"
     LOST_BEFORE = "lost before the program runs"
@@ -25,7 +25,7 @@ class Fate(StrEnum):
 
 
 def fate(packet: Packet) -> Fate:
-    """Return how far a packet comes (`__udp4_lib_rcv`, `__udp6_lib_rcv`, `tcp_v4_rcv`, `skb_vlan_untag`)."""
+    """Return how far a packet gets (`__udp4_lib_rcv`, `__udp6_lib_rcv`, `tcp_v4_rcv`, `skb_vlan_untag`)."""
     malformation = packet.malformation
     if malformation is None:
         return Fate.USUAL

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What can be unusual about a packet's frames: tags, options, extension headers, wrong lengths and checksums. Pure.
 
-harness/wire/malform.py makes frames like that; harness/model/fate.py says how far they come.
+harness/wire/malform.py makes frames like that; harness/model/fate.py says how far they get.
 """
 
 from __future__ import annotations

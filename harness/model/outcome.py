@@ -17,7 +17,7 @@ _SHOWN = 12  # bytes of a datagram in a difference
 
 
 class ReplyKind(StrEnum):
-    """What a packet can provoke. Pure ACKs are left out: when TCP sends them is its own affair."""
+    """What a packet can provoke. Pure ACKs are left out: when TCP sends them depends on its timers."""
 
     SYN_ACK = "SYN-ACK"
     RESET = "RST"

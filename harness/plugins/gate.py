@@ -16,7 +16,7 @@ from harness.kernel.release import running
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker."""
+    """Describe the markers."""
     config.addinivalue_line(
         "markers", "requires(*features): what the kernel must be able to do (harness/kernel/features.py names them)"
     )

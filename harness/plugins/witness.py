@@ -164,11 +164,11 @@ class Tracing:
         given = item.funcargs.get("trace") if isinstance(item, pytest.Function) else None
         if isinstance(given, Trace):
             return given
-        from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
+        from harness.trace.tracer import TracingError  # noqa: PLC0415
 
         try:
             return Trace(self.start().wait())
-        except NoWitnessError as error:
+        except TracingError as error:
             if not self._reason_given:
                 item.user_properties.append((NO_WITNESS, str(error)))
                 self._reason_given = True
@@ -177,11 +177,11 @@ class Tracing:
     def _run_again(
         self, item: pytest.Item, nextitem: pytest.Item | None, failed: pytest.TestReport, last: pytest.TestReport
     ) -> None:
-        from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
+        from harness.trace.tracer import TracingError  # noqa: PLC0415
 
         try:
             self.start().wait()
-        except NoWitnessError as error:
+        except TracingError as error:
             failed.user_properties.append((NO_WITNESS, str(error)))
             for report in _both(failed, last):
                 report.user_properties.append((_EVIDENCE, {_UNAVAILABLE: str(error)}))
@@ -249,7 +249,7 @@ def _outcome_of(reports: Sequence[pytest.TestReport]) -> dict[str, str | None]:
 @pytest.fixture
 def trace(wire: Wire, pytestconfig: pytest.Config) -> Iterator[Trace]:
     """Return what the witness records of the case; without a witness, skip the case and say how to get one."""
-    from harness.trace.tracer import NoWitnessError  # noqa: PLC0415
+    from harness.trace.tracer import TracingError  # noqa: PLC0415
 
     tracing = pytestconfig.pluginmanager.get_plugin(_PLUGIN)
     assert isinstance(tracing, Tracing), "the plugin is registered where cases run"
@@ -257,7 +257,7 @@ def trace(wire: Wire, pytestconfig: pytest.Config) -> Iterator[Trace]:
         pytest.skip("--witness none")
     try:
         made = Trace(tracing.start().wait())
-    except NoWitnessError as error:
+    except TracingError as error:
         pytest.skip(f"no witness: {error}")
     yield made
     made.finish(wire.names)

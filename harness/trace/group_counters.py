@@ -84,7 +84,7 @@ class Counts:
 
 
 class GroupCounters:
-    """The counters in the kernel for one port, UDP and TCP, in this network namespace. Raises NoWitnessError."""
+    """The counters in the kernel for one port, UDP and TCP, in this network namespace. Raises TracingError."""
 
     def __init__(self, port: int) -> None:
         self._reasons = kernel_drop_reasons()

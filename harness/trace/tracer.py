@@ -29,15 +29,15 @@ FIELDS = "fields.h"
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
-class NoWitnessError(Exception):
-    """The reason why this kernel cannot be traced, and the remedy, in one line."""
+class TracingError(Exception):
+    """A kernel that cannot be traced; the message says in one line why, and what to do."""
 
 
 def why_unavailable() -> str | None:
     """Return why tracing is unavailable and how to fix it, in one line; None if a quick look finds nothing wrong."""
     release = os.uname().release
     if os.geteuid() != 0:
-        return "the witness needs root"
+        return "tracing needs root"
     if not Path("/sys/bus/event_source/devices/kprobe").exists():
         return f"the kernel {release} has no kprobes (CONFIG_KPROBE_EVENTS): a kernel of `./bootstrap tox -e vm` does"
     if importlib.util.find_spec("bcc") is None:
@@ -55,12 +55,12 @@ class Tracer:
     """A BPF program of this directory in the kernel, attached to those of the probes that the kernel has.
 
     `sources` are its files, compiled as one text in this order behind fields.h. `defines` are macros for it, NAME or
-    NAME=VALUE. Raises NoWitnessError.
+    NAME=VALUE. Raises TracingError.
     """
 
     def __init__(self, sources: Iterable[str], probes: Iterable[Probe], *, defines: Iterable[str] = ()) -> None:
         if reason := why_unavailable():
-            raise NoWitnessError(reason)
+            raise TracingError(reason)
         found = headers.find()
         assert found is not None, "why_unavailable() looked"
         bcc = _import_bcc()
@@ -69,7 +69,7 @@ class Tracer:
             # -w: newer kernels' headers warn in the clang that an older bcc brings along, to no one's use.
             self._bpf = bcc.BPF(text=one_text([FIELDS, *sources]), cflags=["-w", *macros])
         except Exception as error:  # bcc raises nothing narrower
-            raise NoWitnessError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
+            raise TracingError(f"bcc cannot compile the tracer against {found.source}: {error}") from error
         symbols = Path("/proc/kallsyms").read_bytes()
         self._symbols = Symbols(symbols)
         self.missing = tuple(self._attach(probes, symbols))

@@ -14,7 +14,7 @@ from harness.model.uapi import BPF_F_MMAPABLE
 from harness.trace.events import EVENTS, LOG_SIZE, Reading, read_log
 from harness.trace.evidence import Evidence
 from harness.trace.probes import PROBES
-from harness.trace.tracer import NoWitnessError, Tracer, kernel_drop_reasons
+from harness.trace.tracer import Tracer, TracingError, kernel_drop_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ _FIRST = struct.pack("=I", 0)
 class Witness:
     """The tracer of the selection path in the kernel; it is idle, at next to no cost, until `listen`.
 
-    Making one imports bcc, compiles and attaches: seconds, and half a minute under emulation. Raises NoWitnessError.
+    Making one imports bcc, compiles and attaches: seconds, and half a minute under emulation. Raises TracingError.
     """
 
     def __init__(self) -> None:
@@ -85,12 +85,12 @@ class Loader:
 
     def __init__(self) -> None:
         self._witness: Witness | None = None
-        self._failure: NoWitnessError | None = None
+        self._failure: TracingError | None = None
         self._thread = threading.Thread(target=self._load, name="witness", daemon=True)
         self._thread.start()
 
     def wait(self) -> Witness:
-        """Return the witness once it is ready. Raises NoWitnessError if it cannot be made."""
+        """Return the witness once it is ready. Raises TracingError if it cannot be made."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -102,7 +102,7 @@ class Loader:
         libc.unshare(_CLONE_FS)
         try:
             self._witness = Witness()
-        except NoWitnessError as error:
+        except TracingError as error:
             self._failure = error
         except Exception as error:  # nobody would see a thread's exception
-            self._failure = NoWitnessError(f"the tracer cannot be loaded: {type(error).__name__}: {error}")
+            self._failure = TracingError(f"the tracer cannot be loaded: {type(error).__name__}: {error}")

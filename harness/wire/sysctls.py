@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The sysctls of the server's namespace, which all groups in it share."""
+"""What cases set for the server's namespace: its sysctls, which all groups in it share, and the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALWAYS = 2
 
 
 class Settings:
-    """The sysctls that cases change in the present network namespace; all of them start at 0, and `restore` sets it."""
+    """What cases set: the CPU, and sysctls of the present namespace, all of them 0 at first and after `restore`."""
 
     def __init__(self, *, cpu: int) -> None:
         self.cpu = cpu

@@ -211,6 +211,11 @@ def test_packages_are_described_in_the_order_of_their_layers() -> None:
         assert rows == [re.findall(r"\w+", layer) for layer in layers]
 
 
+def test_case_that_is_shown_is_one() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert block in (ROOT / "cases/test_reference.py").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_are_run_by_something(page: str) -> None:
     """A command that nothing runs is soon wrong: name what runs it in RUN_BY."""
