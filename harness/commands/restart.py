@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -25,7 +26,6 @@ from harness.model.layout import Family, Protocol
 from harness.model.restart import Leaving, Plan, Reattach, Strategy, tally
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from harness.group.steering import Steering
@@ -215,7 +215,6 @@ def _clients(text: str) -> int:
 
 
 def _whole(text: str, most: int) -> int:
-    number = int(text)
-    if not 0 < number <= most:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or not 0 < int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to {most}")
+    return int(text)

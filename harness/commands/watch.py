@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import sys
@@ -22,7 +23,6 @@ from harness.trace.proc_sockets import bound_to, owners
 from harness.trace.tracer import TracingError, why_unavailable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from harness.trace.group_counters import Counts
@@ -187,14 +187,16 @@ def _no_key(seconds: float) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 1 << 16:
-        raise ValueError(text)
-    return port
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a whole number from 1 to 65535")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no interval: give seconds from 0.1 to 3600")
     return seconds

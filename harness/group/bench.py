@@ -6,6 +6,7 @@ A `ReuseportGroup` is many members alike; here each socket is its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import contextmanager
@@ -147,27 +148,32 @@ class Bench(NumberedSockets):
     def sending_meanwhile(self, packets: Sequence[Packet]) -> Iterator[Callable[[], bool]]:
         """Send datagrams from another process for a while; the function given tells whether it still sends.
 
-        At the end all of them have been sent, and decided.
+        At the end all of them have been sent, and decided. Raises AssertionError if the other process failed.
         """
         sent = [frame for packet in packets for frame in frames.datagram(packet)]
         child = os.fork()
         if not child:
+            status = 1
             try:
                 self.wire.post(sent)
+                status = 0
             finally:
-                os._exit(0)
-        gone = False
+                os._exit(status)
+        ended: int | None = None
 
         def still_sending() -> bool:
-            nonlocal gone
-            gone = gone or os.waitpid(child, os.WNOHANG) != (0, 0)
-            return not gone
+            nonlocal ended
+            if ended is None:
+                process, status = os.waitpid(child, os.WNOHANG)
+                ended = status if process else None
+            return ended is None
 
         try:
             yield still_sending
         finally:
-            if not gone:
-                os.waitpid(child, 0)
+            if ended is None:
+                _, ended = os.waitpid(child, 0)
+        assert ended == 0, "the process that was to send the datagrams failed"
         self.wire.read_replies()
 
     def read(self) -> dict[int, list[bytes]]:
@@ -207,8 +213,10 @@ class Bench(NumberedSockets):
                         self._connections.append(connection)
                         data = b""
                     yield number, peer[1], data
+            except BlockingIOError:
+                pass
             except OSError as error:
-                if not isinstance(error, BlockingIOError) and datagrams:
+                if datagrams or error.errno != errno.EINVAL:  # of a socket that does not listen
                     raise
 
 

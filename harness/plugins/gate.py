@@ -25,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "promise(*ids): the promises of docs/rules.md that a case checks")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Refuse a time in which no race can be provoked."""
+    if not config.option.race_seconds > 0:
+        raise pytest.UsageError(f"--race-seconds {config.option.race_seconds:g}: a race takes more than 0 seconds")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add how long races are provoked."""
     parser.getgroup("reuseport").addoption(

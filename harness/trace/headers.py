@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.kernel.release import Release
+
 _REUSEPORT, _DROPS = "include/net/sock_reuseport.h", "include/trace/events/skb.h"
 
 _ASKED = (
@@ -50,6 +52,5 @@ def _defines(source: Path) -> tuple[str, ...]:
 
 
 def _defines_of_version(release: str) -> tuple[str, ...]:
-    major, minor = (int(part) for part in release.split(".")[:2])
-    introduced = {"HAS_CLOSED": (5, 14), "HAS_REASON": (5, 17)}
-    return tuple(name for name, version in introduced.items() if (major, minor) >= version)
+    introduced = {"HAS_CLOSED": Release(5, 14), "HAS_REASON": Release(5, 17)}
+    return tuple(name for name, version in introduced.items() if Release.parse(release) >= version)

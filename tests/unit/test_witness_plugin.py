@@ -176,3 +176,17 @@ def test_headers_are_found_where_bcc_looks(tmp_path: Path, monkeypatch: pytest.M
     assert headers.find("5.14.0") == headers.Headers(source=tmp_path, defines=("HAS_CLOSED",))
     monkeypatch.setenv("BCC_KERNEL_SOURCE", str(tmp_path / "elsewhere"))
     assert headers.find("no-such-release") is None
+
+
+@pytest.mark.parametrize(
+    ("release", "defines"),
+    [("5.10.223", ()), ("5.14-rc2", ("HAS_CLOSED",)), ("7.3-amd64", ("HAS_CLOSED", "HAS_REASON"))],
+)
+def test_headers_in_the_kernel_are_those_of_its_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, defines: tuple[str, ...]
+) -> None:
+    from harness.trace import headers
+
+    monkeypatch.delenv("BCC_KERNEL_SOURCE", raising=False)
+    monkeypatch.setattr(headers, "_own_headers", lambda: tmp_path)
+    assert headers.find(release) == headers.Headers(source=None, defines=defines)
