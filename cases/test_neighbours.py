@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from pyroute2 import IPRoute
 
 from harness.cases import each_family, each_protocol, ledger, promise, recorded, requires
 from harness.loader import instructions as bpf
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 NO_CPU = -1
 NO_REUSEPORT = 2  # BPF_SK_LOOKUP_F_NO_REUSEPORT
-INGRESS = "ffff:fff2"  # the parent of clsact's filters for what arrives
 GROUPS = {Family.IPV4: "224.0.0.251", Family.IPV6: "ff02::fb"}
 
 
@@ -184,22 +182,6 @@ def test_sk_lookup_finds_a_group_with_a_connected_member(
         assert program.new_results() == {Result.PASS: 4}
 
 
-@contextmanager
-def at_ingress(program: int) -> Iterator[None]:
-    """Let a program of traffic control see what arrives on the wire."""
-    link = socket.if_nametoindex(SERVER_LINK)
-    with IPRoute() as links:
-        links.tc("add", "clsact", link)
-        try:
-            links.tc(
-                "add-filter", "bpf", link, ":1", fd=program, name="ingress", parent=INGRESS, classid=1,
-                direct_action=True,
-            )  # fmt: skip
-            yield
-        finally:
-            links.tc("del", "clsact", link)
-
-
 @promise("neighbours.tc-assign")
 @ledger("K25")
 @each_protocol
@@ -224,7 +206,7 @@ def test_socket_that_traffic_control_assigns_stands_for_its_group(
         fields = [(transport + 2, elsewhere)] + ([(transport + 12, 0x6002)] if protocol is Protocol.TCP else [])
         chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, fields))
         try:
-            with at_ingress(chooser):
+            with bench.wire.at_ingress(chooser):
                 packets = [bench.packet(n, protocol, family, destination_port=elsewhere) for n in (1, 2)]
                 assert bench.send_and_find_each(packets) == members[1:]
                 assert program.new_results() == {Result.PASS: 2}

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _RECEIVE_BUFFER = 1 << 22
 SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
 
+_INGRESS = "ffff:fff2"
+"""The parent of clsact's filters for what arrives (TC_H_CLSACT, TC_H_MIN_INGRESS)."""
+
 _OFFLOADS = (
     "rx-checksumming", "tx-checksumming", "generic-receive-offload", "generic-segmentation-offload",
     "tcp-segmentation-offload", "scatter-gather",
@@ -129,6 +132,21 @@ class Wire:
         finally:
             os.sched_setaffinity(0, {before})
             self.settings.cpu = before
+
+    @contextmanager
+    def at_ingress(self, program_fd: int) -> Iterator[None]:
+        """Let a program of type sched_cls see what arrives at the server's end, before any lookup, until the end."""
+        index = socket.if_nametoindex(SERVER_LINK)
+        with IPRoute() as links:
+            links.tc("add", "clsact", index)
+            try:
+                links.tc(
+                    "add-filter", "bpf", index, ":1", fd=program_fd, name="ingress", parent=_INGRESS, classid=1,
+                    direct_action=True,
+                )  # fmt: skip
+                yield
+            finally:
+                links.tc("del", "clsact", index)
 
     @property
     def cpus(self) -> list[int]:
