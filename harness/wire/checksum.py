@@ -20,6 +20,14 @@ def fold(total: int) -> int:
     return total
 
 
+def transport_field(total: int) -> int:
+    """Return the checksum that a UDP or TCP header has for a sum: zero is sent as all ones, the same number.
+
+    UDP's zero stands for "no checksum" (RFC 768).
+    """
+    return ~fold(total) & 0xFFFF or 0xFFFF
+
+
 def internet_checksum(data: bytes | bytearray) -> int:
     """Return the checksum of the data, whose own checksum field has to be zero."""
     return ~fold(word_sum(data)) & 0xFFFF
@@ -29,7 +37,7 @@ def transport_checksum(protocol: int, source: bytes, destination: bytes, segment
     """Return the checksum of a UDP datagram or TCP segment, the pseudo-header included (RFC 768, 9293, 8200).
 
     `protocol` is its number, the addresses are bytes in network order, and the segment's checksum field has to be
-    zero. Zero is returned as all ones, the same number in ones' complement: UDP's zero stands for "no checksum".
+    zero.
     """
     pseudo_header = source + destination + struct.pack("!II", len(segment), protocol)
-    return internet_checksum(pseudo_header + segment) or 0xFFFF
+    return transport_field(word_sum(pseudo_header) + word_sum(segment))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.model.addresses import packed
 from harness.model.layout import Family, Protocol
 from harness.model.uapi import TCP_SYN
-from harness.wire.checksum import fold, word_sum
+from harness.wire.checksum import internet_checksum, transport_field, word_sum
 from harness.wire.headers import CHECKSUM_AT, ETHERNET_HEADER, IP_HEADER, PEER_MAC, SERVER_MAC
 from harness.wire.scapy_layers import IP, TCP, UDP, Ether, IPv6, IPv6ExtHdrFragment, Raw
 
@@ -94,9 +94,7 @@ def fill(packet: Packet, form: Form, start: bytes, payload: bytes) -> list[bytes
         usual, source = packed(packet.family.peer), packed(packet.source_address)
         pseudo_header += word_sum(source) - word_sum(usual)
         frames = tuple(_with_source(packet.family, frame, source) for frame in frames)
-    # RFC 768: a UDP checksum that comes out as zero is sent as all ones
-    checksum = ~fold(pseudo_header + word_sum(transport)) & 0xFFFF or 0xFFFF
-    transport[at : at + 2] = struct.pack("!H", checksum)
+    transport[at : at + 2] = struct.pack("!H", transport_field(pseudo_header + word_sum(transport)))
     return [
         frame[:offset] + bytes(transport[start:stop])
         for frame, (offset, start, stop) in zip(frames, form.places, strict=True)
@@ -126,5 +124,5 @@ def _with_source(family: Family, frame: bytes, source: bytes) -> bytes:
         return frame[:22] + source + frame[38:]
     header = bytearray(frame[ETHERNET_HEADER:34])
     header[10:16] = b"\0\0" + source  # checksum, then source
-    header[10:12] = struct.pack("!H", ~fold(word_sum(header)) & 0xFFFF)
+    header[10:12] = struct.pack("!H", internet_checksum(header))
     return frame[:ETHERNET_HEADER] + bytes(header) + frame[34:]

@@ -21,7 +21,7 @@ from harness.model.uapi import (
     TCP_RST,
     TCP_SYN,
 )
-from harness.wire.checksum import fold, word_sum
+from harness.wire.checksum import fold, transport_field, word_sum
 from harness.wire.forms import fill, form, network_layer
 from harness.wire.headers import ETHERNET_HEADER, IP_HEADER, PEER_MAC, SERVER_MAC
 from harness.wire.malform import malform, set_checksum
@@ -82,7 +82,7 @@ def datagrams(packets: Sequence[Packet], payloads: Sequence[bytes]) -> list[byte
             beyond = shared.pseudo_header + word_sum(packed(source)) - usual + first.destination_port + size
             begins[source] = frame[: len(frame) - size], beyond
         begin, beyond = begins[source]
-        checksum = ~fold(beyond + port + sum(words.unpack(payload))) & 0xFFFF or 0xFFFF
+        checksum = transport_field(beyond + port + sum(words.unpack(payload)))
         made.append(begin + header.pack(port, first.destination_port, size, checksum) + payload)
     return made
 
