@@ -26,7 +26,7 @@ class Feature:
     introduced: Release
     probe: Callable[[], bool]
     """Whether the running kernel can do it; raises OSError (EPERM) if this process may not try."""
-    why: str
+    summary: str
     """In one line: what it is, and the commit that introduced it."""
 
 
@@ -37,92 +37,92 @@ FEATURES = {
             name="sock_destroy",
             introduced=Release(4, 9),
             probe=probes.kills_sockets,
-            why="CONFIG_INET_DIAG_DESTROY: sockets are killed through sock_diag (5d77dca82839 for UDP)",
+            summary="CONFIG_INET_DIAG_DESTROY: sockets are killed through sock_diag (5d77dca82839 for UDP)",
         ),
         Feature(
             name="select_from_sockmap",
             introduced=Release(5, 7),
             probe=probes.selects_from_sockmap,
-            why="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH",
+            summary="bpf_sk_select_reuseport takes SOCKMAP and SOCKHASH",
         ),
         Feature(
             name="udp_in_sockmap",
             introduced=Release(5, 7),
             probe=probes.keeps_udp_in_sockmap,
-            why="SOCKMAP and SOCKHASH hold UDP sockets that are not connected (edc6741cc660)",
+            summary="SOCKMAP and SOCKHASH hold UDP sockets that are not connected (edc6741cc660)",
         ),
         Feature(
             name="group_id_at_creation",
             introduced=Release(5, 7),
             probe=probes.numbers_groups_at_once,
-            why="a group gets its number when it is created, not when a map takes its first member",
+            summary="a group gets its number when it is created, not when a map takes its first member",
         ),
         Feature(
             name="sk_lookup",
             introduced=Release(5, 9),
             probe=probes.has_sk_lookup,
-            why="programs of type SK_LOOKUP choose the listener before the group does (e9ddbb7707ff)",
+            summary="programs of type SK_LOOKUP choose the listener before the group does (e9ddbb7707ff)",
         ),
         Feature(
             name="free_inner_size",
             introduced=Release(5, 10),
             probe=probes.frees_inner_size,
-            why="an inner map's max_entries need not be the template's (134fede4eecf)",
+            summary="an inner map's max_entries need not be the template's (134fede4eecf)",
         ),
         Feature(
             name="udp_segments_on_loopback",
             introduced=Release(5, 11),
             probe=probes.loops_segments_whole,
-            why="NETIF_F_GSO_SOFTWARE has UDP_L4: a UDP_SEGMENT send is no longer split before a software device",
+            summary="NETIF_F_GSO_SOFTWARE has UDP_L4: a UDP_SEGMENT send is no longer split before a software device",
         ),
         Feature(
             name="select_or_migrate",
             introduced=Release(5, 14),
             probe=probes.checks_attach_type,
-            why="the attach type SELECT_OR_MIGRATE lets a program choose where requests migrate (d5e4ddaeb6ab)",
+            summary="the attach type SELECT_OR_MIGRATE lets a program choose where requests migrate (d5e4ddaeb6ab)",
         ),
         Feature(
             name="migrating_sk",
             introduced=Release(5, 14),
             probe=probes.shows_migrating_socket,
-            why="the context names the socket that is being migrated (d5e4ddaeb6ab)",
+            summary="the context names the socket that is being migrated (d5e4ddaeb6ab)",
         ),
         Feature(
             name="tcp_migrate_req",
             introduced=Release(5, 14),
             probe=probes.leaves_connections_to_others,
-            why="net.ipv4.tcp_migrate_req moves requests of a closed listener to another (f9ac779f881c)",
+            summary="net.ipv4.tcp_migrate_req moves requests of a closed listener to another (f9ac779f881c)",
         ),
         Feature(
             name="get_socket_cookie",
             introduced=Release(5, 14),
             probe=probes.gives_socket_cookie,
-            why="a program may ask for its socket's cookie (e061047684af)",
+            summary="a program may ask for its socket's cookie (e061047684af)",
         ),
         Feature(
             name="reuseport_from_bpf",
             introduced=Release(6, 1),
             probe=probes.sets_reuseport_from_bpf,
-            why="bpf_setsockopt() knows SO_REUSEPORT (29003875bd5b)",
+            summary="bpf_setsockopt() knows SO_REUSEPORT (29003875bd5b)",
         ),
         Feature(
             name="mptcp",
             # fd1452d8ef00 is of 5.9, but Debian's 5.10 is configured without MPTCP.
             introduced=Release(6, 1),
             probe=probes.has_mptcp,
-            why="MPTCP listeners share a port by SO_REUSEPORT (fd1452d8ef00; CONFIG_MPTCP)",
+            summary="MPTCP listeners share a port by SO_REUSEPORT (fd1452d8ef00; CONFIG_MPTCP)",
         ),
         Feature(
             name="udp_child_hash_entries",
             introduced=Release(6, 2),
             probe=probes.has_own_udp_tables,
-            why="a network namespace may have UDP tables of its own (9804985bf27f)",
+            summary="a network namespace may have UDP tables of its own (9804985bf27f)",
         ),
         Feature(
             name="store_release",
             introduced=Release(6, 15),
             probe=probes.has_store_release,
-            why="load-acquire and store-release are instructions (880442305a39)",
+            summary="load-acquire and store-release are instructions (880442305a39)",
         ),
     )
 }

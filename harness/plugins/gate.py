@@ -77,10 +77,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             item.user_properties.append((MISSING_FEATURE, name))
             pytest.fail(
                 f"missing feature {name}: Linux {running()} ought to have it since {feature.introduced} "
-                f"({feature.why}), but its probe fails",
+                f"({feature.summary}), but its probe fails",
                 pytrace=False,
             )
-        pytest.skip(f"Linux {running()} has no {name}: {feature.why}, introduced in {feature.introduced}")
+        pytest.skip(f"Linux {running()} has no {name}: {feature.summary}, introduced in {feature.introduced}")
 
 
 def _required(item: pytest.Item) -> list[str]:
