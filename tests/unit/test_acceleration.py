@@ -278,6 +278,7 @@ def test_what_the_kernel_is_told_is_in_every_report(tmp_path: Path) -> None:
         (["--vm", "--cpus", "0"], "a VM has at least one CPU"),
         (["--vm", "--accel", "kvm"], "there is no /dev/no-kvm"),
         (["--append", "quiet"], "--append is for kernels in VMs, and this run has none"),
+        (["--vms", "2"], "--vms is for kernels in VMs, and this run has none"),
     ],
 )
 def test_run_of_a_vm_that_cannot_be_is_a_usage_error(tmp_path: Path, arguments: list[str], why: str) -> None:

@@ -117,8 +117,8 @@ def test_unwritable_cache_is_named_with_its_remedy(tmp_path: Path) -> None:
     read_only = "mount -t tmpfs -o ro none cache"
     status, output = run(tmp_path, read_only, "--kernel", "6.1", "--mirror", "http://127.0.0.1:9/debian")
     assert status == INFRASTRUCTURE, output
-    assert "cannot be written (Read-only file system): give this user the directory" in output
-    assert "or point XDG_CACHE_HOME elsewhere" in output
+    assert "cannot be used (Read-only file system): give this user the directory" in output
+    assert "or point XDG_CACHE_HOME at another directory" in output
     status, output = run(tmp_path, read_only, *IN_A_VM)
     assert status == 0, output
 

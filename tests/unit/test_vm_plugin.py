@@ -283,7 +283,18 @@ def test_first_failure_ends_the_run(run: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"numprocesses": 2}, {"dist": "each"}, {"tx": ["popen"]}, {"vms": 0}, {"vm_timeout": 0.0}]
+    "given",
+    [
+        {"numprocesses": 2},
+        {"dist": "each"},
+        {"tx": ["popen"]},
+        {"vms": 0},
+        {"vm_timeout": 0.0},
+        {"vm_timeout": float("nan")},
+        {"maxworkerrestart": "some"},
+        {"maxworkerrestart": "-1"},
+    ],
+    ids=str,
 )
 def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
     usual: dict[str, object] = {
@@ -293,6 +304,7 @@ def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
         "distload": False,
         "vms": None,
         "vm_timeout": 120.0,
+        "maxworkerrestart": None,
     }
     demand_consistent(Namespace(**usual))
     with pytest.raises(pytest.UsageError):

@@ -82,7 +82,7 @@ def run_shell(kernel: Kernel, *, guest: Guest) -> int:
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
     """Return the one kernel that `word` means, fetching it if need be. Raises KernelError."""
-    selection, *others = select_kernels([word], catalogue=load_catalogue())
+    selection, *others = select_kernels([word], catalogue=load_catalogue(), mirror=mirror)
     if others:
         names = ", ".join(one.name for one in (selection, *others))
         raise UnknownKernelError(f"{word!r} stands for several kernels, and there is one VM: name one of {names}")
