@@ -136,7 +136,7 @@ def test_cache_that_is_full_is_named_with_its_remedy(small_archive: SmallArchive
     failed, _, mended = output.partition("status ")
     assert mended.startswith(f"{INFRASTRUCTURE}\n"), output
     assert "no space left" in failed
-    assert "or point XDG_CACHE_HOME at a larger disk" in failed
+    assert "or point XDG_CACHE_HOME at another directory" in failed
     assert "Traceback" not in output
     assert (status, "3 passed" in mended) == (0, True), output
 

@@ -129,7 +129,7 @@ def test_home_that_cannot_be_written(small_archive: SmallArchive, here: Path) ->
     assert run.status == 13, run.output
     assert f"{here}/home/.cache" in run.output
     assert "cannot be used (Read-only file system): give this user the directory" in run.output
-    assert "or point XDG_CACHE_HOME elsewhere" in run.output
+    assert "or point XDG_CACHE_HOME at another directory" in run.output
     demand_as_usual(typed(here, line, *small_archive.kernel, **given), kernel="6.1")
 
 
