@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fake_archive import image
 from runs import CONFIGURATION, ROOT, environment
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.remote.ssh import SSH
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from runs import ROOT
 from test_archive import add_kernel, signing_key
 from test_kernel_commands import CATALOGUE
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ from runs import Run, run_pytest
 from vm.__main__ import main
 from vm.boot import booting, learnt
 from vm.boot.acceleration import KVM, SUBSTITUTE, choose
-from vm.boot.last_words import complaint
+from vm.boot.console_end import complaint
 from vm.boot.learnt import Boot, FileIdentity, KernelIdentity, Known, MachineIdentity
 from vm.boot.qmp import Monitor
 from vm.commands.accel import lines

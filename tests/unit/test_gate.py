@@ -12,7 +12,7 @@ from runs import run_pytest
 
 from harness.kernel.features import FEATURES
 from harness.kernel.release import Release
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.kernels.catalogue import load_catalogue
 from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import platform
 import re
@@ -296,6 +298,17 @@ def test_an_unpacked_package_gives_its_modules_ready_to_load(tmp_path: Path, cat
     assert obtain(selection, progress=print).headers == tree / "build"
     written(place, image("6.8.1-test", size=8192 + 16))
     assert obtain(selection, progress=print).image != kernel.image
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_damaged_module_is_named(tmp_path: Path, catalogue: Catalogue, suffix: str) -> None:
+    modules = tmp_path / "lib/modules/6.1.0"
+    written(tmp_path / "boot/vmlinuz-6.1.0", image("6.1.0"))
+    good = {"gz": gzip.compress(module("veth")), "xz": lzma.compress(module("veth"))}[suffix]
+    written(modules / f"kernel/veth.ko.{suffix}", good[:20] + b"\xff" * 20 + good[40:])
+    (selection,) = select([str(tmp_path)], catalogue=catalogue)
+    with pytest.raises(NotAKernelError, match=rf"veth\.ko\.{suffix} cannot be decompressed"):
+        obtain(selection, progress=print)
 
 
 # Options

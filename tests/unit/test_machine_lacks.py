@@ -14,7 +14,7 @@ from test_no_room import CASES, may_mount, run
 
 from vm.__main__ import main
 from vm.base.memory import available
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.boot.qemu import QEMU, find_qemu
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 

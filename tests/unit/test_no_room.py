@@ -15,7 +15,7 @@ from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from stand_in_qemu import qemu
 from test_archive import needs_apt
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures

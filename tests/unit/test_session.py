@@ -19,7 +19,7 @@ from fake_archive import image
 from runs import environment, foreground
 
 from vm.__main__ import main
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.kernels import requirements
 
 if TYPE_CHECKING:

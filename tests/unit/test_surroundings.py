@@ -19,7 +19,7 @@ from small_archive import FAKE_VM, VERSION, SmallArchive, one_kernel, signing_ke
 from test_archive import needs_apt
 from test_no_room import may_mount
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from fake_archive import image
 from filelock import FileLock
 from runs import ROOT, Run, run_pytest
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.controller.admission import Admission, capacity
 from vm.kernels import requirements
 from vm.plugin import demand_consistent

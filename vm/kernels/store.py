@@ -102,8 +102,7 @@ class Store:
             if what := contents.damage(entry.path):
                 wrong = f"{entry.path.name} in the store is damaged ({what})"
                 say(f"{wrong}, and is fetched or copied again")
-                with translate_oserror(self.root):
-                    self._remove(entry)
+                self._remove(entry)
         return wrong
 
     def names(self) -> list[str]:
@@ -154,20 +153,24 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
 
     def prune(self, *, keep: Callable[[Entry], bool]) -> list[Entry]:
-        """Remove the entries for which `keep` returns False, and what killed runs left; return the removed entries."""
+        """Remove the entries for which `keep` returns False, and what killed runs left; return the removed entries.
+
+        Raises StoreError.
+        """
         removed = []
         for name in self.names():
             with self.locked(name, progress=lambda _line: None):
                 for entry in self.entries(name):
                     if not keep(entry):
-                        removed.append(entry)
                         self._remove(entry)
+                        removed.append(entry)
         return removed
 
     def _remove(self, entry: Entry) -> None:
         # Renamed first, so that a killed process leaves no half entry.
         away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
-        entry.path.rename(away)
+        with translate_oserror(self.root):
+            entry.path.rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
 
