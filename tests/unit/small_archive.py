@@ -34,7 +34,7 @@ vm.kernels.catalogue._DATA = pathlib.Path({catalogue!r})
 
 @dataclass(frozen=True, kw_only=True)
 class SmallArchive:
-    """Hold an archive with a kernel called 6.1 and the variables of runs that fetch from it."""
+    """An archive with a kernel called 6.1, and the variables of runs that fetch from it."""
 
     archive: FakeArchive
     cache: Path

@@ -167,7 +167,7 @@ def test_cache_that_cannot_be_written_costs_another_try(
         (["--cpus", "0"], "--cpus 0: a VM has at least one CPU"),
     ],
 )
-def test_vm_that_cannot_be_is_a_usage_error(run: Callable[..., tuple[int, str]], options: list[str], why: str) -> None:
+def test_impossible_vm_is_a_usage_error(run: Callable[..., tuple[int, str]], options: list[str], why: str) -> None:
     status, said = run("works", *options)
     assert status == 4
     assert why in said
@@ -281,7 +281,7 @@ def test_what_the_kernel_is_told_is_in_every_report(tmp_path: Path) -> None:
         (["--vms", "2"], "--vms is for kernels in VMs, and this run has none"),
     ],
 )
-def test_run_of_a_vm_that_cannot_be_is_a_usage_error(tmp_path: Path, arguments: list[str], why: str) -> None:
+def test_options_of_an_impossible_vm_are_usage_errors(tmp_path: Path, arguments: list[str], why: str) -> None:
     run = run_pytest(tmp_path, arguments, source=CASES, variables={SUBSTITUTE: substitute("works")})
     assert run.status == 4
     assert why in run.output

@@ -40,7 +40,7 @@ INFRASTRUCTURE, FAILED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], EXIT_STATUS[
 
 
 def may_mount() -> bool:
-    """Tell whether a process here may have mounts of its own."""
+    """Return whether a process here may have mounts of its own."""
     return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode == 0
 
 

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "machine and its kernel, this QEMU, and that kernel. As long as KVM has worked with no kernel, unknown ones "
         "are emulated too.",
     )
-    parser.add_argument("--forget", action="store_true", help="forget it all: the next run tries KVM again")
+    parser.add_argument("--forget", action="store_true", help="forget what is remembered: the next run tries KVM again")
     parser.set_defaults(run=run)
 
 
