@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -25,7 +27,6 @@ from harness.model.layout import Family, Protocol
 from harness.model.restart import Leaving, Plan, Reattach, Strategy, tally
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from harness.group.steering import Steering
@@ -150,8 +151,8 @@ def _demand_consistent(arguments: argparse.Namespace) -> None:
 
 def _compiled(path: Path, options: ProgramOptions) -> Path:
     """Return the program's file, compiled if it is C. Raises ObjectFileError and CompileError."""
-    if not path.is_file():
-        raise ObjectFileError(f"there is no {path}")
+    if not os.path.isfile(path):  # noqa: PTH113  # pathlib's raises for a name that is too long
+        raise ObjectFileError(f"there is no file {str(path)!r}")
     if path.suffix == ".c":
         path = compile_program(path.resolve(), defines=options.defines, includes=(path.parent.resolve(),))
     read_own(path, options)
@@ -215,7 +216,7 @@ def _clients(text: str) -> int:
 
 
 def _whole(text: str, most: int) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if not 0 < number <= most:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return number

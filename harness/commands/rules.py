@@ -32,8 +32,8 @@ NAME = "rules"
 HELP = "write docs/rules.md, the table of promises"
 DESCRIPTION = """\
 Write docs/rules.md: what a reuseport group promises, from the cases' docstrings, and on which kernels it was seen. For
-each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when
-something cannot be read or does not fit together."""
+each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or written or
+does not fit together."""
 
 PAGE = ROOT / "docs/rules.md"
 BASIS = ROOT / "docs/rules.toml"
@@ -57,7 +57,7 @@ saw, which has to be a run of every case.
 
 
 class RulesError(Exception):
-    """The cases, docs/rules.toml and docs/rules-seen.json do not go together."""
+    """Cases, docs/rules.toml, docs/rules-seen.json or a run's results that do not go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
             for name in record(seen, _kernels(path), cases):
                 print(f"not recorded: {name}", file=sys.stderr)
         page = page_of(promises(cases, tomllib.loads(BASIS.read_text())), seen)
+        if arguments.runs:
+            SEEN.write_text(written(seen))
+        PAGE.write_text(page)
     except (OSError, ValueError, KeyError, RulesError) as error:
         print(f"docs/rules.md is left as it is: {error}", file=sys.stderr)
         return 2
-    if arguments.runs:
-        SEEN.write_text(written(seen))
-    PAGE.write_text(page)
     return 0
 
 
@@ -245,13 +245,19 @@ def written(seen: Seen) -> str:
 
 
 def _kernels(path: Path) -> list[tuple[Release, dict[str, str]]]:
-    """Return the release of each kernel of a run that booted, and the outcomes of its cases by their ids."""
-    data = json.loads((path / "results.json" if path.is_dir() else path).read_text())
-    return [
-        (
-            of_uname(kernel["release"], kernel["version"]),
-            {case["id"]: case["outcome"] for case in kernel["cases"]},
-        )
-        for kernel in data["kernels"]
-        if kernel["release"]
-    ]
+    """Return the release of each kernel of a run that booted, and the outcomes of its cases by their ids.
+
+    Raises OSError, RulesError.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        return [
+            (
+                of_uname(kernel["release"], kernel["version"]),
+                {case["id"]: case["outcome"] for case in kernel["cases"]},
+            )
+            for kernel in json.loads(file.read_text())["kernels"]
+            if kernel["release"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RulesError(f"{file} holds no results of a run ({error!r})") from error

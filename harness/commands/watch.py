@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import select
 import sys
 import termios
 import time
 import tty
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -22,7 +23,6 @@ from harness.trace.proc_sockets import bound_to, owners
 from harness.trace.tracer import NoWitnessError, why_unavailable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from harness.trace.group_counters import Counts
@@ -166,7 +166,7 @@ def _times(count: int | None) -> Iterator[int]:
         number += 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
     """Give a function that waits that many seconds for a key and returns it, "" if none was pressed."""
     if not sys.stdin.isatty():
@@ -187,14 +187,14 @@ def _no_key(seconds: float) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if text.isdecimal() else 0
     if not 0 < port < 1 << 16:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return port
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 3600:
-        raise ValueError(text)
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 3600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")

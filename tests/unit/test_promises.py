@@ -121,8 +121,16 @@ def test_a_run_is_recorded_by_one_command(docs: Path) -> None:
     assert rules.written(rules.read_seen(docs / "rules-seen.json")) == (docs / "rules-seen.json").read_text()
 
 
-def test_a_run_that_cannot_be_read_changes_nothing(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("content", [None, "", "{}", "[]"])
+def test_a_run_that_cannot_be_read_is_named_and_changes_nothing(
+    docs: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    run = docs / "run"
+    if content is not None:
+        run.write_text(content)
     before = {file: file.read_text() for file in docs.iterdir()}
-    assert main(["rules", str(docs / "none")]) == 2
-    assert "docs/rules.md is left as it is" in capsys.readouterr().err
+    assert main(["rules", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "docs/rules.md is left as it is" in said
+    assert str(run) in said
     assert {file: file.read_text() for file in docs.iterdir()} == before
