@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
+FAKE_VM = f"{sys.executable} -S {Path(__file__).with_name('fake_vm.py')}"
+"""The command of the process that takes the place of a VM."""
+
 CONFIGURATION = "[tool.pytest]\naddopts = ['-p', 'vm.plugin', '-p', 'no:cacheprovider', '-p', 'no:hypothesispytest']\n"
 
 

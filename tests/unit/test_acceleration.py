@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import Run, run_pytest
+from runs import FAKE_VM, Run, run_pytest
 
 from vm.__main__ import main
 from vm.boot import booting, learnt
@@ -32,8 +32,7 @@ from vm.commands.accel import lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = Path(__file__).parent
-FAKE_VM, STAND_IN = HERE / "fake_vm.py", HERE / "stand_in_kvm.py"
+STAND_IN = Path(__file__).with_name("stand_in_kvm.py")
 FELL_BACK = "KVM failed, and the run goes on emulated: "
 PAUSED = "QEMU paused the VM: internal-error: KVM internal error. Suberror: 1; emulation failure"
 WHY = {
@@ -47,7 +46,7 @@ WHY = {
 
 
 def substitute(fate: str) -> str:
-    return f"{sys.executable} -S {STAND_IN} {fate} {sys.executable} -S {FAKE_VM}"
+    return f"{sys.executable} -S {STAND_IN} {fate} {FAKE_VM}"
 
 
 # One command on a kernel.

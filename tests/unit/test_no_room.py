@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import CONFIGURATION, environment
+from runs import CONFIGURATION, FAKE_VM, environment
 from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from stand_in_qemu import qemu
 from test_archive import needs_apt
@@ -18,9 +18,11 @@ from test_archive import needs_apt
 from vm.boot.acceleration import SUBSTITUTE
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
 CASES = """
 import os
@@ -57,7 +59,7 @@ def run(directory: Path, setup: str, *arguments: str, **variables: str) -> tuple
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "pytest", *arguments],
         cwd=directory,
-        env=environment(directory, **{SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "LINES": "1", **variables}),
+        env=environment(directory, **{SUBSTITUTE: FAKE_VM, "LINES": "1", **variables}),
         capture_output=True,
         text=True,
         timeout=60,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import CONFIGURATION, Run, environment
-from small_archive import FAKE_VM, VERSION, SmallArchive, one_kernel, signing_key, small_archive
+from runs import CONFIGURATION, FAKE_VM, Run, environment
+from small_archive import VERSION, SmallArchive, one_kernel, signing_key, small_archive
 from test_archive import needs_apt
 from test_no_room import may_mount
 
@@ -34,7 +34,6 @@ def test_good(): pass
 @pytest.mark.parametrize("word", ["ä → ·"])
 def test_bad(word): assert word == "× member", "ä → ·"
 """
-SUBSTITUTED = f"{sys.executable} -S {FAKE_VM}"
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def typed(here: Path, line: str, *arguments: str, **variables: str) -> Run:
     """Run CASES in VMs by a line of shell in which "$@" is the command; an empty variable is unset."""
     (here / "pyproject.toml").write_text(CONFIGURATION)
     (here / "test_topic.py").write_text(CASES, encoding="utf-8")
-    wanted = environment(here, **{SUBSTITUTE: SUBSTITUTED, **variables})
+    wanted = environment(here, **{SUBSTITUTE: FAKE_VM, **variables})
     command: Sequence[str] = ["sh", "-c", line, "sh", sys.executable, "-m", "pytest", *arguments]
     done = subprocess.run(
         command,
