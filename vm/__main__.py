@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m vm",
         description="Kernels to test on and the VMs that run them.",
         epilog="Kernels live under ~/.cache/reuseport-harness (XDG_CACHE_HOME moves it). "
-        "'python -m vm COMMAND --help' explains each.",
+        "'python -m vm COMMAND --help' explains each. Exit status: 0; 4 for what cannot be used, such as an unknown "
+        "kernel; 13 if a kernel could not be fetched, built or booted; 130 after Ctrl-C (docs/exit-codes.md has all).",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -82,7 +82,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if option.ktap:
         _open_ktap(config, option.ktap)
     if not (option.vm or option.kernel or option.on):
-        if idle := options.given(option):
+        for_vms = {"--accel": option.accel, "--vms": option.vms, "--mirror": option.mirror}
+        if idle := [*options.given(option), *(name for name, value in for_vms.items() if value is not None)]:
             raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
@@ -175,8 +176,10 @@ def demand_consistent(option: argparse.Namespace) -> None:
         raise pytest.UsageError("--kernel makes a worker of each kernel: leave out -n, --dist and --tx")
     if option.vms is not None and option.vms < 1:
         raise pytest.UsageError(f"--vms {option.vms}: must be at least 1")
-    if option.vm_timeout <= 0:
+    if not option.vm_timeout > 0:  # nor "nan", which is not less than anything either
         raise pytest.UsageError(f"--vm-timeout {option.vm_timeout:g}: must be positive")
+    if option.maxworkerrestart is not None and not option.maxworkerrestart.isdecimal():
+        raise pytest.UsageError(f"--max-worker-restart {option.maxworkerrestart}: must be a whole number, 0 or more")
 
 
 def demand_utf8(words: Iterable[str]) -> None:

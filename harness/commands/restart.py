@@ -150,8 +150,8 @@ def _demand_consistent(arguments: argparse.Namespace) -> None:
 
 def _compiled(path: Path, options: ProgramOptions) -> Path:
     """Return the program's file, compiled if it is C. Raises ObjectFileError and CompileError."""
-    if not path.is_file():
-        raise ObjectFileError(f"there is no {path}")
+    if not os.path.isfile(path):  # noqa: PTH113  # pathlib's raises for a name that is too long
+        raise ObjectFileError(f"there is no file {str(path)!r}")
     if path.suffix == ".c":
         path = compile_program(path.resolve(), defines=options.defines, includes=(path.parent.resolve(),))
     read_own(path, options)

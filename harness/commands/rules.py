@@ -35,8 +35,8 @@ NAME = "rules"
 HELP = "write docs/rules.md, the table of promises"
 DESCRIPTION = """\
 Write docs/rules.md: what a reuseport group promises, from the cases' docstrings, and on which kernels it was seen. For
-each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or does not
-fit together."""
+each RUN, first record which promises its kernels kept. Exit status: 0, or 2 when something cannot be read or written or
+does not fit together."""
 
 PAGE = ROOT / "docs/rules.md"
 BASIS = ROOT / "docs/rules.toml"
@@ -60,7 +60,7 @@ saw, which has to be a run of every case.
 
 
 class RulesError(Exception):
-    """The cases, docs/rules.toml and docs/rules-seen.json do not go together."""
+    """Cases, docs/rules.toml, docs/rules-seen.json or a run's results that do not go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
             for name in record(seen, kernels_of(path), cases):
                 print(f"not recorded: {name}", file=sys.stderr)
         page = page_of(promises(cases, tomllib.loads(BASIS.read_text())), seen)
+        if arguments.runs:
+            write_text(SEEN, written(seen))
+        write_text(PAGE, page)
     except (OSError, ValueError, KeyError, RulesError) as error:
         print(f"docs/rules.md is left as it is: {error}", file=sys.stderr)
         return 2
-    if arguments.runs:
-        write_text(SEEN, written(seen))
-    write_text(PAGE, page)
     return 0
 
 

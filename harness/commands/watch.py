@@ -10,7 +10,6 @@ import sys
 import termios
 import time
 import tty
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -166,7 +165,7 @@ def _times(count: int | None) -> Iterator[int]:
         number += 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
     """Give a function that waits that many seconds for a key and returns it, "" if none was pressed."""
     if not sys.stdin.isatty():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
@@ -28,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
 from documented import as_on_this_kernel, commands, setting  # noqa: E402
+from runs import inherited_environment  # noqa: E402
 
 OWN = commands("docs/own-program.md")
 TREE_PROGRAM = "tools/testing/selftests/bpf/progs/test_select_reuseport_kern.c"
@@ -68,8 +68,9 @@ def desk(tmp_path: Path) -> Path:
 def run(desk: Path, command: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run a documented command on the running kernel with its files on the desk, and what they lead to narrowed."""
     words = [_placed(word, desk) for word in as_on_this_kernel(command)]
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run([*words, *more], cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*words, *more], cwd=ROOT, env=inherited_environment(), capture_output=True, text=True, check=False
+    )
 
 
 def _placed(word: str, desk: Path) -> str:
@@ -128,8 +129,7 @@ def test_a_program_that_does_not_compile_shows_the_compiler_s_error(desk: Path) 
 def test_the_inner_loop_is_as_contributors_are_told(command: str) -> None:
     given = shlex.split(command)[4:]
     words = [sys.executable, "-m", "pytest", *given] if "-e unit" in command else as_on_this_kernel(command)
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(words, cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=inherited_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
 
@@ -137,7 +137,7 @@ def test_the_inner_loop_is_as_contributors_are_told(command: str) -> None:
 def test_campaigns_find_a_bug_that_they_are_not_told_of(tmp_path: Path) -> None:
     """K24, which every kernel has: found, shrunk, kept, and found again by a replay; once the model knows it, not."""
     campaign, _, replay, _, _ = [line for line in commands("docs/campaigns.md") if "--" in line and line[0] == "t"]
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    mine = inherited_environment()
     mine["XDG_CACHE_HOME"] = str(tmp_path)
 
     def run_here(command: str, *more: str) -> subprocess.CompletedProcess[str]:

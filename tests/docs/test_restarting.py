@@ -124,13 +124,13 @@ def test_a_constant_is_what_the_option_says(mask: str, *, by_hash: bool) -> None
         (("--migrate",), "--migrate and --leaving shutdown are for --protocol tcp"),
         (("--leaving", "shutdown"), "--migrate and --leaving shutdown are for --protocol tcp"),
         (("--known", "40SS"), "--program-option and --known are for a program of your own"),
-        (("--program", "nowhere.o"), "there is no nowhere.o"),
+        (("--program", "nowhere.o"), "there is no file 'nowhere.o'"),
         (("--program", "tests/examples/by_cpu.ddd", "--known", "4000"), "has no row of S"),
         (("--program", "tests/examples/by_cpu.ddd", "--known", "40S"), "non-hexadecimal number"),
         (("--program", "tests/examples/by_cpu.ddd", "--known", "4S", "--old", "15"), "one digit is too few for 19"),
         (("--program", "tests/examples/by_cpu.ddd", "--program-option", "x=1"), "'x=1' is no option of a program"),
-        (("--old", "0"), "argument --old: invalid"),
-        (("--clients", "5000"), "argument --clients: invalid"),
+        (("--old", "0"), "argument --old: '0' is not a whole number from 1 to "),
+        (("--clients", "5000"), "argument --clients: '5000' is not a whole number from 1 to "),
     ],
 )
 def test_mistakes_are_refused(words: tuple[str, ...], says: str) -> None:

@@ -62,10 +62,7 @@ def _mount_all(root: Path) -> None:
             _mount("--bind", f"/dev/{name}", dev / name)
     for name, target in _LINKS.items():
         (dev / name).symlink_to(target)
-    for name, kind, options in (
-        ("pts", "devpts", "newinstance,ptmxmode=666,mode=620,gid=5"),
-        ("shm", "tmpfs", "mode=1777"),
-    ):
+    for name, kind, options in _FILE_SYSTEMS:
         (dev / name).mkdir()
         _mount("-t", kind, "-o", options, kind, dev / name)
 

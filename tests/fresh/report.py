@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from vm.base.atomic import write_text
+
 from .live import clock
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class RootResult:
 
     @property
     def passed(self) -> bool:
-        """Tell whether there was a root in which every step passed."""
+        """Return whether there was a root in which every step passed."""
         return not self.error and all(step.outcome is Outcome.PASSED for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -161,9 +163,5 @@ def _sizes(packages: Sequence[Package], disk: int, *, sign: str = "") -> tuple[s
 
 def write(directory: Path, results: Sequence[RootResult], facts: dict[str, Any]) -> Path:
     """Write fresh.json into `directory`: `facts` about the run, and every root; return its path."""
-    file = directory / "fresh.json"
     content = {"schema": 1, **facts, "roots": [result.to_json() for result in results]}
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(file)
-    return file
+    return write_text(directory / "fresh.json", json.dumps(content, indent=2) + "\n")

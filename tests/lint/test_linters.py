@@ -104,7 +104,7 @@ def test_no_import_leads_back() -> None:
     ],
 )
 def test_what_runs_before_an_environment_is_there_needs_the_standard_library_alone(module: str) -> None:
-    """The guest's first process runs with `python -I -S`; the survey of another machine is sent there as text."""
+    """The guest's first process runs with `python -I -S`; `vm.remote.checkout` is sent to other machines as text."""
     graph = grimp.build_graph("harness", "vm", include_external_packages=True, cache_dir=None)
     imported = graph.find_upstream_modules(module, as_package=True)
     assert {name.partition(".")[0] for name in imported} - {"harness", "vm"} <= sys.stdlib_module_names

@@ -42,7 +42,7 @@ SHAPE = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_ma
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Name one claim and the two ways to do the same work."""
+    """A claim, and the two ways to do the same work."""
 
     claim: str
     plain: Callable[[], object]

@@ -102,7 +102,7 @@ def _tar(files: Mapping[str, bytes | str]) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeArchive:
-    """Hold a Debian-like archive on disk and the key that signs it."""
+    """A Debian-like archive on disk, and the key that signs it."""
 
     root: Path
     keyring: Path

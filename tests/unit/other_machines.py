@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fake_archive import image
-from runs import CONFIGURATION, ROOT, environment
+from runs import CONFIGURATION, FAKE_VM, ROOT, environment
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.remote.ssh import SSH
 
 if TYPE_CHECKING:
@@ -92,19 +92,18 @@ def add_kernels(project: Path, *names: str) -> None:
 @contextlib.contextmanager
 def reachable(machines: Path) -> Iterator[dict[str, str]]:
     """Yield the variables of an environment in which ssh reaches every directory in `machines` by its name."""
-    vm = f"{sys.executable} -S {HERE / 'fake_vm.py'}"
-    common = {"PYTHONPATH": str(machines / "here" / PROJECT), "HOME": str(machines / "here"), SUBSTITUTE: vm}
+    common = {"PYTHONPATH": str(machines / "here" / PROJECT), "HOME": str(machines / "here"), SUBSTITUTE: FAKE_VM}
     common = {**environment(machines / "here"), **common}
     if not (sshd := os.environ.get(SSHD)):
         stand_in = shlex.join([sys.executable, "-S", str(HERE / "stand_in_ssh.py")])
-        yield {**common, SSH: stand_in, "MACHINES": str(machines), "VM": vm}
+        yield {**common, SSH: stand_in, "MACHINES": str(machines), "VM": FAKE_VM}
         return
-    with _sshd(sshd, machines, vm) as config:
+    with _sshd(sshd, machines) as config:
         yield {**common, SSH: f"ssh -F {config}"}
 
 
 @contextlib.contextmanager
-def _sshd(sshd: str, machines: Path, vm: str) -> Iterator[Path]:
+def _sshd(sshd: str, machines: Path) -> Iterator[Path]:
     keys = machines / "keys"
     keys.mkdir()
     for name in ("host", "user"):
@@ -112,7 +111,7 @@ def _sshd(sshd: str, machines: Path, vm: str) -> Iterator[Path]:
         subprocess.run(command, check=True)
     port, closed = _free_ports()
     config = keys / "sshd_config"
-    config.write_text(_SSHD_CONFIG.format(port=port, keys=keys, machines=machines, vm=f'"{vm}"', log_in=_LOG_IN))
+    config.write_text(_SSHD_CONFIG.format(port=port, keys=keys, machines=machines, vm=f'"{FAKE_VM}"', log_in=_LOG_IN))
     of_each = "".join(f"Host {machine.name}\n  SetEnv MACHINE={machine.name}\n" for machine in machines.iterdir())
     (keys / "ssh_config").write_text(of_each + _SSH_CONFIG.format(port=port, closed=closed, keys=keys))
     own_directory = Path("/run/sshd")  # that root's sshd wants; an installed service has made it

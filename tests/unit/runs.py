@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
+FAKE_VM = f"{sys.executable} -S {Path(__file__).with_name('fake_vm.py')}"
+"""The command of the process that takes the place of a VM."""
+
 CONFIGURATION = "[tool.pytest]\naddopts = ['-p', 'vm.plugin', '-p', 'no:cacheprovider', '-p', 'no:hypothesispytest']\n"
 
 
@@ -49,11 +52,15 @@ class Run:
         return case
 
 
+def inherited_environment() -> dict[str, str]:
+    """Return this process's environment without what pytest has added to it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def environment(directory: Path, **variables: str) -> dict[str, str]:
-    """Return an environment in which pytest runs as if nobody had run it from pytest."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    """Return an environment in which pytest runs as if nobody had run it from pytest, its cache in `directory`."""
     return {
-        **mine,
+        **inherited_environment(),
         "PYTHONPATH": str(ROOT),
         "XDG_CACHE_HOME": str(directory / "cache"),
         # A run in VMs collects here only to keep the bytecode.

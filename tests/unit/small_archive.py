@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import FakeArchive
-from runs import ROOT
+from runs import FAKE_VM, ROOT
 from test_archive import add_kernel, signing_key
 from test_kernel_commands import CATALOGUE
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["signing_key"]  # a fixture
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
 VERSION = "6.1.9-1"
 
 # For every Python of the run: its catalogue is the archive's.
@@ -34,7 +32,7 @@ vm.kernels.catalogue._DATA = pathlib.Path({catalogue!r})
 
 @dataclass(frozen=True, kw_only=True)
 class SmallArchive:
-    """Hold an archive with a kernel called 6.1 and the variables of runs that fetch from it."""
+    """An archive with a kernel called 6.1, and the variables of runs that fetch from it."""
 
     archive: FakeArchive
     cache: Path
@@ -74,6 +72,6 @@ def small_archive(one_kernel: FakeArchive, tmp_path: Path) -> SmallArchive:
         "PYTHONPATH": f"{site}:{ROOT}",
         "XDG_CACHE_HOME": str(cache),
         "PYTHONDONTWRITEBYTECODE": "1",
-        SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}",
+        SUBSTITUTE: FAKE_VM,
     }
     return SmallArchive(archive=one_kernel, cache=cache, variables=variables)

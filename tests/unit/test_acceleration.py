@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import Run, run_pytest
+from runs import FAKE_VM, Run, run_pytest
 
 from vm.__main__ import main
 from vm.boot import booting, learnt
 from vm.boot.acceleration import KVM, SUBSTITUTE, choose
-from vm.boot.last_words import complaint
+from vm.boot.console_end import complaint
 from vm.boot.learnt import Boot, FileIdentity, KernelIdentity, Known, MachineIdentity
 from vm.boot.qmp import Monitor
 from vm.commands.accel import lines
@@ -32,8 +32,7 @@ from vm.commands.accel import lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = Path(__file__).parent
-FAKE_VM, STAND_IN = HERE / "fake_vm.py", HERE / "stand_in_kvm.py"
+STAND_IN = Path(__file__).with_name("stand_in_kvm.py")
 FELL_BACK = "KVM failed, and the run goes on emulated: "
 PAUSED = "QEMU paused the VM: internal-error: KVM internal error. Suberror: 1; emulation failure"
 WHY = {
@@ -47,7 +46,7 @@ WHY = {
 
 
 def substitute(fate: str) -> str:
-    return f"{sys.executable} -S {STAND_IN} {fate} {sys.executable} -S {FAKE_VM}"
+    return f"{sys.executable} -S {STAND_IN} {fate} {FAKE_VM}"
 
 
 # One command on a kernel.
@@ -167,7 +166,7 @@ def test_cache_that_cannot_be_written_costs_another_try(
         (["--cpus", "0"], "--cpus 0: a VM has at least one CPU"),
     ],
 )
-def test_vm_that_cannot_be_is_a_usage_error(run: Callable[..., tuple[int, str]], options: list[str], why: str) -> None:
+def test_impossible_vm_is_a_usage_error(run: Callable[..., tuple[int, str]], options: list[str], why: str) -> None:
     status, said = run("works", *options)
     assert status == 4
     assert why in said
@@ -278,9 +277,10 @@ def test_what_the_kernel_is_told_is_in_every_report(tmp_path: Path) -> None:
         (["--vm", "--cpus", "0"], "a VM has at least one CPU"),
         (["--vm", "--accel", "kvm"], "there is no /dev/no-kvm"),
         (["--append", "quiet"], "--append is for kernels in VMs, and this run has none"),
+        (["--vms", "2"], "--vms is for kernels in VMs, and this run has none"),
     ],
 )
-def test_run_of_a_vm_that_cannot_be_is_a_usage_error(tmp_path: Path, arguments: list[str], why: str) -> None:
+def test_options_of_an_impossible_vm_are_usage_errors(tmp_path: Path, arguments: list[str], why: str) -> None:
     run = run_pytest(tmp_path, arguments, source=CASES, variables={SUBSTITUTE: substitute("works")})
     assert run.status == 4
     assert why in run.output

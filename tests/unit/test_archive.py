@@ -291,7 +291,7 @@ def test_package_with_another_digest_is_refused_and_the_next_run_works(archive: 
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serve an archive over HTTP, and stop in the middle of the first kernel image that is asked for."""
+    """An HTTP server of an archive, which stops in the middle of the first kernel image that is asked for."""
 
     daemon_threads = True
 
@@ -434,6 +434,15 @@ def test_without_network_a_kernel_in_the_store_still_runs_and_another_is_refused
         rows, notes = list_kernels.collect(catalogue, mirror=nowhere, progress=quiet)
     assert rows[0].cached == "6.1.9-1"
     assert notes[0].startswith(f"the list may be old, for {nowhere} cannot be reached")
+
+
+@needs_apt
+def test_mirror_that_has_no_suite_is_named_beside_the_list(archive: FakeArchive) -> None:
+    selection = series(archive)
+    assert isinstance(selection.source, Series)
+    catalogue = Catalogue(default=(), series={"6.1": selection.source})
+    _rows, notes = list_kernels.collect(catalogue, mirror="file:///nowhere", progress=quiet)
+    assert notes[0].startswith("the list may be old, for file:///nowhere does not have it")
 
 
 # What apt prints

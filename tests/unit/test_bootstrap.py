@@ -103,6 +103,12 @@ def test_without_root_and_sudo_the_command_to_run_is_named(checkout: Path) -> No
     assert output.rstrip().endswith("openssh-server")
 
 
+def test_unknown_option_is_named_and_nothing_is_done(checkout: Path) -> None:
+    status, said, output = bootstrap(checkout, "--hlep")
+    assert (status, said) == (2, [])
+    assert output.endswith("bootstrap: there is no option --hlep\n")
+
+
 def test_help_needs_nothing(checkout: Path) -> None:
     status, said, output = bootstrap(checkout, "--help")
     assert (status, said) == (0, [])

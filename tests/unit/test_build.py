@@ -218,6 +218,13 @@ def test_git_bisect_gets_good_bad_skip_or_stop(tmp_path: Path, built: int, teste
     assert calls[1:] == ([] if built else [tests])
 
 
+def test_python_that_cannot_begin_stops_the_bisection_and_names_the_remedy(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": "false"}
+    ran = subprocess.run([BISECT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 128
+    assert f"To set this project up: {BISECT.parents[1]}/bootstrap" in ran.stderr
+
+
 @needs_make
 def test_a_flavour_has_the_last_word_in_the_configuration(tree: Path, tmp_path: Path) -> None:
     build(tree, output=tmp_path / "out", progress=print, flavours=["lockdep", "gcov"])

@@ -88,7 +88,7 @@ def test_excerpt_runs_from_the_cut_to_the_end_of_the_trace() -> None:
         ("divide error: 0000 [#1] PREEMPT SMP", "Oops"),
     ],
 )
-def test_kinds(line: str, kind: str) -> None:
+def test_kind_of_a_splat(line: str, kind: str) -> None:
     (splat,) = scan(f"[    5.000000][  T123] {line}\n", ran=[])
     assert (splat.kind, splat.title, splat.case) == (kind, line, None)
 
@@ -141,7 +141,7 @@ def test_own_allowances_are_complete() -> None:
         assert allowance.link.startswith("https://")
 
 
-def test_last_words_of_a_panic() -> None:
+def test_panic_has_its_reason_and_its_case() -> None:
     panic = last_panic("[ 1.0] boot\n" + PANIC)
     assert panic is not None
     assert (panic.reason, panic.case) == ("sysrq triggered crash", "cases/test_topic.py::test_panics")

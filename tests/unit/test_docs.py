@@ -184,7 +184,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def is_there(page: Path, target: str) -> bool:
-    """Tell whether a page's link leads to a file, and to a heading of it if it names one."""
+    """Return whether a page's link leads to a file, and to a heading of it if it names one."""
     name, _, heading = target.partition("#")
     file = page.parent / name if name else page
     if not heading:

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import run_pytest
+from runs import FAKE_VM, run_pytest
 
 from harness.kernel.features import FEATURES
 from harness.kernel.release import Release
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.kernels.catalogue import load_catalogue
 from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CASES = """
 import pytest
@@ -49,7 +49,7 @@ def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, whe
     """At or above the release its outcome is "feature missing", the run's exit status 10; below, it is a skip."""
     (tmp_path / "k61").write_bytes(image("6.1.0"))
     there = ("--kernel", "./k61") if where == "in a VM" else ("--where-possible",)
-    variables = {SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}"}
+    variables = {SUBSTITUTE: FAKE_VM}
     done = run_pytest(tmp_path, [*PLUGINS, *there], source=CASES, variables=variables)
     assert done.cases() == {
         "test_needs[broken]": "feature missing",

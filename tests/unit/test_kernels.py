@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
+import os
 import platform
 import re
 import struct
@@ -12,7 +15,7 @@ import pytest
 from fake_archive import image, module
 
 import vm.kernels.catalogue
-from vm.base.errors import NotAKernelError, TooOldError, UnknownKernelError
+from vm.base.errors import NotAKernelError, OptionError, TooOldError, UnknownKernelError
 from vm.kernels import requirements
 from vm.kernels.catalogue import Catalogue, Series, load_catalogue
 from vm.kernels.image import read_release
@@ -117,6 +120,18 @@ def test_an_unknown_name_lists_those_there_are(catalogue: Catalogue) -> None:
     assert all(word in message for word in catalogue.words)
 
 
+@pytest.mark.parametrize("word", ["", "x" * 300], ids=["empty", "long"])
+def test_word_that_cannot_be_a_name_is_unknown(catalogue: Catalogue, word: str) -> None:
+    with pytest.raises(UnknownKernelError, match=f"no kernel is called '{word}'"):
+        select([word], catalogue=catalogue)
+
+
+@pytest.mark.parametrize("mirror", ["", "nonsense", "http://host/de bian", "HTTP//host"])
+def test_mirror_that_is_no_address_is_refused_at_once(catalogue: Catalogue, mirror: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(f"--mirror '{mirror}' is no address")):
+        select(["6.1"], catalogue=catalogue, mirror=mirror)
+
+
 # Paths
 
 
@@ -158,9 +173,10 @@ def vmlinux() -> bytes:
         (b"\0" * 0x38 + b"ARM\x64" + b"\0" * 2000, "arm64"),
         (b"plain text\n" * 200, r'is no x86 kernel image: there is no boot header \("HdrS"\)'),
         (image("6.1.0")[:4096], "is cut short: 4096 of at least 8192 bytes"),
+        (image("6.1.0")[:0x208], "is cut short within its boot header"),
         (image(""), "states no kernel release"),
     ],
-    ids=["empty", "elf", "vmlinux", "arm64", "text", "truncated", "unnamed"],
+    ids=["empty", "elf", "vmlinux", "arm64", "text", "truncated", "header", "unnamed"],
 )
 def test_error_for_a_file_that_is_no_kernel_says_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(NotAKernelError, match=said) as raised:
@@ -174,8 +190,20 @@ def test_bin_true_is_no_kernel(catalogue: Catalogue) -> None:
 
 
 def test_path_that_does_not_exist_is_named(tmp_path: Path, catalogue: Catalogue) -> None:
-    with pytest.raises(NotAKernelError, match="no such file"):
-        select([str(tmp_path / "absent")], catalogue=catalogue)
+    for path in (str(tmp_path / "absent"), "~nobody-of-this-name/bzImage"):
+        with pytest.raises(NotAKernelError, match="no such file"):
+            select([path], catalogue=catalogue)
+
+
+def test_path_that_cannot_be_read_is_named(tmp_path: Path, catalogue: Catalogue) -> None:
+    with pytest.raises(NotAKernelError, match=r"x cannot be read: File name too long"):
+        select([str(tmp_path / ("x" * 300))], catalogue=catalogue)
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path, catalogue: Catalogue) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotAKernelError, match="pipe is neither a file nor a directory"):
+        select([str(tmp_path / "pipe")], catalogue=catalogue)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +298,17 @@ def test_an_unpacked_package_gives_its_modules_ready_to_load(tmp_path: Path, cat
     assert obtain(selection, progress=print).headers == tree / "build"
     written(place, image("6.8.1-test", size=8192 + 16))
     assert obtain(selection, progress=print).image != kernel.image
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_damaged_module_is_named(tmp_path: Path, catalogue: Catalogue, suffix: str) -> None:
+    modules = tmp_path / "lib/modules/6.1.0"
+    written(tmp_path / "boot/vmlinuz-6.1.0", image("6.1.0"))
+    good = {"gz": gzip.compress(module("veth")), "xz": lzma.compress(module("veth"))}[suffix]
+    written(modules / f"kernel/veth.ko.{suffix}", good[:20] + b"\xff" * 20 + good[40:])
+    (selection,) = select([str(tmp_path)], catalogue=catalogue)
+    with pytest.raises(NotAKernelError, match=rf"veth\.ko\.{suffix} cannot be decompressed"):
+        obtain(selection, progress=print)
 
 
 # Options

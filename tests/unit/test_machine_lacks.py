@@ -14,7 +14,7 @@ from test_no_room import CASES, may_mount, run
 
 from vm.__main__ import main
 from vm.base.memory import available
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.boot.qemu import QEMU, find_qemu
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
@@ -61,7 +61,7 @@ def test_missing_qemu_is_reported_before_a_kernel_is_fetched(tmp_path: Path) -> 
     assert not (tmp_path / "cache").exists()
 
 
-def test_command_says_so_as_well(
+def test_command_refuses_an_unusable_qemu_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(qemu(tmp_path / "bin", OLD)), prepend=":")

@@ -128,7 +128,7 @@ def test_long_payload_is_shown_in_part() -> None:
         (Malformation(checksum=Checksum.ABSENT), Family.IPV6, Fate.LOST_AFTER),
     ],
 )
-def test_fate(malformation: Malformation, family: Family, expected: Fate) -> None:
+def test_malformation_decides_the_fate_of_a_packet(malformation: Malformation, family: Family, expected: Fate) -> None:
     assert fate(packet(malformation, family=family)) is expected
 
 

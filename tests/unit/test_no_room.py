@@ -6,21 +6,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import CONFIGURATION, environment
+from runs import CONFIGURATION, FAKE_VM, environment
 from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from stand_in_qemu import qemu
 from test_archive import needs_apt
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
 CASES = """
 import os
@@ -40,7 +42,7 @@ INFRASTRUCTURE, FAILED = EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], EXIT_STATUS[
 
 
 def may_mount() -> bool:
-    """Tell whether a process here may have mounts of its own."""
+    """Return whether a process here may have mounts of its own."""
     return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode == 0
 
 
@@ -57,7 +59,7 @@ def run(directory: Path, setup: str, *arguments: str, **variables: str) -> tuple
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "pytest", *arguments],
         cwd=directory,
-        env=environment(directory, **{SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "LINES": "1", **variables}),
+        env=environment(directory, **{SUBSTITUTE: FAKE_VM, "LINES": "1", **variables}),
         capture_output=True,
         text=True,
         timeout=60,
@@ -117,8 +119,8 @@ def test_unwritable_cache_is_named_with_its_remedy(tmp_path: Path) -> None:
     read_only = "mount -t tmpfs -o ro none cache"
     status, output = run(tmp_path, read_only, "--kernel", "6.1", "--mirror", "http://127.0.0.1:9/debian")
     assert status == INFRASTRUCTURE, output
-    assert "cannot be written (Read-only file system): give this user the directory" in output
-    assert "or point XDG_CACHE_HOME elsewhere" in output
+    assert "cannot be used (Read-only file system): give this user the directory" in output
+    assert "or point XDG_CACHE_HOME at another directory" in output
     status, output = run(tmp_path, read_only, *IN_A_VM)
     assert status == 0, output
 
@@ -136,7 +138,7 @@ def test_cache_that_is_full_is_named_with_its_remedy(small_archive: SmallArchive
     failed, _, mended = output.partition("status ")
     assert mended.startswith(f"{INFRASTRUCTURE}\n"), output
     assert "no space left" in failed
-    assert "or point XDG_CACHE_HOME at a larger disk" in failed
+    assert "or point XDG_CACHE_HOME at another directory" in failed
     assert "Traceback" not in output
     assert (status, "3 passed" in mended) == (0, True), output
 

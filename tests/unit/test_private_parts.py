@@ -6,17 +6,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
 from other_machines import PROJECT, add_kernels, clone, reachable
-from runs import ROOT, run_pytest
+from runs import FAKE_VM, ROOT, run_pytest
 
 from vm.base.private import HIDE
 from vm.boot.acceleration import SUBSTITUTE
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CASES = """
 import pytest
@@ -50,7 +51,7 @@ USERS = ("vm/base/insides.py", "vm/guest/fastpath.py")
 @pytest.mark.parametrize("hidden", [*IN_A_GUEST, *ON_THE_HOST, " ".join((*IN_A_GUEST, *ON_THE_HOST))])
 def test_run_passes_without(tmp_path: Path, hidden: str) -> None:
     (tmp_path / "k61").write_bytes(image("6.1.0"))
-    variables = {SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", HIDE: hidden}
+    variables = {SUBSTITUTE: FAKE_VM, HIDE: hidden}
     run = run_pytest(tmp_path, ["--kernel", "./k61"], source=CASES, variables=variables, seconds=300)
     assert run.cases() == OUTCOMES, run.output
     assert run.status == 1

@@ -179,7 +179,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def is_on_its_way(project: Path) -> bool:
-    """Tell whether the slow case has begun, the kernel that says nothing boots, and the one here is through."""
+    """Return whether the slow case has begun, the kernel that says nothing boots, and the one here is through."""
     awaited = {
         "on-good": "begin test_topic.py::test_slow",
         "silent": "Linux version",

@@ -20,7 +20,7 @@ from planted import AWKWARD, BUG, EXACT, KERNELS, PLANTED, kernel_of, planted_ru
 from runs import ROOT, Run, environment, run_pytest
 
 from vm.__main__ import main
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.report import history, html, journal, kcidb, markdown, merging, pcapng, reports, results
 from vm.report.findings import findings
 from vm.report.junit import junit

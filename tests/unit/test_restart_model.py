@@ -61,7 +61,7 @@ def test_handed_over_sockets_keep_their_places() -> None:
         (Strategy.HANDOVER, [0, 2, 2, 2], [3, 3, 3]),
     ],
 )
-def test_receivers_are_those_of_the_hand_s_count(strategy: Strategy, old: list[int], new: list[int]) -> None:
+def test_receivers_are_as_counted_by_hand(strategy: Strategy, old: list[int], new: list[int]) -> None:
     assert (receivers(strategy, 0), receivers(strategy, 1)) == (old, new)
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import environment, foreground
+from runs import FAKE_VM, environment, foreground
 
 from vm.__main__ import main
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.kernels import requirements
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Run = Callable[..., "Done"]
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
-SUBSTITUTED = f"{sys.executable} -S {FAKE_VM}"
 SECONDS = 60
 
 
@@ -39,7 +37,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def variables(directory: Path, **more: str) -> dict[str, str]:
-    return environment(directory, **{SUBSTITUTE: SUBSTITUTED, "SHELL": "/bin/bash", **more})
+    return environment(directory, **{SUBSTITUTE: FAKE_VM, "SHELL": "/bin/bash", **more})
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Done:
 def run(here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Return the function that runs a command on a kernel, with this input, in this process."""
     monkeypatch.chdir(here)
-    monkeypatch.setenv(SUBSTITUTE, SUBSTITUTED)
+    monkeypatch.setenv(SUBSTITUTE, FAKE_VM)
 
     def run(*command: str, given: bytes = b"", fate: str = "", kernel: str = "./k61") -> Done:
         monkeypatch.setenv("REUSEPORT_KERNEL", fate)

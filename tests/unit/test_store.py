@@ -151,14 +151,21 @@ def test_error_for_an_unwritable_store_has_a_remedy(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "no space left.*python -m vm prune.*XDG_CACHE_HOME"),
         (errno.EDQUOT, "no space left"),
-        (errno.EACCES, "cannot be written.*XDG_CACHE_HOME"),
-        (errno.EROFS, "cannot be written"),
-        (errno.EIO, "cannot be used"),
+        (errno.EACCES, "cannot be used.*chown.*XDG_CACHE_HOME"),
+        (errno.EROFS, "cannot be used.*chown"),
+        (errno.EIO, "cannot be used: as the system says.*XDG_CACHE_HOME"),
     ],
 )
 def test_the_file_system_s_answers_come_with_a_remedy(tmp_path: Path, number: int, said: str) -> None:
     with pytest.raises(StoreError, match=said), translate_oserror(tmp_path):
         raise OSError(number, "as the system says")
+
+
+def test_store_that_cannot_be_read_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    unreadable = Store(root=tmp_path / ("x" * 300))
+    for read in (unreadable.names, lambda: unreadable.newest("6.1", modules="now")):
+        with pytest.raises(StoreError, match=r"File name too long.*XDG_CACHE_HOME"):
+            read()
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
-from runs import CONFIGURATION, Run, environment
-from small_archive import FAKE_VM, VERSION, SmallArchive, one_kernel, signing_key, small_archive
+from runs import CONFIGURATION, FAKE_VM, Run, environment
+from small_archive import VERSION, SmallArchive, one_kernel, signing_key, small_archive
 from test_archive import needs_apt
 from test_no_room import may_mount
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ def test_good(): pass
 @pytest.mark.parametrize("word", ["ä → ·"])
 def test_bad(word): assert word == "× member", "ä → ·"
 """
-SUBSTITUTED = f"{sys.executable} -S {FAKE_VM}"
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def typed(here: Path, line: str, *arguments: str, **variables: str) -> Run:
     """Run CASES in VMs by a line of shell in which "$@" is the command; an empty variable is unset."""
     (here / "pyproject.toml").write_text(CONFIGURATION)
     (here / "test_topic.py").write_text(CASES, encoding="utf-8")
-    wanted = environment(here, **{SUBSTITUTE: SUBSTITUTED, **variables})
+    wanted = environment(here, **{SUBSTITUTE: FAKE_VM, **variables})
     command: Sequence[str] = ["sh", "-c", line, "sh", sys.executable, "-m", "pytest", *arguments]
     done = subprocess.run(
         command,
@@ -128,8 +127,8 @@ def test_home_that_cannot_be_written(small_archive: SmallArchive, here: Path) ->
     run = typed(here, line, *small_archive.kernel, **{**given, "XDG_CACHE_HOME": ""})
     assert run.status == 13, run.output
     assert f"{here}/home/.cache" in run.output
-    assert "cannot be written (Read-only file system): give this user the directory" in run.output
-    assert "or point XDG_CACHE_HOME elsewhere" in run.output
+    assert "cannot be used (Read-only file system): give this user the directory" in run.output
+    assert "or point XDG_CACHE_HOME at another directory" in run.output
     demand_as_usual(typed(here, line, *small_archive.kernel, **given), kernel="6.1")
 
 

@@ -51,7 +51,7 @@ def test_child_that_is_killed_is_an_error_of_its_own() -> None:
         errno_without(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-def test_child_says_what_the_kernel_said() -> None:
+def test_child_returns_the_errno_of_its_call() -> None:
     assert errno_without(lambda: None) == 0
     assert errno_without(fail_with_enoent) == 2
 

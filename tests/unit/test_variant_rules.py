@@ -54,7 +54,7 @@ def test_key_names_the_slot(name: str, standing: dict[str, object], member: int)
     assert summary(decide(name, **standing)) == selected(member)  # type: ignore[arg-type]
 
 
-def test_memory_goes_on() -> None:
+def test_state_is_kept_from_packet_to_packet() -> None:
     assert decide("round_robin", state=9).state == 10
     assert decide("round_robin", state=(1 << 64) - 1).state == 0
     # Marsaglia, "Xorshift RNGs": the step of xorshift64 from 1
@@ -79,7 +79,7 @@ def test_slot_with_a_foreign_socket_answers_its_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["always_drop", "verdict_two", "verdict_minus_one", "select_then_drop"])
-def test_these_never_pass(name: str) -> None:
+def test_programs_that_drop_never_pass(name: str) -> None:
     assert not decide(name, pack_indices(1, 0)).verdict_passes
 
 

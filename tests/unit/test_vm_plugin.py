@@ -7,19 +7,17 @@ Most of what can go wrong goes wrong in one run, on a kernel each: a run costs m
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from fake_archive import image
 from filelock import FileLock
-from runs import ROOT, Run, run_pytest
+from runs import FAKE_VM, ROOT, Run, run_pytest
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 from vm.controller.admission import Admission, capacity
 from vm.kernels import requirements
 from vm.plugin import demand_consistent
@@ -27,8 +25,8 @@ from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-FAKE_VM = Path(__file__).with_name("fake_vm.py")
 
 COMMON = """
 import os, signal, time
@@ -92,7 +90,7 @@ def run_in(directory: Path, source: str, kernels: tuple[str, ...], *arguments: s
     for name in kernels:
         (directory / name).write_bytes(image("6.1.0"))
     chosen = [word for name in kernels for word in ("--kernel", f"./{name}")]
-    variables = {SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}"}
+    variables = {SUBSTITUTE: FAKE_VM}
     return run_pytest(directory, [*chosen, *arguments], source=COMMON + source, variables=variables)
 
 
@@ -283,7 +281,18 @@ def test_first_failure_ends_the_run(run: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"numprocesses": 2}, {"dist": "each"}, {"tx": ["popen"]}, {"vms": 0}, {"vm_timeout": 0.0}]
+    "given",
+    [
+        {"numprocesses": 2},
+        {"dist": "each"},
+        {"tx": ["popen"]},
+        {"vms": 0},
+        {"vm_timeout": 0.0},
+        {"vm_timeout": float("nan")},
+        {"maxworkerrestart": "some"},
+        {"maxworkerrestart": "-1"},
+    ],
+    ids=str,
 )
 def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
     usual: dict[str, object] = {
@@ -293,6 +302,7 @@ def test_options_that_do_not_go_with_kernels(given: dict[str, object]) -> None:
         "distload": False,
         "vms": None,
         "vm_timeout": 120.0,
+        "maxworkerrestart": None,
     }
     demand_consistent(Namespace(**usual))
     with pytest.raises(pytest.UsageError):
@@ -384,7 +394,7 @@ def run_from_elsewhere(directory: Path, *, changed: bool) -> Run:
         directory,
         ["--kernel", "./k61"],
         source=COMMON,
-        variables={SUBSTITUTE: f"{sys.executable} -S {FAKE_VM}", "PYTHONPATH": str(other.parent)},
+        variables={SUBSTITUTE: FAKE_VM, "PYTHONPATH": str(other.parent)},
         command=("-c", FROM_ELSEWHERE.format(root=str(ROOT), changed=changed)),
     )
 

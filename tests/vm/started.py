@@ -26,7 +26,7 @@ KERNEL = "6.1"
 
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
-from runs import foreground  # noqa: E402
+from runs import foreground, inherited_environment  # noqa: E402
 
 _CONFIGURATION = "[tool.pytest]\naddopts = ['-p', 'vm.plugin', '-p', 'no:cacheprovider', '-ra']\n"
 _TOKEN = "REUSEPORT_TEST_TOKEN"  # in the environment of the run and of all that it starts
@@ -120,8 +120,13 @@ def started(
     (directory / "pyproject.toml").write_text(_CONFIGURATION)
     shutil.copy(source, directory)
     token = uuid.uuid4().hex
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = {**mine, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory / "tmp"), _TOKEN: token, **variables}
+    environment = {
+        **inherited_environment(),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(directory / "tmp"),
+        _TOKEN: token,
+        **variables,
+    }
     words = command or ["pytest", *(["-k", cases] if cases else []), *arguments, source.name]
     with (directory / "output").open("wb") as output, foreground():
         # A group of its own, as a shell gives to a job.

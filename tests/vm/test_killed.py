@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from started import HERE, KERNEL, started  # first: it shows the way to tests/unit
 
-from vm.boot.machine import SUBSTITUTE
+from vm.boot.acceleration import SUBSTITUTE
 
 # isort: split
 from fake_archive import image

@@ -35,7 +35,7 @@ class NotOfferedError(FetchError):
 
 
 class StoreError(FetchError):
-    """A store that cannot be written: the disk is full, or this user may not."""
+    """A directory for kernels that cannot be read or written: the disk is full, or this user may not."""
 
 
 class DamagedListsError(StoreError):
@@ -59,7 +59,7 @@ class RemoteError(KernelError):
 
 
 class OptionError(KernelError):
-    """An option with a value that no VM can have."""
+    """An option with a value that cannot be used."""
 
 
 class MachineError(KernelError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from vm.base.errors import MachineError
 from vm.boot import learnt, machine
 from vm.boot.acceleration import SUBSTITUTE, Choice, choose, why_no_kvm
-from vm.boot.last_words import LastWords, complaint
+from vm.boot.console_end import ConsoleEnd, complaint
 from vm.boot.patience import Clock
 from vm.boot.qemu import find_qemu
 from vm.kernels.kernel import missing_options
@@ -48,7 +48,7 @@ An emulated guest says hello 4.4 s after QEMU's start on two idle cores, 6.9 s o
 lockdep takes several times as long, and emulated several times longer still: the limit must not end its boot.
 """
 
-WORDS_EVERY = 4.0
+NEWS_EVERY = 4.0
 """Seconds after which the progress line of a booting kernel changes."""
 
 
@@ -82,7 +82,7 @@ class Booted:
         """Return what QEMU reported about the end of its VM, "" if nothing; remember it if KVM failed."""
         if not self.vm.is_paused:
             return ""
-        why = _with_words(self.vm.trouble, complaint(self.vm.complaints))
+        why = _with_detail(self.vm.trouble, complaint(self.vm.complaints))
         if self._boot is not None:
             learnt.learn(self._boot, works=False, why=why)
         return why
@@ -185,26 +185,26 @@ class _Attempt:
     def make(self, choice: Choice, *, insists: bool = False) -> Booted:
         """Boot once. Raises _KvmError if that fails under KVM, which may be the cause, and MachineError otherwise."""
         kernel, kvm = self._kernel, choice.acceleration == "kvm"
-        words, started = LastWords(), time.monotonic()
+        end, started = ConsoleEnd(), time.monotonic()
 
-        def hear(part: bytes) -> None:
-            words.hear(part)
+        def take(part: bytes) -> None:
+            end.add(part)
             self._observer.console(part)
 
         vm = machine.start(
             kernel,
             acceleration=choice.acceleration,
             options=self._options,
-            console=hear,
+            console=take,
             follow_files=self._follow_files,
         )
-        watch = Watch(vm, words, since=started)
+        progress = _Progress(vm, end, since=started)
         patience = self._observer.patience(vm)
 
         def go_on() -> bool:
             if kvm:
-                watch.demand_progress(crawl=None if insists else CRAWL)
-            if news := watch.news():
+                progress.demand(crawl=None if insists else CRAWL)
+            if news := progress.news():
                 self._observer.progress(f"{kernel.release}, {news}")
             return patience()
 
@@ -213,8 +213,8 @@ class _Attempt:
         except MachineError as error:
             vm.kill()
             if kvm:
-                raise _KvmError(_why_kvm_failed(vm, words, str(error))) from None
-            raise MachineError(_with_words(str(error), complaint(vm.complaints))) from None
+                raise _KvmError(_why_kvm_failed(vm, end, str(error))) from None
+            raise MachineError(_with_detail(str(error), complaint(vm.complaints))) from None
         except BaseException:
             vm.kill()
             raise
@@ -227,46 +227,46 @@ class _Attempt:
         )
 
 
-class Watch:
-    """A check that a boot is not slower than boots are."""
+class _Progress:
+    """How far a boot is, and whether it goes on."""
 
-    def __init__(self, vm: Machine, words: LastWords, *, since: float) -> None:
+    def __init__(self, vm: Machine, end: ConsoleEnd, *, since: float) -> None:
         """Begin to count; the boot has been shown to the user since `since`, a time.monotonic()."""
-        self._words, self._clock = words, Clock(vm)
-        self._count = words.count
+        self._end, self._clock = end, Clock(vm)
+        self._count = end.count
         self._started = self._heard = self._clock.now()
         self._begun = self._shown = since
 
-    def demand_progress(self, *, crawl: float | None) -> None:
+    def demand(self, *, crawl: float | None) -> None:
         """Raise MachineError if the boot has stopped, or takes longer than `crawl` seconds."""
         now = self._clock.now()
-        if self._words.count != self._count:
-            self._count, self._heard = self._words.count, now
+        if self._end.count != self._count:
+            self._count, self._heard = self._end.count, now
         if now - self._heard > SILENCE:
             nothing = f"nothing on its console for {SILENCE:.0f} s"
-            raise MachineError(f"{nothing} after '{self._words.line}'" if self._words.line else nothing)
+            raise MachineError(f"{nothing} after '{self._end.line}'" if self._end.line else nothing)
         if crawl is not None and now - self._started > crawl:
-            raise MachineError(f"still booting after {crawl:.0f} s, at '{self._words.line}'")
+            raise MachineError(f"still booting after {crawl:.0f} s, at '{self._end.line}'")
 
     def news(self) -> str:
         """Return how long the boot has taken and the console's last line, "" if it is too early to show that again."""
         now = time.monotonic()
-        if now - self._shown < WORDS_EVERY:
+        if now - self._shown < NEWS_EVERY:
             return ""
         self._shown = now
-        return f"{now - self._begun:.0f} s: {self._words.line or 'nothing on its console yet'}"
+        return f"{now - self._begun:.0f} s: {self._end.line or 'nothing on its console yet'}"
 
 
 class _KvmError(MachineError):
     """A boot under KVM that failed."""
 
 
-def _why_kvm_failed(vm: Machine, words: LastWords, error: str) -> str:
+def _why_kvm_failed(vm: Machine, end: ConsoleEnd, error: str) -> str:
     """Return why a boot under KVM failed: from QEMU's report, its exit status, and the console."""
-    if words.panic and not vm.is_paused:
-        return words.panic
+    if end.panic and not vm.is_paused:
+        return end.panic
     what = vm.trouble or _status(vm.process.returncode) or error
-    return _with_words(what, complaint(vm.complaints))
+    return _with_detail(what, complaint(vm.complaints))
 
 
 def _status(status: int) -> str:
@@ -278,5 +278,5 @@ def _status(status: int) -> str:
     return f"QEMU ended with status {status}"
 
 
-def _with_words(what: str, words: str) -> str:
-    return f"{what}: {words}" if words else what
+def _with_detail(what: str, detail: str) -> str:
+    return f"{what}: {detail}" if detail else what

@@ -27,7 +27,6 @@ from vm.base.errors import MachineError
 from vm.base.lifeline import lifeline
 from vm.base.memory import available
 from vm.boot.acceleration import SUBSTITUTE
-from vm.boot.parameters import PORT
 from vm.boot.qemu import find_qemu
 from vm.boot.qemu_command import qemu_command
 
@@ -275,6 +274,3 @@ def _pass_on(stream: IO[bytes] | None, to: Callable[[bytes], None]) -> threading
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     return thread
-
-
-__all__ = ["PORT", "SUBSTITUTE", "Greeting", "Hello", "Machine", "MachineError", "start"]

@@ -14,7 +14,7 @@ from vm.boot.acceleration import SUBSTITUTE
 
 QEMU = "qemu-system-x86_64"
 OLDEST = (5, 2)
-"""The first version that knows the CPU feature fsrm, which `vm.boot.machine` switches off for emulated guests.
+"""The first version that knows the CPU feature fsrm, which `vm.boot.qemu_command` switches off for emulated guests.
 
 The other options are older: -fsdev's multidevs= is from 4.2, an ELF kernel with a PVH entry for -kernel from 4.0.
 """

@@ -67,7 +67,7 @@ def read_guest(args: argparse.Namespace) -> Guest:
 
 def run_command(kernel: Kernel, command: list[str], *, guest: Guest) -> int:
     """Run `command` in a VM with `kernel` on this process's input; print what it prints, return its exit status."""
-    return _run(kernel, [*_IN_GUEST, "fed", *command], guest, _pass_on_input)
+    return _run(kernel, [*_IN_GUEST, "fed", *command], guest, _connect_streams)
 
 
 def run_shell(kernel: Kernel, *, guest: Guest) -> int:
@@ -77,12 +77,12 @@ def run_shell(kernel: Kernel, *, guest: Guest) -> int:
     start = f'stty rows {size.lines} cols {size.columns}; exec "$@"'
     options = ["--rcfile", str(_BASHRC)] if Path(shell).name == "bash" else []
     command = [*_IN_GUEST, "terminal", "/bin/sh", "-c", start, "sh", shell, *options, "-i"]
-    return _run(kernel, command, guest, _be_the_terminal)
+    return _run(kernel, command, guest, _connect_terminal)
 
 
 def take_kernel(word: str, *, mirror: str | None) -> Kernel:
     """Return the one kernel that `word` means, fetching it if need be. Raises KernelError."""
-    selection, *others = select_kernels([word], catalogue=load_catalogue())
+    selection, *others = select_kernels([word], catalogue=load_catalogue(), mirror=mirror)
     if others:
         names = ", ".join(one.name for one in (selection, *others))
         raise UnknownKernelError(f"{word!r} stands for several kernels, and there is one VM: name one of {names}")
@@ -104,7 +104,7 @@ def _run(kernel: Kernel, command: list[str], guest: Guest, exchange: Callable[[M
                         options=guest.options,
                         greeting=Greeting(command=tuple(command), environment=environment),
                         observer=observer,
-                        follow_files=exchange is _be_the_terminal,
+                        follow_files=exchange is _connect_terminal,
                     )
                 )
         except MachineError as error:
@@ -151,8 +151,8 @@ class _Observer:
         return lambda: time.monotonic() < deadline
 
 
-def _pass_on_input(vm: Machine) -> None:
-    """Pass on the input in portions, and what comes back, until the VM ends (`vm.guest.run_command`, "fed")."""
+def _connect_streams(vm: Machine) -> None:
+    """Pass on the input in portions, and print what comes back, until the VM ends (`vm.guest.run_command`, "fed")."""
     # In the background of a terminal, reading would stop this process; ignored, reading fails.
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
 
@@ -177,7 +177,7 @@ def _read_input() -> bytes:
         return b""
 
 
-def _be_the_terminal(vm: Machine) -> None:
+def _connect_terminal(vm: Machine) -> None:
     """Pass on what is typed and what is shown until the VM ends."""
     print(f"Linux {vm.kernel.release}: what you write here is gone when you leave (Ctrl-D)", file=sys.stderr)
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()

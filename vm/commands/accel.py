@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "machine and its kernel, this QEMU, and that kernel. As long as KVM has worked with no kernel, unknown ones "
         "are emulated too.",
     )
-    parser.add_argument("--forget", action="store_true", help="forget it all: the next run tries KVM again")
+    parser.add_argument("--forget", action="store_true", help="forget what is remembered: the next run tries KVM again")
     parser.set_defaults(run=run)
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             print(f"error: what is remembered cannot be removed: {error}", file=sys.stderr)
             return EXIT_USAGE
-        print(f"forgotten: {count} kernels" if count else "there was nothing to forget")
+        print(f"boots forgotten: {count}" if count else "there was nothing to forget")
         return 0
     machine, qemu = learnt.this_machine(), learnt.identify_file(find_qemu())
     for line in lines(learnt.recall(), machine=machine, qemu=qemu, why_not=why_no_kvm()):
@@ -57,7 +57,7 @@ def lines(known: tuple[Known, ...], *, machine: MachineIdentity, qemu: FileIdent
         kernel = " ".join((f"{one.boot.kernel.name} (Linux {one.boot.kernel.release})", *one.boot.append))
         yield f"{kernel}: {'works' if one.works else f'failed: {one.why}'}; since {one.when}"
     if others := len(known) - len(here):
-        yield f"{others} boots were with another QEMU, another host kernel or on another machine: they do not count"
+        yield f"boots with another QEMU, another host kernel or on another machine, which do not count: {others}"
     if why_not:
         yield "so every kernel is emulated"
     elif not here:

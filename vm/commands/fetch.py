@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "fetch",
         help="fetch the newest package of kernels into the store",
         description="Look up the newest package of each kernel, check its signature, and unpack what a guest needs "
-        "into the store, its headers for bcc with it. A kernel that is there already is left as it is. An interrupted "
-        "download is taken up by the next run.",
+        "into the store, with its headers for bcc. A kernel that is there already is left as it is. The next run "
+        "continues an interrupted download.",
     )
     parser.add_argument(
         "kernel",

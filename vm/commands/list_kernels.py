@@ -61,8 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="show the kernels, the newest version of each, and which are in the store",
         description="Show the kernels that --kernel takes by name; * marks the default, and running is the installed "
         "kernel. Package lists older than six hours are brought up to date; without network, what was known last is "
-        "shown. 'incomplete': of every version the archive has lost a package. Kernels of an archive that this "
-        "machine's apt sources do not name are shown if they are in the store.",
+        "shown. 'incomplete': the archive no longer has all packages of any version; '?': it has none. Kernels of an "
+        "archive that this machine's apt sources do not name are shown if they are in the store.",
     )
     parser.add_argument("--mirror", metavar="ADDRESS", help=MIRROR_HELP)
     parser.set_defaults(run=run)
@@ -124,14 +124,17 @@ def collect(
 
 def _refresh(archive: Archive, kernels: list[Series], *, progress: Callable[[str], None]) -> FetchError | None:
     """Bring the lists of `kernels` up to date; return the error that stopped it, None if there was none."""
+    missing: NotOfferedError | None = None
+    found = False
     for series in kernels:
         try:
             archive.refresh(series.suites, progress=progress)
-        except NotOfferedError:  # the archive may still have other series
-            continue
+            found = True
+        except NotOfferedError as error:  # the archive may still have other series
+            missing = error
         except FetchError as error:
             return error
-    return None
+    return None if found else missing
 
 
 def _in_store(series: Series) -> bool:

@@ -10,6 +10,7 @@ from vm.base.paths import cache_root
 from vm.kernels import requirements
 from vm.kernels.adopted import ADOPTED
 from vm.kernels.entries import kernel_store
+from vm.kernels.store import translate_oserror
 
 if TYPE_CHECKING:
     import argparse
@@ -41,8 +42,9 @@ def run(_args: argparse.Namespace) -> int:
     removed = [f"{entry.name} {entry.path.name}" for entry in store.prune(keep=keep)]
     downloads = cache_root() / "apt" / "archives"
     if downloads.is_dir():
-        for left in sorted(downloads.iterdir()):
-            removed.append(f"the interrupted download of {left.name}")
-            shutil.rmtree(left, ignore_errors=True)
+        with translate_oserror(downloads):
+            for left in sorted(downloads.iterdir()):
+                shutil.rmtree(left)
+                removed.append(f"the interrupted download of {left.name}")
     print("\n".join(f"removed {what}" for what in removed) or "there is nothing to remove")
     return 0

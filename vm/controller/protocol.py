@@ -81,7 +81,7 @@ class Progress(_Status):
 class Notice(_Status):
     """A line for the user that stays."""
 
-    kind = "told"
+    kind = "notice"
     line: str
 
 

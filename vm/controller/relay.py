@@ -224,7 +224,7 @@ class Relay:
     def _ending(self, vm: Machine, error: str, *, hung: bool) -> Ending:
         """Return how a VM ended whose worker had not finished."""
         if hung:
-            return Ending(how=End.HUNG, why=f"there was no news from it for {self._order.timeout} seconds")
+            return Ending(how=End.HUNG, why=f"there was no news from it for {self._order.timeout:g} seconds")
         ended = vm.wait(seconds=10)
         if why := self._up.explain_end():
             return Ending(how=End.LOST, why=why)

@@ -80,7 +80,7 @@ class Workers:
             tell=self._run.board.tell,
         )
         if not insides.can_join(config):
-            config.option.px = [*config.option.px, *self._connections.second_ways()]
+            config.option.px = [*config.option.px, *self._connections.proxy_specifications()]
         config.option.tx = [self._connections.specification(name, local_worker(name)) for name in self._plan.kernels]
 
     def pytest_xdist_setupnodes(self) -> None:

@@ -63,11 +63,11 @@ class FastPath:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Prepare for thousands of cases in a row."""
-        _locate_at_once(session.items)
+        _share_locations(session.items)
         if not any("caplog" in getattr(item, "fixturenames", ()) for item in session.items):
             # Three handlers are set up and taken down three times a case, and the guest logs nothing.
             _unregister(session.config, "logging-plugin")
-        _know_the_request()
+        _skip_inspecting_request()
         # `vm.guest.pid1` has switched it off. It leaves alone what was made until now, which all stays.
         gc.freeze()
         gc.enable()
@@ -89,7 +89,7 @@ def _unregister(config: pytest.Config, name: str) -> None:
         config.pluginmanager.unregister(name=name)
 
 
-def _locate_at_once(items: list[pytest.Item]) -> None:
+def _share_locations(items: list[pytest.Item]) -> None:
     """Give the cases of one function their location, which each would look up in the file system."""
     if not isinstance(part(pytest.Item, "location"), cached_property):
         return
@@ -102,7 +102,7 @@ def _locate_at_once(items: list[pytest.Item]) -> None:
             vars(item)["location"] = file, line, name.removesuffix(known.name) + item.name
 
 
-def _know_the_request() -> None:
+def _skip_inspecting_request() -> None:
     """Leave out the inspection of `lambda: request`, a new function for each of the three fixtures of a case."""
     inspect: Any = part("_pytest.compat", "getfuncargnames")
     if inspect is None or part("_pytest.fixtures", "getfuncargnames") is not inspect:

@@ -17,12 +17,12 @@ _MEANINGS: tuple[tuple[str, type[FetchError], str], ...] = (
         r"No space left on device|Disk quota exceeded",
         StoreError,
         "no space left under {root}: free some ('python -m vm prune' removes old versions), "
-        "or point XDG_CACHE_HOME at a larger disk",
+        "or point XDG_CACHE_HOME at another directory",
     ),
     (
         r"Permission denied|Read-only file system",
         StoreError,
-        "{root} cannot be written: give this user the directory, or point XDG_CACHE_HOME elsewhere",
+        "{root} cannot be written: give this user the directory, or point XDG_CACHE_HOME at another directory",
     ),
     (
         r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|signatures? (?:was|were|couldn't|could not|verification)"

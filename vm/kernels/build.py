@@ -83,9 +83,10 @@ def build(
         find_tool(tool, package=package)
     directory = (output or tree).absolute()
     log = cache_root() / "builds" / f"{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}.log"
-    with translate_oserror(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+    with translate_oserror(log.parent):
         log.parent.mkdir(parents=True, exist_ok=True)
+    with translate_oserror(directory, elsewhere="name another directory with --output"):
+        directory.mkdir(parents=True, exist_ok=True)
         make = _Make(tree=tree.absolute(), output=directory if output else None, log=log, progress=progress)
         log.write_text("")
         started = time.monotonic()
@@ -190,8 +191,10 @@ def _configure(make: _Make, config: Path, *, fragments: Iterable[Path], flavours
 
 
 def _demand_tree(tree: Path) -> None:
-    if not tree.is_dir():
-        raise NotAKernelError(f"{tree}: there is no such directory")
+    try:
+        next(tree.iterdir(), None)
+    except OSError as error:
+        raise NotAKernelError(f"{tree} cannot be read as a directory: {error.strerror}") from error
     for name in ("Makefile", "Kconfig", "arch/x86"):
         if not (tree / name).exists():
             raise NotAKernelError(f"{tree} is no kernel source tree: it has no {name}")

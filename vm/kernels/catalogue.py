@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import platform
 import re
 import tomllib
@@ -153,8 +154,8 @@ def _resolve(word: str, catalogue: Catalogue, obstacle: Callable[[Series], str])
         yield _of_distribution(catalogue)
     elif word == RUNNING:
         yield find_installed(platform.release())
-    elif "/" in word or Path(word).exists():
-        path = Path(word).expanduser().absolute()
+    elif "/" in word or (word and os.path.exists(word)):  # noqa: PTH110  # pathlib's raises for a name that is too long
+        path = Path(os.path.expanduser(word)).absolute()  # noqa: PTH111  # pathlib's raises for an unknown user
         locate(path)  # for what it raises
         yield path
     else:

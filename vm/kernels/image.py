@@ -34,6 +34,8 @@ def read_release(path: Path) -> str:
             head = file.read(_HEADER_END)
             if head[_MAGIC : _MAGIC + 4] != b"HdrS":
                 raise NotAKernelError(_what_it_is(path, head))
+            if len(head) < _HEADER_END:
+                raise NotAKernelError(f"{path} is cut short within its boot header: copy or build it again")
             (pointer,) = struct.unpack_from("<H", head, _VERSION_POINTER)
             file.seek(pointer + 0x200)
             text = file.read(256).split(b"\0")[0].decode("ascii", "replace")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,8 @@ def find_installed(running: str, *, root: Path = Path("/")) -> Installed:
 
 
 def _images(root: Path, release: str) -> list[Path]:
-    return [path for path in (root / image.format(release) for image in _IMAGES) if path.is_file()]
+    paths = (root / image.format(release) for image in _IMAGES)
+    return [path for path in paths if os.path.isfile(path)]  # noqa: PTH113  # pathlib's raises where boot/ is closed
 
 
 def _readable_first(images: list[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,7 @@ def locate(path: Path) -> Located:
 
     Raises NotAKernelError (also for what is not there), TooOldError.
     """
-    if not path.exists():
-        raise NotAKernelError(f"{path}: there is no such file or directory")
-    image = _image_in(path) if path.is_dir() else path
+    image = _image_in(path) if _is_directory(path) else path
     release = read_release(image)
     demand_supported(release, what=str(path))
     tree = _tree_of(image)
@@ -56,6 +55,21 @@ def locate(path: Path) -> Located:
         headers=_headers_of(tree, modules),
         source=_source_of(tree),
     )
+
+
+def _is_directory(path: Path) -> bool:
+    """Return whether `path` is a directory, False for a file. Raises NotAKernelError for anything else."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            next(path.iterdir(), None)  # glob() reports nothing for a directory that cannot be read
+    except FileNotFoundError:
+        raise NotAKernelError(f"{path}: there is no such file or directory") from None
+    except OSError as error:
+        raise NotAKernelError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise NotAKernelError(f"{path} is neither a file nor a directory")
+    return stat.S_ISDIR(mode)
 
 
 def _image_in(directory: Path) -> Path:

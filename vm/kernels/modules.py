@@ -8,6 +8,7 @@ import lzma
 import re
 import shutil
 import subprocess
+import zlib
 from typing import TYPE_CHECKING
 
 from vm.base.children import demand_room
@@ -72,7 +73,7 @@ def pick(names: Iterable[str], *, source: Path, target: Path) -> list[str]:
         file = tree[name]
         try:
             module = read_module(file)
-        except (lzma.LZMAError, EOFError, gzip.BadGzipFile, subprocess.CalledProcessError) as error:
+        except (lzma.LZMAError, EOFError, gzip.BadGzipFile, zlib.error, subprocess.CalledProcessError) as error:
             raise NotAKernelError(f"{file} cannot be decompressed: {error}") from error
         waiting += dependencies(module)
         copy = target / _SUFFIX.sub(".ko", str(file.relative_to(source)))

@@ -23,6 +23,7 @@ from vm.kernels.entries import kernel_of, kernel_store
 from vm.kernels.fetched import fetch
 from vm.kernels.installed import Installed
 from vm.kernels.local import locate
+from vm.kernels.sources import demand_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
 
 def select(words: Sequence[str], *, catalogue: Catalogue, mirror: str | None = None) -> list[Selection]:
-    """Resolve `words` as the catalogue does; the default is the first that can be used, from `mirror` if given."""
+    """Resolve `words` as the catalogue does; the default is the first that can be used, from `mirror` if given.
+
+    Raises OptionError for a mirror that is no address, and what the catalogue raises.
+    """
+    if mirror is not None:
+        demand_address(mirror)
     return catalogues.select(words, catalogue=catalogue, obstacle=lambda series: _obstacle(series, mirror=mirror))
 
 

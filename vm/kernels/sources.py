@@ -9,13 +9,22 @@ import subprocess
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from vm.base.errors import MirrorError
+from vm.base.errors import MirrorError, OptionError
 from vm.base.tools import find_tool
 
 if TYPE_CHECKING:
     from vm.kernels.catalogue import Origin
 
 _PART = re.compile(r"-(security|updates|backports|proposed-updates|proposed)$")
+
+
+def demand_address(mirror: str) -> None:
+    """Raise OptionError if `mirror`, as --mirror has it, is no address that apt can take."""
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*:/\S+", mirror):
+        raise OptionError(
+            f"--mirror {mirror!r} is no address: give one such as http://HOST/debian or file:///srv/debian "
+            "(%20 for a blank)"
+        )
 
 
 def addresses(origin: Origin, *, mirror: str | None) -> tuple[str, str]:

@@ -45,7 +45,7 @@ class Manifest:
     release: str
     version: str
     headers: bool
-    modules: str  # guest.modules_digest() when it was made
+    modules: str  # requirements.modules_digest() when it was made
     layout: int = LAYOUT
 
 
@@ -72,9 +72,14 @@ class Store:
     root: Path
 
     def entries(self, name: str) -> list[Entry]:
-        """Return the complete entries of `name`, newest version first, also those that are out of date."""
+        """Return the complete entries of `name`, newest version first, also those that are out of date.
+
+        Raises StoreError.
+        """
         found = []
-        for manifest in (self.root / name).glob(f"[!.]*/{_MANIFEST}"):
+        with translate_oserror(self.root):
+            manifests = list((self.root / name).glob(f"[!.]*/{_MANIFEST}"))
+        for manifest in manifests:
             # An entry that cannot be read is from another version of this project, or damaged: it does not count.
             with contextlib.suppress(OSError, ValueError, TypeError):
                 fields = json.loads(manifest.read_text())
@@ -83,7 +88,7 @@ class Store:
         return sorted(found, key=lambda entry: order(entry.path.name), reverse=True)
 
     def newest(self, name: str, *, modules: str) -> Entry | None:
-        """Return the newest entry of `name` that holds what `modules` (guest.modules_digest()) asks for."""
+        """Return the newest entry of `name` that holds what `modules` (requirements.modules_digest()) asks for."""
         current = (entry for entry in self.entries(name) if _is_current(entry.manifest, modules))
         return next(current, None)
 
@@ -97,13 +102,13 @@ class Store:
             if what := contents.damage(entry.path):
                 wrong = f"{entry.path.name} in the store is damaged ({what})"
                 say(f"{wrong}, and is fetched or copied again")
-                with translate_oserror(self.root):
-                    self._remove(entry)
+                self._remove(entry)
         return wrong
 
     def names(self) -> list[str]:
-        """Return the names of all kernels in the store."""
-        return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
+        """Return the names of all kernels in the store. Raises StoreError."""
+        with translate_oserror(self.root):
+            return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
 
     @contextlib.contextmanager
     def locked(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
@@ -148,20 +153,24 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
 
     def prune(self, *, keep: Callable[[Entry], bool]) -> list[Entry]:
-        """Remove the entries for which `keep` returns False, and what killed runs left; return the removed entries."""
+        """Remove the entries for which `keep` returns False, and what killed runs left; return the removed entries.
+
+        Raises StoreError.
+        """
         removed = []
         for name in self.names():
             with self.locked(name, progress=lambda _line: None):
                 for entry in self.entries(name):
                     if not keep(entry):
-                        removed.append(entry)
                         self._remove(entry)
+                        removed.append(entry)
         return removed
 
     def _remove(self, entry: Entry) -> None:
         # Renamed first, so that a killed process leaves no half entry.
         away = entry.path.with_name(f"{_STAGING}{entry.path.name}")
-        entry.path.rename(away)
+        with translate_oserror(self.root):
+            entry.path.rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
 
@@ -182,29 +191,31 @@ def compare_versions(one: str, other: str) -> int:
 
 
 @contextlib.contextmanager
-def translate_oserror(root: Path) -> Iterator[None]:
-    """Raise StoreError, with a remedy, for an OSError of the file system under `root`."""
+def translate_oserror(root: Path, *, elsewhere: str = "point XDG_CACHE_HOME at another directory") -> Iterator[None]:
+    """Raise StoreError, with a remedy, for an OSError of the file system under `root`.
+
+    `elsewhere` tells the user how to have something else than `root` used.
+    """
     try:
         yield
     except KernelError:
         raise
     except OSError as error:
-        raise storage_error(root, error) from error
+        raise _storage_error(root, error, elsewhere) from error
 
 
-def storage_error(root: Path, error: OSError) -> StoreError:
-    """Return the StoreError for an error of the file system under `root`."""
+def _storage_error(root: Path, error: OSError, elsewhere: str) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
-            f"no space left for kernels under {root}: free some ('python -m vm prune' removes old versions), "
-            "or point XDG_CACHE_HOME at a larger disk"
+            f"no space left under {root}: free some ('python -m vm prune' removes old kernels), or {elsewhere}"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreError(
-            f"{error.filename or root} cannot be written ({os.strerror(error.errno)}): give this user the directory "
-            f'{root} (sudo chown -R "$USER" …), or point XDG_CACHE_HOME elsewhere'
+            f"{error.filename or root} cannot be used ({os.strerror(error.errno)}): give this user the directory "
+            f'{root} (sudo chown -R "$USER" …), or {elsewhere}'
         )
-    return StoreError(f"the kernel store under {root} cannot be used: {error}")
+    where = f" ({error.filename})" if error.filename and Path(error.filename) != root else ""
+    return StoreError(f"{root} cannot be used: {error.strerror or error}{where}. Mend that, or {elsewhere}")
 
 
 def _is_current(manifest: Manifest, modules: str) -> bool:

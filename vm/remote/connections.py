@@ -71,12 +71,12 @@ class Connections:
         connections = (found for found in self._found.values() if isinstance(found, Connection))
         return [connection.gateway for connection in connections if connection.is_gone]
 
-    def second_ways(self) -> list[str]:
+    def proxy_specifications(self) -> list[str]:
         """Connect to each machine once more; return execnet's specifications of gateways over these connections.
 
         For an execnet that lets no gateway join a group. Raises RemoteError.
         """
-        return [found.second_way() for found in self._found.values() if isinstance(found, Connection)]
+        return [found.proxy_specification() for found in self._found.values() if isinstance(found, Connection)]
 
     def is_cut_off(self, kernel: str) -> bool:
         """Return whether the connection to the machine of `kernel` has broken, for a kernel whose relay has ended."""

@@ -89,7 +89,7 @@ class Connection:
                 f"{self.host.word}: {command[0]} cannot be started ({error.strerror}): install openssh-client"
             ) from None
 
-    def second_way(self) -> str:
+    def proxy_specification(self) -> str:
         """Start another ssh; return execnet's specification of a gateway over it, with the first one's name."""
         port, theirs = socket.socketpair()
         with theirs:
@@ -187,7 +187,9 @@ class Connection:
         host = self.host
         clone = f"clone the project there, or say where it is: --on {host.destination}:DIRECTORY"
         if not answered:
-            return self._error(f"no answer in {_SECONDS_TO_ANSWER} seconds", f"does 'ssh {host.destination} true' end?")
+            return self._error(
+                f"no answer in {_SECONDS_TO_ANSWER} seconds", f"check that 'ssh {host.destination} true' ends"
+            )
         match self._process.wait():
             case n if n == _NO_DIRECTORY:
                 return self._error(f"there is no directory {host.shown}", clone)

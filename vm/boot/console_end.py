@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The end of a console: the last line of a kernel that boots, and a panic."""
+"""The end of a VM's console: its last line, and a panic. And what QEMU itself complains of, in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ?")
 _REGISTERS = re.compile(r"^[A-Z][A-Z0-9]{1,4} ?=|^extra data\[|^Code=")
 
 
-class LastWords:
+class ConsoleEnd:
     """The end of one VM's console; safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LastWords:
         self._count = 0
         self._lock = threading.Lock()
 
-    def hear(self, part: bytes) -> None:
+    def add(self, part: bytes) -> None:
         """Add a part of the console."""
         with self._lock:
             self._count += len(part)
@@ -44,8 +44,8 @@ class LastWords:
     def line(self) -> str:
         """Return the last line that is not empty, without its time stamp, short and printable."""
         for line in reversed(self.text.splitlines()):
-            if said := _printable(_STAMP.sub("", line)):
-                return said
+            if text := _printable(_STAMP.sub("", line)):
+                return text
         return ""
 
     @property
@@ -55,16 +55,16 @@ class LastWords:
         return f"Kernel panic - {found.reason}" if found else ""
 
 
-def complaint(said: bytes | bytearray) -> str:
+def complaint(output: bytes | bytearray) -> str:
     """Return QEMU's error output in one line.
 
     The registers that it prints with an error are left out, and its warnings if there is anything graver.
     """
-    lines = [_printable(line, longest=200) for line in said.decode(errors="replace").splitlines()]
-    telling = [line for line in lines if line and not _REGISTERS.match(line)]
-    return "; ".join(([line for line in telling if ": warning: " not in line] or telling)[:3])
+    lines = [_printable(line, longest=200) for line in output.decode(errors="replace").splitlines()]
+    useful = [line for line in lines if line and not _REGISTERS.match(line)]
+    return "; ".join(([line for line in useful if ": warning: " not in line] or useful)[:3])
 
 
 def _printable(line: str, *, longest: int = _LONGEST) -> str:
-    said = "".join(character if character.isprintable() else " " for character in line).strip()
-    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+    text = "".join(character if character.isprintable() else " " for character in line).strip()
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
