@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -157,7 +157,8 @@ class Tracing:
             return (yield)
         finally:
             assert isinstance(item, pytest.Function), "it has a wire"
-            item.user_properties.append((_EVIDENCE, trace.finish(item.funcargs[_WIRE].names).pack()))
+            wire = cast("Wire", item.funcargs[_WIRE])
+            item.user_properties.append((_EVIDENCE, trace.finish(wire.names).pack()))
 
     def _trace(self, item: pytest.Item) -> Trace | None:
         """Begin to trace a case, or return the trace that its fixture has begun; None without a witness."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from vm.base.atomic import write_text
+from harness.interface.atomic import write_text
 
 from .live import clock
 

@@ -29,7 +29,10 @@ for name, introduced, there in (
     ("broken", LONG_AGO, False), ("usual", LONG_AGO, True), ("backported", SOME_DAY, True), ("future", SOME_DAY, False),
 ):
     FEATURES[name] = Feature(
-        name=name, introduced=introduced, probe=lambda there=there: there, summary=f"a planted one (000{introduced.major})"
+        name=name,
+        introduced=introduced,
+        probe=lambda there=there: there,
+        summary=f"a planted one (000{introduced.major})",
     )
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.requires(name)) for name in (
