@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import INITIAL_SIZE, each_address, each_family, ledger, promise
-from harness.kernel.release import Release, running
+from harness.cases import FOUR_TUPLE_HASH, INITIAL_SIZE, each_address, each_family, ledger, promise
+from harness.kernel.release import running
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.wire.veth import SERVER_LINK
@@ -188,7 +188,7 @@ def test_socket_beside_the_group_follows_its_peer(bench: Bench, family: Family, 
     members = open_members(bench, family, specific=True, size=2) if family is Family.IPV6 else []
     moving = bench.open(Protocol.UDP, family, family.server, device=SERVER_LINK)
     members = members or open_members(bench, family, specific=True, size=2)
-    found = {moving} if running() >= Release(6, 13) else set(members)
+    found = {moving} if running() >= FOUR_TUPLE_HASH else set(members)
     connect(bench, moving, family, PEER_PORT)
     assert bench.send_and_find(from_peer(bench, family, port=PEER_PORT)) in found
     if disconnecting:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise, requires
+from harness.cases import FOUR_TUPLE_HASH, each_family, each_protocol, ledger, promise, requires
 from harness.kernel.refusal import refused
-from harness.kernel.release import Release, running
+from harness.kernel.release import running
 from harness.loader.maps import create_map
 from harness.model.abi import Result
 from harness.model.layout import Family, InnerMap, Protocol
@@ -125,7 +125,7 @@ def test_connected_member_through_a_sockmap(
     bench.attach(members[0], program)
     bench[members[2]].connect((family.peer, 555))
     bench.fill(program.inner, members)
-    left = running() >= Release(6, 13)
+    left = running() >= FOUR_TUPLE_HASH
     assert bench.send_and_find(bench.packet(2, Protocol.UDP, family)) == (None if left else members[2])
     assert program.select_errors() == (-errno.EINVAL if left else 0,)
     assert bench.send_and_find(bench.packet(0, Protocol.UDP, family, source_port=555)) == members[2]

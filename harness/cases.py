@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.kernel.release import Release
 from harness.model.layout import Bind, InnerMap
 from harness.model.layout import Family as Family
 from harness.model.layout import Protocol as Protocol
@@ -58,6 +59,9 @@ in_sockarray = shapes(inner_map=InnerMap.SOCKARRAY)
 
 INITIAL_SIZE = 128
 """Members that a group has room for before its array grows (net/core/sock_reuseport.c, INIT_SOCKS)."""
+
+FOUR_TUPLE_HASH = Release(6, 13)
+"""From here on connect() files a UDP socket by its four-tuple, and takes it out of its group (78c91ae2c6de)."""
 
 ANOTHER_USER = 65534
 """The number of a user who is not root."""
