@@ -3,7 +3,7 @@
 
 A plugin for pytest:
 
-    tox -e vm -- -p tests.busy --runs 10 --busy-loops 4 -k reference
+    tox -e vm -- -p tests.busy --busy-loops 4 --times 10 -k reference
 
 The loops run where the cases do, in the guest if there is one, and compete with the kernel's receive work, which a busy
 CPU leaves to ksoftirqd, at its own priority. The cases are ahead of both: they look as early as they ever can, and a
@@ -25,17 +25,10 @@ _AHEAD = -20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add how busy and how often."""
+    """Add how busy."""
     group = parser.getgroup("busy", "cases on a busy CPU")
     group.addoption("--busy-loops", type=int, default=4, metavar="N", help="processes that never sleep (default: 4)")
-    group.addoption("--runs", type=int, default=10, metavar="N", help="times to run each case (default: 10)")
     group.addoption("--fair", action="store_true", help="let the cases wait for the loops, too")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make as many cases of each as there are runs."""
-    metafunc.fixturenames.append("run")
-    metafunc.parametrize("run", range(metafunc.config.option.runs), ids=lambda run: f"run{run}")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -18,8 +18,9 @@ from filelock import FileLock
 from other_machines import PROJECT, add_kernels, clone, reachable
 from runs import Run, environment, foreground
 
-from vm.base.errors import StoreError
+from vm.base.errors import RemoteError, StoreError
 from vm.remote.hosts import HERE, Host, assign, case_paths, read_host, translate
+from vm.remote.ssh import SSH, Connection
 from vm.remote.transfer import unpack
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
@@ -302,6 +303,15 @@ def test_project_outside_the_home_directory_is_at_the_same_path() -> None:
 def test_words_that_name_no_machine(word: str) -> None:
     with pytest.raises(ValueError, match=r"takes .*HOST"):
         read_host(word, root=Path("/srv/project"), home=Path("/home/me"))
+
+
+@pytest.mark.parametrize(
+    ("command", "says"), [("ssh 'x", "big: REUSEPORT_SSH is no command: "), ("/nowhere/ssh", "/nowhere/ssh cannot be")]
+)
+def test_ssh_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch, command: str, says: str) -> None:
+    monkeypatch.setenv(SSH, command)
+    with pytest.raises(RemoteError, match=says):
+        Connection(Host(word="big", destination="big", directory="."), name="on0")
 
 
 def test_hosts_get_kernels_in_turn() -> None:

@@ -55,7 +55,7 @@ class Link:
         finally:
             self._busy = False
 
-    def say(self, status: Status) -> None:
+    def send_status(self, status: Status) -> None:
         """Tell the controller what the relay does."""
         self._status.send(status.to_message())
 

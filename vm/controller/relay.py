@@ -106,14 +106,14 @@ class Relay:
             self._link.stop.set()
         if self._link.stop.is_set():
             ending = Ending(how=End.STOPPED, why="the run was ended")
-        self._link.say(ending)
+        self._link.send_status(ending)
         if ending.how is End.INFRASTRUCTURE:
             be_idle(self._link)
 
     def refuse(self, why: str) -> None:
         """Tell the controller why this relay cannot work for it."""
         self._link.listen()
-        self._link.say(Ending(how=End.INFRASTRUCTURE, why=why))
+        self._link.send_status(Ending(how=End.INFRASTRUCTURE, why=why))
         be_idle(self._link)
 
     def _boot_and_serve(self, first: tuple[Any, ...]) -> Ending:
@@ -138,7 +138,7 @@ class Relay:
                     )
                 )
             self._up = up
-            self._link.say(
+            self._link.send_status(
                 protocol.Booted(
                     release=up.hello.release,
                     version=kernel.version,
@@ -161,11 +161,11 @@ class Relay:
 
     def progress(self, line: str) -> None:
         """Show how far the boot is."""
-        self._link.say(Progress(phase="booting", detail=line))
+        self._link.send_status(Progress(phase="booting", detail=line))
 
     def tell(self, line: str) -> None:
         """Have the user read a line."""
-        self._link.say(Notice(line=line))
+        self._link.send_status(Notice(line=line))
 
     def patience(self, vm: Machine) -> Callable[[], bool]:
         """Return a function that returns whether to go on waiting for `vm`."""
@@ -185,13 +185,13 @@ class Relay:
         return obtain(named, progress=self._show_fetching, mirror=self._order.mirror)
 
     def _show_fetching(self, line: str) -> None:
-        self._link.say(Progress(phase="fetching", detail=line))
+        self._link.send_status(Progress(phase="fetching", detail=line))
 
     def _wait_for_admission(self) -> bool:
         """Wait until this host has room for the VM; return False if the run was ended meanwhile."""
         # One machine may have several names, and several machines the same one.
         host, room = f"{platform.node()} {boot_id()}", capacity(memory=self._order.options.memory)
-        self._link.say(BootRequest(host=host, capacity=room))
+        self._link.send_status(BootRequest(host=host, capacity=room))
         while not self._link.admitted.wait(LOOK_EVERY):
             if self._link.stop.is_set():
                 return False

@@ -103,7 +103,7 @@ class Workers:
         state = self._run.kernels[name]
         given_up = self._run.is_given_up(name)
         status = node.gateway.newchannel()
-        status.setcallback(lambda message: self._hear(name, message))
+        status.setcallback(lambda message: self._take_status(name, message))
         if state.ending is not None and not given_up:
             self._run.consoles.append(name, f"\n{console.NEW_VM}{state.ending.why}\n".encode())
         state.status, state.ending = status, None
@@ -148,7 +148,7 @@ class Workers:
         result = self._run.recorder.kernels[kernel_of(node)]
         node.workerinfo["id"] = f"{result.name}: Linux {result.release}" if result.release else result.name
 
-    def _hear(self, name: str, message: Any) -> None:
+    def _take_status(self, name: str, message: Any) -> None:
         """Take in what a relay says; called in execnet's threads."""
         status = read_status(message)
         run, result = self._run, self._run.recorder.kernels[name]

@@ -57,13 +57,12 @@ def from_located(name: str, located: Located, *, progress: Callable[[str], None]
     version = _state_of(located)
     with store.locked(key, progress=progress):
         store.discard_damaged(key, say=lambda line: progress(f"{name}: {line}"))
-        entries = [entry for entry in store.entries(key) if entry.path.name == version]
-        if not entries:
+        if not any(entry.path.name == version for entry in store.entries(key)):
             progress(f"{name}: copying the modules that a guest needs")
             with store.staging(key, version) as stage:
                 _adopt(stage, located)
-            entries = [entry for entry in store.entries(key) if entry.path.name == version]
-    return kernel_of(name, entries[0], version="")
+        (entry,) = (entry for entry in store.entries(key) if entry.path.name == version)
+    return kernel_of(name, entry, version="")
 
 
 def _join_headers(located: Located) -> Path | None:

@@ -74,7 +74,10 @@ class Connection:
 
     def _start(self, port: socket.socket) -> subprocess.Popen[bytes]:
         start = _START.format(directory=shlex.quote(self.host.directory))
-        command = [*shlex.split(os.environ.get(SSH, "ssh")), *_OPTIONS, self.host.destination]
+        try:
+            command = [*shlex.split(os.environ.get(SSH) or "ssh"), *_OPTIONS, self.host.destination]
+        except ValueError as error:
+            raise RemoteError(f"{self.host.word}: {SSH} is no command: {error}") from None
         try:
             return subprocess.Popen(
                 [*command, f"exec sh -c {shlex.quote(start)}"],
