@@ -26,8 +26,8 @@ COST = Cost(what="UDP", members=[2, 8, 32], microseconds=[4.0, 5.0, 8.0])
 
 def run_with(*measured: Shares | Moved | Cost, kernels: int = 3) -> RunResult:
     run = planted_run()
-    for kernel in run.kernels[:kernels]:
-        kernel.cases[0].measured = [measured_to_json(each) for each in measured]
+    for number, kernel in enumerate(run.kernels):
+        kernel.cases[0].measured = [measured_to_json(each) for each in measured if number < kernels]
     return run
 
 
@@ -49,7 +49,7 @@ def test_measurement_goes_through_json(measured: Shares | Moved | Cost) -> None:
 def test_what_is_no_measurement_is_refused_and_not_drawn(data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no measurement"):
         measured_from_json(data)
-    run = planted_run()
+    run = run_with()
     run.kernels[0].cases[0].measured = [data]
     assert [chart.title for chart in charts(run)] == ["Time of a topic"]
 

@@ -201,7 +201,7 @@ def _options(*, height: int = _HEIGHT) -> dict[str, Any]:
     style = _pygal().style.Style(label_font_size=11, major_label_font_size=11, value_font_size=10)
     return {
         "width": _WIDTH, "height": height, "show_legend": False, "style": style, "margin": 8, "js": [],
-        "no_data_text": "nothing", "truncate_label": -1, "no_prefix": True,
+        "no_data_text": "nothing", "max_scale": 8, "truncate_label": -1, "no_prefix": True,
     }  # fmt: skip
 
 
