@@ -168,3 +168,11 @@ def test_hexdump_marks_the_fields_in_both_columns() -> None:
         "0000  41 42 3c 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f  AB&lt;.............\n"
         "0010  10 11 12 13                                      ...."
     )
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_key_is_marked_where_it_is_a_part_of_another_field(order: int) -> None:
+    whole: FieldEntry = {"name": "UDP length", "value": "4", "start": 0, "end": 3, "key": False}
+    part: FieldEntry = {"name": "first byte", "value": "2", "start": 1, "end": 2, "key": True}
+    text = str(hexdump(b"\1\2\3", [whole, part][::order]))
+    assert re.findall(r'class="(\w+)"[^>]*>([0-9a-f]{2})<', text) == [("field", "01"), ("key", "02"), ("field", "03")]
