@@ -29,7 +29,7 @@ from vm.report.ktap import ktap
 from vm.report.ktap_stream import KtapStream
 from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import CaseResult, KernelResult
-from vm.report.summary import lines
+from vm.report.summary import lines, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +137,8 @@ def test_cases_that_did_not_run_are_one_finding_with_their_kernel() -> None:
     assert ("cases that did not run", "not run", len(lost.cases)) in said
 
 
-def test_green_matrix_of_eight_kernels_fits_on_a_screen() -> None:
+@pytest.mark.parametrize("skips", [False, True])
+def test_green_matrix_of_eight_kernels_fits_on_a_screen(skips: bool) -> None:
     cases = [
         CaseResult(id=f"cases/test_t{topic}.py::test_x[{number}]", outcome=CaseOutcome.PASSED, seconds=2)
         for topic in range(40)
@@ -145,11 +146,34 @@ def test_green_matrix_of_eight_kernels_fits_on_a_screen() -> None:
     ]
     run = planted_run()
     run.kernels = [kernel_of(f"6.{number}", f"6.{number}.1", cases) for number in range(8)]
+    if skips:
+        expected = {0: CaseOutcome.SKIPPED, 1: CaseOutcome.XFAILED}
+        old = [replace(case, outcome=expected.get(at % 60, case.outcome)) for at, case in enumerate(cases)]
+        run.kernels[0].cases = old
     for kernel in run.kernels:
         kernel.notes = [f"{kernel.name} lacks something", "an option is missing"]
     printed = list(lines(run))
     assert len(printed) < 60
-    assert any("40 others" in line and line.count("2400") == 8 for line in printed)
+    if skips:
+        shown = [line for line in printed if "58, 1 skipped, 1 xfailed" in line]
+        assert len(shown) == 20
+        assert any("20 others  1160, 20 skipped, 20 xfailed" in line and line.count(" 1200") == 7 for line in printed)
+    else:
+        assert any("40 others" in line and line.count("2400") == 8 for line in printed)
+
+
+def test_topic_that_is_not_as_expected_always_has_a_row() -> None:
+    def case(topic: int, outcome: CaseOutcome) -> CaseResult:
+        return CaseResult(id=f"cases/test_t{topic}.py::test_x", outcome=outcome, seconds=0)
+
+    run = planted_run()
+    bad, odd = set(range(2, 40, 2)), set(range(1, 40, 2))
+    outcomes = {**dict.fromkeys(bad, CaseOutcome.FAILED), **dict.fromkeys(odd, CaseOutcome.SKIPPED)}
+    cases = [case(topic, outcomes.get(topic, CaseOutcome.PASSED)) for topic in range(50)]
+    run.kernels = [kernel_of("6.1", "6.1.1", cases)]
+    shown = {line.split()[0] for line in table(run)}
+    assert {f"t{topic}" for topic in bad} <= shown
+    assert "30 others" in "\n".join(table(run))
 
 
 # The forms, as their readers have them.
