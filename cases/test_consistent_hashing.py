@@ -8,19 +8,18 @@ the leaving member and on five hundred others.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from harness.cases import in_sockarray, programs, promise, shapes
-from harness.interface.keys import DISRUPTION
+from harness.interface.keys import MEASURED
+from harness.interface.measured import Moved, Shares, measured_to_json
 from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
-from harness.model.disruption import Disruption
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.model.spread import band
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,25 +79,22 @@ def moved(before: Owners, after: Owners) -> dict[str, float]:
     }
 
 
-def balance(owners: Owners) -> float:
-    """Return how many clients the busiest member has, as a multiple of the mean."""
+def record(record_property: RecordProperty, program: str, share: Mapping[str, float], owners: Owners) -> None:
+    """Record what was measured: the shares of the members before one left, and the clients that moved then.
+
+    Raises AssertionError for a member whose share is none that a good hash gives.
+    """
     counts = Counter(owners)
-    return max(counts.values()) * len(counts) / len(owners)
-
-
-def measured(program: str, share: Mapping[str, float], owners: Owners) -> dict[str, object]:
-    """Return what harness/plugins/disruption.py prints and draws."""
-    return asdict(
-        Disruption(
-            kernel=os.uname().release,
-            program=program,
-            clients=CLIENTS,
-            members=SIZE,
-            own=share["own"],
-            others=share["others"],
-            busiest=balance(owners),
-        )
-    )
+    received = [counts[member] for member in range(SIZE)]
+    low, high = band(CLIENTS, SIZE)
+    moved = Moved(
+        program=program, clients=CLIENTS, members=SIZE, own=share["own"], others=share["others"],
+        busiest=max(received) * SIZE / CLIENTS,
+    )  # fmt: skip
+    shares = Shares(program=program, received=received, low=low, high=high)
+    for measured in (shares, moved):
+        record_property(MEASURED, measured_to_json(measured))
+    assert low <= min(received) <= max(received) <= high, f"of {CLIENTS} clients the members have {received}"
 
 
 @promise("hashing.leaving")
@@ -129,7 +125,7 @@ def test_leaving_moves_little_and_returning_moves_it_back(
     after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(chosen(packets, those))
     share = moved(before, after)
-    record_property(DISRUPTION, measured(program, share, before))
+    record(record_property, program, share, before)
     assert share["own"] == 1
     assert share["others"] <= bound
     assert None not in after
@@ -161,7 +157,7 @@ def test_fall_back_of_the_kernel_moves_half(
     after = deliver.send_many(packets)
     assert chosen(after, those) == deliver.predict(asked, hashes)
     share = moved(before, after)
-    record_property(DISRUPTION, measured("fall-back to hash", share, before))
+    record(record_property, "the kernel's hash", share, before)
     assert share["own"] == 1
     assert 0.45 < share["others"] < 0.55
 

@@ -6,19 +6,24 @@ The delivery checks that the program ran, counted once, and saw the packet as it
 
 from __future__ import annotations
 
+import ipaddress
 import sys
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import in_sockarray, on_wildcard, place_by_hash, programs, promise, tcp, udp
+from harness.interface.keys import MEASURED
+from harness.interface.measured import Shares, measured_to_json
 from harness.model.abi import CID_LENGTH, Result
 from harness.model.layout import GROUP_SIZE, Family, Protocol
 from harness.model.outcome import Delivered, Dropped
+from harness.model.spread import band
 
 if TYPE_CHECKING:
-    from harness.cases import Delivery, ReuseportGroup, Wire
+    from harness.cases import Delivery, RecordProperty, ReuseportGroup, Wire
     from harness.model.outcome import Selection
 
 pytestmark = [on_wildcard, in_sockarray]
@@ -27,6 +32,9 @@ SHORT = Dropped(Result.DROP_ERR_SKB_DATA)
 NO_SOCKET = Dropped(Result.DROP_ERR_SK_SELECT_REUSEPORT)
 EVERY_KEY = ("by_source_port", "by_source_address", "by_hash", "by_cpu", "round_robin", "random")
 SEED = 0x5E1EC7
+MANY = 64 * GROUP_SIZE
+CLIENTS_OF_IPV4 = ipaddress.ip_network("198.18.0.0/15")
+"""RFC 2544's; routed back to the peer."""
 FINALIZED = {0: 0, 1: 0x514E28B7, 0xFFFFFFFF: 0x81F16F39}
 """Published values of MurmurHash3's 32-bit finalizer, which mixes the keys that are no small numbers."""
 
@@ -39,7 +47,7 @@ def by_hash(selection: Selection, result: Result = Result.PASS) -> Delivered:
 def addresses(family: Family, count: int) -> list[str]:
     """Return clients' addresses out of the ranges for documentation."""
     if family is Family.IPV4:
-        return [f"198.51.100.{host}" for host in range(1, count + 1)]
+        return [str(CLIENTS_OF_IPV4[host]) for host in range(1, count + 1)]
     return [f"2001:db8:{host:x}::{host * 31:x}" for host in range(1, count + 1)]
 
 
@@ -120,6 +128,28 @@ def test_random_draws_repeat_from_one_seed(group: ReuseportGroup, deliver: Deliv
         group.program.state = SEED
         assert [deliver(deliver.packet()) for _ in range(24)] == expected
     assert len(set(expected)) > 8, "the draws are spread over the members"
+
+
+@promise("key.spread")
+@udp
+@programs("by_source_port", "by_source_address", "by_hash", "round_robin", "random")
+def test_members_get_their_shares(group: ReuseportGroup, deliver: Delivery, record_property: RecordProperty) -> None:
+    """Each member gets its share: exactly, where keys are a row of numbers, and as of a good hash, where not."""
+    first = deliver.packet(source_port=30000)
+    packets = first.from_each_port(range(30000, 30000 + MANY))
+    program = group.program.variant.name
+    if program == "by_source_address":
+        packets = tuple(replace(first, source_address=address) for address in addresses(deliver.shape.family, MANY))
+    if "state_map" in group.program.maps:
+        group.program.state = SEED if program == "random" else 0
+    counts = Counter(deliver.send_many(packets))
+    received = [counts[member] for member in range(GROUP_SIZE)]
+    exact = program in ("by_source_port", "round_robin")
+    low, high = (MANY // GROUP_SIZE,) * 2 if exact else band(MANY, GROUP_SIZE)
+    name = f"{program}, {'IPv4' if deliver.shape.family is Family.IPV4 else 'IPv6'}"
+    record_property(MEASURED, measured_to_json(Shares(program=name, received=received, low=low, high=high)))
+    assert sum(received) == MANY
+    assert low <= min(received) <= max(received) <= high, f"of {MANY} packets the members have {received}"
 
 
 @promise("key.empty-slot")

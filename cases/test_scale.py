@@ -16,18 +16,24 @@ import pytest
 
 from harness.cases import each_address, each_family, each_protocol, place_by_hash, promise, recorded, requires
 from harness.group.bench import Bench
+from harness.interface.keys import MEASURED
+from harness.interface.measured import Cost, measured_to_json
 from harness.model.abi import Result
-from harness.model.layout import Family, Protocol
+from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 from harness.wire.veth import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.cases import AttachReference, LoadProgram
+    from harness.cases import AttachReference, DeliverTo, LoadProgram, MakeGroup, RecordProperty
 
 
 THOUSANDS = 2050
 """Members: the array of a group has doubled four times by then, from 128."""
+
+SIZES = (2, 8, 32, 128, 512)
+PACKETS, ROUNDS = 300, 5
+"""For each of SIZES; the quickest of the rounds is what a packet costs, the others were disturbed."""
 
 CHILD_ENTRIES = 128
 """The smallest table that a namespace may have (include/net/udp.h, UDP_HTABLE_SIZE_MIN_PERNET)."""
@@ -87,6 +93,28 @@ def test_address_goes_before_the_wildcard_among_many(
     packets = [bench.packet(index, protocol, family) for index in range(11)]
     assert bench.send_and_find_each(packets) == members
     assert program.new_results() == {Result.PASS: 11}
+
+
+@promise("scale.cost")
+@each_family
+def test_program_runs_once_however_many_members(
+    make_group: MakeGroup, delivery_to: DeliverTo, record_property: RecordProperty, family: Family
+) -> None:
+    """A packet is one run of the program, in a group of 512 members as in one of 2; what it costs is measured.
+
+    Until 4.5 the lookup went through all sockets of the port for each packet.
+    """
+    microseconds = []
+    for size in SIZES:
+        shape = Shape(protocol=Protocol.UDP, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
+        group = make_group(shape, program="by_source_port", size=size)
+        deliver = delivery_to(group)
+        packets = deliver.packet(source_port=20_000).from_each_port(range(20_000, 20_000 + PACKETS))
+        assert deliver.send_many(packets) == [packet.source_port % size for packet in packets]
+        microseconds.append(min(deliver.time_of(packets) for _ in range(ROUNDS)) / PACKETS * 1e6)
+        assert group.program.new_results() == {Result.PASS: ROUNDS * PACKETS}
+    what = f"UDP over {'IPv4' if family is Family.IPV4 else 'IPv6'}, by_source_port"
+    record_property(MEASURED, measured_to_json(Cost(what=what, members=list(SIZES), microseconds=microseconds)))
 
 
 @promise("scale.thousands")

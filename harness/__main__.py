@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
-from harness.commands import ledger, plot, programs, restart, rules, watch
+from harness.commands import ledger, programs, restart, rules, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS = cast("tuple[Command, ...]", (programs, plot, ledger, restart, rules, watch))
+COMMANDS = cast("tuple[Command, ...]", (programs, ledger, restart, rules, watch))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ pytest_plugins = [
         "fixtures",
         "gate",
         "own_program",
-        "disruption",
         "kept_histories",  # which the next one imports: pytest has to see it first, to rewrite its asserts
         "histories",
         "repeat",

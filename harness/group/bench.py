@@ -86,6 +86,7 @@ class Bench(NumberedSockets):
     def send_and_find(self, packet: Packet) -> int | None:
         """Send one packet; return the socket that holds it, None if none does."""
         (number,) = self.send_and_find_each([packet])
+        self.wire.note("no socket has it" if number is None else f"socket {number} has it")
         return number
 
     def send_and_find_each(self, packets: Sequence[Packet]) -> list[int | None]:

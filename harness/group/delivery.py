@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
@@ -106,10 +107,12 @@ class Delivery:
         if observed != expected:
             self.observed.append("differs from the model")
             self.parts = list(compared(expected, observed))
+            self._wire.note("; ".join(_side(self.parts, side) for side in ("expected", "observed")))
             raise AssertionError(self._report(packet, expected, observed))
         for other in self._bystanders:
             assert other.collect() == {}, f"{packet}: the group on port {other.port} holds something of it"
         self.observed.append(_in_words(selection, by_hash=by_hash))
+        self._wire.note(f"as expected: {_in_words(selection, by_hash=False)}")
         return selection
 
     def send_many(self, packets: Sequence[Packet]) -> list[int | None]:
@@ -135,6 +138,20 @@ class Delivery:
             f"of {len(packets)} packets {len(received)} were received and {replies} answered"
         )
         return [received.get(number) for number in range(len(packets))]
+
+    def time_of(self, packets: Sequence[Packet]) -> float:
+        """UDP: send what `send_many` sends; return the seconds from the first frame until the last was decided.
+
+        What emptying the members takes is not in it.
+        """
+        data = _numbered(packets)
+        self._group.make_room(len(packets))
+        seconds, begun = 0.0, time.perf_counter()
+        for _ in self._wire.send_many(data):
+            seconds += time.perf_counter() - begun
+            self._group.collect_numbers()
+            begun = time.perf_counter()
+        return seconds
 
     def predict(self, packets: Sequence[Packet], hashes: Sequence[int] | None = None) -> list[int | None]:
         """Return which member the model gives each packet of a batch to, for programs without a memory.
@@ -221,6 +238,11 @@ def _numbered(packets: Sequence[Packet]) -> list[bytes]:
     data = frames.datagrams(packets, [NUMBER.pack(number) for number in range(len(packets))])
     _batches.append((packets, data))
     return data
+
+
+def _side(parts: Sequence[Part], side: Literal["expected", "observed"]) -> str:
+    """Return one side of a comparison on one line."""
+    return f"{side} {' · '.join(getattr(part, side) for part in parts)}"
 
 
 def _in_words(selection: Selection, *, by_hash: bool) -> str:

@@ -13,8 +13,8 @@ LEDGER = "ledger"
 """Property of a report, once for each: a bug of the ledger that the case shows. A mapping with "name", "state" (whether
 the kernel has it), "commit" (that mended it; may be empty) and "subject"."""
 
-DISRUPTION = "disruption"
-"""Property of a report: what the case measured of consistent hashing. The fields of `Disruption` as a mapping."""
+MEASURED = "measured"
+"""Property of a report, once for each: what the case measured, to be drawn. As `harness.interface.measured` has it."""
 
 PARTS = "parts"
 """Property of a failed case's report: what was expected and what was observed, part by part. A list of mappings with
@@ -22,8 +22,11 @@ PARTS = "parts"
 
 FRAMES = "frames"
 """Property of a failed case's report: the last frames on the wire, in order. A list of mappings with "at" (seconds
-since 1970), "sent" (True: to the server; False: a reply), "data" (hexadecimal), and "layers" (the frame dissected, as
-text; empty for all but the last ones that were sent)."""
+since 1970), "sent" (True: to the server; False: a reply), "data" (hexadecimal), "note"
+(what came of it and those before it, in words; may be empty), "layers" (the frame dissected, as text)
+and "fields" (where in the frame those fields are that matter: mappings with "name", "value" (text), "start", "end"
+(bytes) and "key", whether the choice of a member rests on it). Both are empty for all but the last ones that were
+sent."""
 
 STORY = "story"
 """Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""

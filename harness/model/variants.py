@@ -28,6 +28,23 @@ class Attachment(StrEnum):
     """SO_ATTACH_REUSEPORT_CBPF: instructions that return a place in the group."""
 
 
+class Reads(StrEnum):
+    """The parts of a packet that the choice of a member may rest on."""
+
+    SOURCE_ADDRESS = "source address"
+    DESTINATION_ADDRESS = "destination address"
+    SOURCE_PORT = "source port"
+    DESTINATION_PORT = "destination port"
+    INDEX = "index"
+    """The first four bytes of the payload, in this machine's order: a member's index, or what a hash is made of."""
+    SECOND_WORD = "second word"
+    """The four bytes after those: what to do on failure, or another index."""
+    FIRST_BYTE = "first byte"
+    """The first byte of the payload."""
+    CONNECTION_ID = "connection ID"
+    """QUIC's, behind a short or a long header."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One program under test."""
@@ -35,6 +52,8 @@ class Variant:
     name: str
     decides: str
     """In one line: which socket a packet gets."""
+    reads: tuple[Reads, ...] = ()
+    """What that rests on in the packet; the four-tuple, where the program leaves the choice to its hash."""
     attachment: Attachment = Attachment.SK_REUSEPORT
     source: str = ""
     """The file under bpf/ without `.bpf.c`; empty: the variant's name."""
@@ -66,37 +85,50 @@ _LDB, _LDH, _LDW, _MOD, _RET_A = 0x30, 0x28, 0x20, 0x94, 0x16
 _NETWORK_HEADER, _CPU = 0xFFF00000, 0xFFFFF000 + 36  # SKF_NET_OFF, SKF_AD_OFF + SKF_AD_CPU (linux/filter.h)
 
 _DIRECT = ("inner_map",)
+_COMMAND = (Reads.INDEX, Reads.SECOND_WORD)
+_CLIENT = (Reads.SOURCE_ADDRESS, Reads.SOURCE_PORT)
+_FOUR_TUPLE = (Reads.SOURCE_ADDRESS, Reads.DESTINATION_ADDRESS, Reads.SOURCE_PORT, Reads.DESTINATION_PORT)
 
 _TABLE = (
-    Variant(name="reference", decides="the index in the payload, in the one inner map of an array of maps"),
+    Variant(
+        name="reference", reads=_COMMAND, decides="the index in the payload, in the one inner map of an array of maps"
+    ),
     Variant(
         name="reference_direct",
         source="reference",
         defines=("DIRECT",),
         maps=_DIRECT,
+        reads=_COMMAND,
         decides="the index in the payload, in a map that the program names itself",
     ),
     Variant(
         name="by_port_group",
         outer_by_port=True,
+        reads=(Reads.DESTINATION_PORT, Reads.INDEX),
         decides="the destination port finds the inner map in a hash of maps, the payload the index in it",
     ),
     Variant(
         name="udp4_by_content",
         maps=("outer_map", "size_map"),
+        reads=(Reads.INDEX,),
         decides="UDP over IPv4: a hash of the payload's first four bytes; anything else: the hash",
     ),
     Variant(
-        name="by_source_port", maps=("outer_map", "size_map"), decides="the source port modulo the size of the group"
+        name="by_source_port",
+        maps=("outer_map", "size_map"),
+        reads=(Reads.SOURCE_PORT,),
+        decides="the source port modulo the size of the group",
     ),
     Variant(
         name="by_source_address",
         maps=("outer_map", "size_map"),
+        reads=(Reads.SOURCE_ADDRESS,),
         decides="a hash of the source address: one client, one socket",
     ),
     Variant(
         name="by_hash",
         maps=("outer_map", "size_map"),
+        reads=_FOUR_TUPLE,
         decides="the kernel's hash of the four-tuple, modulo instead of scaled",
     ),
     Variant(name="by_cpu", maps=("outer_map", "size_map"), decides="the CPU that received the packet"),
@@ -106,23 +138,30 @@ _TABLE = (
         maps=("outer_map", "size_map", "state_map"),
         decides="a random number (xorshift64) from a seed that the case sets",
     ),
-    Variant(name="by_quic_index", decides="QUIC: the first byte of the server's connection ID; a client's: the hash"),
+    Variant(
+        name="by_quic_index",
+        reads=(Reads.CONNECTION_ID,),
+        decides="QUIC: the first byte of the server's connection ID; a client's: the hash",
+    ),
     Variant(
         name="by_quic_connection",
         maps=_DIRECT,
         inner_map=InnerMap.SOCKHASH,
         key_size=8,
         requires=("select_from_sockmap", "udp_in_sockmap"),
+        reads=(Reads.CONNECTION_ID,),
         decides="QUIC: a hash of sockets by the server's connection ID; unknown or a client's: the hash",
     ),
     Variant(
         name="maglev",
         maps=("outer_map", "table_map"),
+        reads=_CLIENT,
         decides="Maglev's table, by a hash of the client's address and port",
     ),
     Variant(
         name="rendezvous",
         maps=("outer_map", "table_map"),
+        reads=_CLIENT,
         decides="the highest score for the client (HRW); a member of more weight has more nodes",
     ),
     Variant(
@@ -131,15 +170,17 @@ _TABLE = (
     ),
     Variant(
         name="active_active",
+        reads=(Reads.SOURCE_PORT,),
         decides="slot 0 or 1 by the parity of the source port, each standing in for the other",
     ),
-    Variant(name="select_twice", decides="two indices in the payload: the last that can be selected"),
-    Variant(name="select_then_drop", decides="no socket: what it selected is dropped"),
+    Variant(name="select_twice", reads=_COMMAND, decides="two indices in the payload: the last that can be selected"),
+    Variant(name="select_then_drop", reads=(Reads.INDEX,), decides="no socket: what it selected is dropped"),
     Variant(
         name="always_pass",
         source="verdict",
         defines=("VERDICT=SK_PASS",),
         maps=("hash_map", *_DIRECT),
+        reads=_FOUR_TUPLE,
         decides="the hash; it records the hash of each source port",
     ),
     Variant(
@@ -166,11 +207,13 @@ _TABLE = (
     Variant(
         name="context",
         maps=("context_map", *_DIRECT),
+        reads=_FOUR_TUPLE,
         decides="the hash; it records every field of the context at every width",
     ),
     Variant(
         name="load_bytes",
         maps=("answer_map", *_DIRECT, "question_map"),
+        reads=_FOUR_TUPLE,
         decides="the hash; it calls bpf_skb_load_bytes() or _relative() as the case asks, and records the answer",
     ),
     Variant(
@@ -178,12 +221,14 @@ _TABLE = (
         maps=(*_DIRECT, "migration_map", "state_map"),
         requires=("select_or_migrate", "migrating_sk", "get_socket_cookie"),
         migrates=True,
+        reads=(Reads.INDEX,),
         decides="the index in the payload; a closing listener's connections go to the member that the case named",
     ),
     Variant(
         name="filter_index",
         attachment=Attachment.SOCKET_FILTER,
         maps=(),
+        reads=(Reads.INDEX,),
         decides="the place in the group that the payload's first four bytes name",
     ),
     Variant(
@@ -191,6 +236,7 @@ _TABLE = (
         attachment=Attachment.CLASSIC,
         maps=(),
         classic=((_LDB, 0, 0, 0), (_RET_A, 0, 0, 0)),
+        reads=(Reads.FIRST_BYTE,),
         decides="the place that the payload's first byte names: data starts behind the transport header",
     ),
     Variant(
@@ -198,6 +244,7 @@ _TABLE = (
         attachment=Attachment.CLASSIC,
         maps=(),
         classic=((_LDH, 0, 0, _NETWORK_HEADER + 20), (_MOD, 0, 0, 16), (_RET_A, 0, 0, 0)),
+        reads=(Reads.SOURCE_PORT,),
         decides="IPv4: the source port modulo 16, read relative to the network header",
     ),
     Variant(

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.interface.keys import FRAMES, PARTS
+from harness.model.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from harness.model.variants import Reads, Variant
 
 _DISSECTED = 4
 """Frames of a case that are dissected: the last that were sent."""
@@ -74,7 +77,8 @@ def pytest_runtest_makereport(
         report.user_properties.append((PARTS, list(_compared)))
     wire = _wire_of(item)
     if call.when == "call" and wire is not None and wire.seen:
-        report.user_properties.append((FRAMES, _frames(wire, dissected=_DISSECTED * report.failed)))
+        frames = _frames(wire, dissected=_DISSECTED * report.failed, reads=_reads_of(item))
+        report.user_properties.append((FRAMES, frames))
     return report
 
 
@@ -82,8 +86,18 @@ def _wire_of(item: pytest.Item) -> Any:
     return getattr(item, "funcargs", {}).get("wire")
 
 
-def _frames(wire: Any, *, dissected: int) -> list[dict[str, Any]]:
-    from harness.wire.scapy_layers import Ether  # noqa: PLC0415  # slow to import in a guest
+def _reads_of(item: pytest.Item) -> tuple[Reads, ...]:
+    """Return what the case's program reads of a packet; empty if it is not known, as of a program of the user's own."""
+    arguments: dict[str, Any] = getattr(item, "funcargs", {})
+    if "attach_reference" in arguments:
+        return VARIANTS["reference"].reads
+    variant: Variant | None = getattr(getattr(arguments.get("group"), "program", None), "variant", None)
+    return variant.reads if variant is not None else ()
+
+
+def _frames(wire: Any, *, dissected: int, reads: tuple[Reads, ...]) -> list[dict[str, Any]]:
+    from harness.wire.fields import fields_of  # noqa: PLC0415  # scapy is slow to import in a guest
+    from harness.wire.scapy_layers import Ether  # noqa: PLC0415
 
     sent = [number for number, frame in enumerate(wire.seen) if frame.sent]
     shown = set(sent[-dissected:]) if dissected else set()
@@ -92,7 +106,9 @@ def _frames(wire: Any, *, dissected: int) -> list[dict[str, Any]]:
             "at": frame.at,
             "sent": frame.sent,
             "data": frame.data.hex(),
+            "note": frame.note,
             "layers": Ether(frame.data).show(dump=True) if number in shown else "",
+            "fields": fields_of(frame.data, reads) if number in shown else [],
         }
         for number, frame in enumerate(wire.seen)
     ]

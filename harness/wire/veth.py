@@ -68,11 +68,12 @@ _REMEMBERED = 256
 
 
 class SeenFrame(NamedTuple):
-    """One frame that was on the wire: when (seconds since 1970), whether to the server, and its bytes."""
+    """One frame that was on the wire: when (seconds since 1970), whether to the server, its bytes, what came of it."""
 
     at: float
     sent: bool
     data: bytes
+    note: str = ""
 
 
 class WireError(Exception):
@@ -188,6 +189,11 @@ class Wire:
     def read_replies(self) -> list[Reply]:
         """Return the replies to whatever was done since the last call, once all of them have come."""
         return self.send(())
+
+    def note(self, text: str) -> None:
+        """Say of the last frame what came of it and those before it: where the packet is, and what was expected."""
+        if self.seen:
+            self.seen[-1] = self.seen[-1]._replace(note=text)
 
     def send_many(self, data: Sequence[bytes]) -> Iterator[list[Reply]]:
         """Send frames of one length; yield the replies to each `batch.HELD` of them once they have been decided.

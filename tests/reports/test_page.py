@@ -182,8 +182,11 @@ def test_matrix_is_used_by_keyboard_and_leads_to_the_failure(reader: Page) -> No
     failure = reader.browser.find_element(By.ID, "f1-1").text
     for said in ("member 2", "another member", "src = 192.0.2.9", "45 00 00 54", "K1"):
         assert said in failure
-    marked = [mark.text for mark in reader.browser.find_elements(By.CSS_SELECTOR, "#f1-1 mark")]
+    marked = [mark.text for mark in reader.browser.find_elements(By.CSS_SELECTOR, "#f1-1 .parts mark")]
     assert marked == ["2", "3"]
+    key = [mark.text for mark in reader.browser.find_elements(By.CSS_SELECTOR, "#f1-1 .packet mark.key")]
+    assert key == ["00", "."]
+    assert "index 0" in failure
 
 
 @pytest.mark.parametrize("view", ["", "#find=peer", "#seconds=1&open=connected"])
@@ -236,6 +239,20 @@ def test_page_of_eleven_kernels_is_small_and_answers_at_once(browser: webdriver.
     reader.until(lambda: len(reader.rows()) == 25)
     print(f"drawn within {time.monotonic() - before:.1f} s")
     assert browser.execute_script("return document.querySelectorAll('#failures code').length") >= 2500
+
+
+def test_what_was_measured_is_drawn(reader: Page) -> None:
+    """The dots of the members are there to be seen, in the colour of their kernel's legend."""
+    reader.open()
+    (chart,) = reader.browser.find_elements(By.CSS_SELECTOR, "#charts figure:first-child svg")
+    dots = chart.find_elements(By.CSS_SELECTOR, "circle")
+    assert len(dots) == 2
+    assert all(dot.size["width"] > 1 for dot in dots)
+    legend = reader.browser.find_element(By.CSS_SELECTOR, "#charts .legend span:nth-child(3) i")
+    assert {dot.value_of_css_property("fill") for dot in dots} == {
+        legend.value_of_css_property("background-color").replace("rgba", "rgb").replace(", 1)", ")")
+    }
+    assert "<b>maglev" in reader.browser.find_element(By.ID, "charts").text
 
 
 def test_kernels_stand_in_the_order_of_the_run(reader: Page) -> None:

@@ -94,8 +94,15 @@ def test_tshark_reads_the_frames(tmp_path: Path) -> None:
         + "0300000000000000"
     )
     frames = [
-        {"at": 1700000000.25, "sent": True, "data": frame.hex(), "layers": ""},
-        {"at": 1700000000.5, "sent": False, "data": frame.hex(), "layers": ""},
+        {"at": 1700000000.25, "sent": True, "data": frame.hex(), "note": "", "layers": "", "fields": []},
+        {
+            "at": 1700000000.5,
+            "sent": False,
+            "data": frame.hex(),
+            "note": "expected member 3",
+            "layers": "",
+            "fields": [],
+        },
     ]
     path = tmp_path / "case.pcapng"
     path.write_bytes(pcapng.pcapng(frames, comment=f"{AWKWARD} on 6.1: assert 3 == 2"))
@@ -103,7 +110,8 @@ def test_tshark_reads_the_frames(tmp_path: Path) -> None:
     words = ["tshark", "-r", str(path), "-T", "fields", *(f"-e{field}" for field in fields)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert [line.split("\t") for line in done.stdout.splitlines()] == [
-        ["1700000000.250000000", "20000", "1: to the server"], ["1700000000.500000000", "20000", "2: from the server"],
+        ["1700000000.250000000", "20000", "1: to the server"],
+        ["1700000000.500000000", "20000", "2: from the server: expected member 3"],
     ]  # fmt: skip
     assert not [line for line in done.stderr.splitlines() if "Running as user" not in line]
     info = subprocess.run(["capinfos", "-k", str(path)], capture_output=True, text=True, check=True).stdout

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from harness.interface.measured import Shares, measured_to_json
 from vm.report.outcomes import CaseOutcome, KernelOutcome
-from vm.report.results import CaseResult, FunctionResult, KernelResult, RunResult
+from vm.report.results import BugEntry, CaseResult, FunctionResult, KernelResult, RunResult
 
 KERNELS = {"5.10": "5.10.262", "6.1": "6.1.192", "6.12": "6.12.117"}
 
@@ -12,7 +13,7 @@ PLANTED = "cases/test_connected.py::test_peer_reaches_its_socket[ipv4]"
 EXACT = "cases/test_connected.py::test_exact"
 AWKWARD = "cases/test_connected.py::test_peer_reaches_its_socket[<script>alert('naïve # \"x\"')</script>]"
 
-BUG = {
+BUG: BugEntry = {
     "name": "K1",
     "state": "fixed",
     "commit": "acdcecc61285",
@@ -34,7 +35,17 @@ def planted_run(planted: str = PLANTED) -> RunResult:
     kernels[-1].outcome = KernelOutcome.FAILED
     bad.outcome, bad.reason, bad.detail = CaseOutcome.FAILED, "assert 3 == 2", "def test():\nE   assert 3 == 2 <b>\x00"
     bad.parts = [{"expected": "member 2", "observed": "member 3", "differs": True, "meaning": "another member"}]
-    bad.packets = [{"layers": "###[ IP ]###\n  src = 192.0.2.9", "data": "45000054"}]
+    bad.packets = [
+        {
+            "layers": "###[ IP ]###\n  src = 192.0.2.9",
+            "data": "45000054",
+            "fields": [
+                {"name": "length", "value": "84", "start": 2, "end": 4, "key": False},
+                {"name": "index", "value": "0", "start": 1, "end": 2, "key": True},
+            ],
+        }
+    ]
+    bad.measured = [measured_to_json(Shares(program="<b>maglev", received=[40, 60], low=30, high=70))]
     bad.pcap = "6.12/pcap/planted.pcapng"
     return RunResult(
         command=["pytest", "-k", "<all>"],

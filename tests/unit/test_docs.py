@@ -140,7 +140,6 @@ RUN_BY = {
     "python -m harness ledger": "tests/unit/test_ledger_table.py::test_bug_that_a_kernel_has_is_shown",
     "python -m harness rules": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
     "python -m harness rules results/latest": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",
-    "python -m harness plot": "tests/unit/test_disruption.py::test_numbers_are_printed_and_drawn",
     "python -m pytest cases -m promise": "tests/docs/test_commands.py::test_cases_that_name_promises_are_found",
     "python -m harness restart": RESTART,
     "python -m harness restart --each --strategy slots --clients 4": RESTART,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from vm.report.ktap import ktap
 from vm.report.ktap_stream import KtapStream
 from vm.report.outcomes import CaseOutcome, KernelOutcome
 from vm.report.results import CaseResult, KernelResult
-from vm.report.summary import lines
+from vm.report.summary import lines, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,8 @@ def test_cases_that_did_not_run_are_one_finding_with_their_kernel() -> None:
     assert ("cases that did not run", "not run", len(lost.cases)) in said
 
 
-def test_green_matrix_of_eight_kernels_fits_on_a_screen() -> None:
+@pytest.mark.parametrize("skips", [False, True])
+def test_green_matrix_of_eight_kernels_fits_on_a_screen(skips: bool) -> None:
     cases = [
         CaseResult(id=f"cases/test_t{topic}.py::test_x[{number}]", outcome=CaseOutcome.PASSED, seconds=2)
         for topic in range(40)
@@ -144,11 +146,34 @@ def test_green_matrix_of_eight_kernels_fits_on_a_screen() -> None:
     ]
     run = planted_run()
     run.kernels = [kernel_of(f"6.{number}", f"6.{number}.1", cases) for number in range(8)]
+    if skips:
+        expected = {0: CaseOutcome.SKIPPED, 1: CaseOutcome.XFAILED}
+        old = [replace(case, outcome=expected.get(at % 60, case.outcome)) for at, case in enumerate(cases)]
+        run.kernels[0].cases = old
     for kernel in run.kernels:
         kernel.notes = [f"{kernel.name} lacks something", "an option is missing"]
     printed = list(lines(run))
     assert len(printed) < 60
-    assert any("40 others" in line and line.count("2400") == 8 for line in printed)
+    if skips:
+        shown = [line for line in printed if "58, 1 skipped, 1 xfailed" in line]
+        assert len(shown) == 20
+        assert any("20 others  1160, 20 skipped, 20 xfailed" in line and line.count(" 1200") == 7 for line in printed)
+    else:
+        assert any("40 others" in line and line.count("2400") == 8 for line in printed)
+
+
+def test_topic_that_is_not_as_expected_always_has_a_row() -> None:
+    def case(topic: int, outcome: CaseOutcome) -> CaseResult:
+        return CaseResult(id=f"cases/test_t{topic}.py::test_x", outcome=outcome, seconds=0)
+
+    run = planted_run()
+    bad, odd = set(range(2, 40, 2)), set(range(1, 40, 2))
+    outcomes = {**dict.fromkeys(bad, CaseOutcome.FAILED), **dict.fromkeys(odd, CaseOutcome.SKIPPED)}
+    cases = [case(topic, outcomes.get(topic, CaseOutcome.PASSED)) for topic in range(50)]
+    run.kernels = [kernel_of("6.1", "6.1.1", cases)]
+    shown = {line.split()[0] for line in table(run)}
+    assert {f"t{topic}" for topic in bad} <= shown
+    assert "30 others" in "\n".join(table(run))
 
 
 # The forms, as their readers have them.
@@ -197,6 +222,21 @@ def test_ktap_that_is_streamed_is_the_same_and_comes_promise_by_promise(tmp_path
         assert "# Subtest: 6.1\n" not in so_far
         stream.end()
     assert (tmp_path / "ktap").read_text() == ktap(run)
+
+
+@pytest.mark.parametrize("planted", [PLANTED, AWKWARD], ids=["plain", "awkward"])
+def test_netdev_s_ci_reads_a_result_for_each_kernel(planted: str) -> None:
+    """As ktap_split() of nipa (contest/remote/vmksft.py): a result begins its line, what is indented belongs to it."""
+    run = planted_run(planted)
+    run.kernels.append(KernelResult(name="a # tree", outcome=KernelOutcome.INFRASTRUCTURE, reason="no mirror # here"))
+    read = []
+    for line in ktap(run).splitlines():
+        if line.startswith(("ok ", "not ok ")):
+            # It has no answer for a line that it cannot take apart, and ends.
+            parts = re.match(r"(not )?ok (\d+)( -)? ([^#]*[^ ])( # )?([^ ].*)?$", line)
+            assert parts is not None, line
+            read.append((int(parts[2]), parts[4], parts[1] is None))
+    assert read == [(1, "5.10", True), (2, "6.1", True), (3, "6.12", False), (4, "a _ tree", False)]
 
 
 _JUNIT = {
@@ -253,8 +293,8 @@ def test_kcidb_tells_infrastructure_from_the_kernel_s_faults() -> None:
 
 def test_frames_are_kept_as_pcapng_with_the_case_s_name(tmp_path: Path) -> None:
     frames = [
-        {"at": 1.5, "sent": True, "data": "aabbcc", "layers": ""},
-        {"at": 1.75, "sent": False, "data": "dd", "layers": ""},
+        {"at": 1.5, "sent": True, "data": "aabbcc", "note": "", "layers": "", "fields": []},
+        {"at": 1.75, "sent": False, "data": "dd", "note": "member 3", "layers": "", "fields": []},
     ]
     path = pcapng.keep(
         [("frames", frames)], "cases/test_a.py::test_b", reason="3 == 2", kernel="6.1", directory=tmp_path
@@ -269,6 +309,7 @@ def test_frames_are_kept_as_pcapng_with_the_case_s_name(tmp_path: Path) -> None:
         data = data[length:]
     assert kinds == [0x0A0D0D0A, 1, 6, 6]
     assert b"cases/test_a.py::test_b on 6.1: 3 == 2" in (tmp_path / path).read_bytes()
+    assert b"2: from the server: member 3" in (tmp_path / path).read_bytes()
 
 
 def test_annotations_are_on_one_line_each() -> None:
@@ -372,6 +413,9 @@ def test_two_runs_of_one_kernel_that_disagree_are_both_shown(root: Path, capsys:
         ("{", "holds no results"),
         ('{"schema": 99}', "has schema 99, this program reads 1 and 2"),
         ('{"schema": 2, "kernels": [{"name": 3}]}', "holds no results"),
+        ('{"schema": 2, "kernels": 5}', "holds no results"),
+        ("[]", "holds no results"),
+        ("\xff", "holds no results"),
         (None, "has neither results.json nor journal.jsonl"),
     ],
 )
@@ -384,6 +428,37 @@ def test_damaged_results_are_named(
     assert main(["report", "one"]) == 4
     assert said in capsys.readouterr().err
     assert {file.name for file in (root / "one").iterdir()} <= {"results.json"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 3),
+        ("outcome", "unheard of"),
+        ("seconds", "long"),
+        ("reason", None),
+        ("detail", ["a"]),
+        ("packets", [{"layers": "###[ IP ]###", "data": "zz"}]),
+        ("packets", [{"layers": "###[ IP ]###", "data": "00", "fields": [{"start": 0}]}]),
+        ("packets", [3]),
+        ("parts", [{"expected": 3}]),
+        ("bugs", ["K1"]),
+        ("measured", 5),
+        ("story", 7),
+    ],
+)
+def test_field_that_is_damaged_is_named_and_nothing_is_written(
+    root: Path, capsys: pytest.CaptureFixture[str], field: str, value: object
+) -> None:
+    directory = keep(planted_run(), root / "one")
+    data = read(directory)
+    data["kernels"][2]["cases"][0][field] = value
+    (directory / "results.json").write_text(json.dumps(data))
+    assert main(["report", "one", "--output", str(root / "new")]) == 4
+    said = capsys.readouterr().err
+    assert "holds no results" in said
+    assert field in said
+    assert not (root / "new").exists()
 
 
 def test_run_without_kernels_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     try:
         output = args.output or (read[0][0] if len(read) == 1 else _new_directory())
-        with publishing.explained(output):
+        with publishing.translate_oserror(output):
             output.mkdir(parents=True, exist_ok=True)
             merged, notes = _one(read, into=output)
             before = _history(args.history or results.ROOT / history.FILE, notes, merged if args.remember else None)

@@ -27,7 +27,7 @@ class Consoles:
             with self._lock, self._path(kernel).open("ab") as file:
                 file.write(text)
         except OSError as error:
-            self._unwritten[kernel] = publishing.explain(self._directory, error)
+            self._unwritten[kernel] = str(publishing.results_error(self._directory, error))
 
     def unwritten(self, kernel: str) -> str:
         """Return why a part of the console is missing in the file, which may be a splat; "" if none is."""

@@ -50,7 +50,9 @@ class Workers:
             try:
                 (self._run.directory / name).mkdir(exist_ok=True)
             except OSError as error:
-                pytest.exit(publishing.explain(self._run.directory, error), returncode=publishing.UNPUBLISHED)
+                pytest.exit(
+                    str(publishing.results_error(self._run.directory, error)), returncode=publishing.UNPUBLISHED
+                )
             result = self._run.recorder.kernels[name]
             result.console = f"{name}/console.log"
             result.machine = self._connections.word(name)

@@ -12,9 +12,7 @@ kernels/<name>/<version>/
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from vm.base.errors import KernelError, StoreError
+from vm.base.storage import Refusal, refusal_of
 from vm.kernels import contents
 
 if TYPE_CHECKING:
@@ -205,17 +204,19 @@ def translate_oserror(root: Path, *, elsewhere: str = "point XDG_CACHE_HOME at a
 
 
 def _storage_error(root: Path, error: OSError, elsewhere: str) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"no space left under {root}: free some ('python -m vm prune' removes old kernels), or {elsewhere}"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreError(
-            f"{error.filename or root} cannot be used ({os.strerror(error.errno)}): give this user the directory "
-            f'{root} (sudo chown -R "$USER" …), or {elsewhere}'
-        )
-    where = f" ({error.filename})" if error.filename and Path(error.filename) != root else ""
-    return StoreError(f"{root} cannot be used: {error.strerror or error}{where}. Mend that, or {elsewhere}")
+    match refusal_of(error):
+        case Refusal.FULL:
+            return StoreError(
+                f"no space left under {root}: free some ('python -m vm prune' removes old kernels), or {elsewhere}"
+            )
+        case Refusal.FORBIDDEN:
+            return StoreError(
+                f"{error.filename or root} cannot be used ({error.strerror or error}): give this user the directory "
+                f'{root} (sudo chown -R "$USER" …), or {elsewhere}'
+            )
+        case Refusal.OTHER:
+            where = f" ({error.filename})" if error.filename and Path(error.filename) != root else ""
+            return StoreError(f"{root} cannot be used: {error.strerror or error}{where}. Mend that, or {elsewhere}")
 
 
 def _is_current(manifest: Manifest, modules: str) -> bool:

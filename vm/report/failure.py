@@ -13,12 +13,13 @@ from markupsafe import Markup, escape
 
 from harness.interface.sentences import Code, SocketName, sentence
 from vm.report.console import BEGIN, END
+from vm.report.hexdump import hexdump
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.interface.steps import Step
-    from vm.report.results import CaseResult, KernelResult
+    from vm.report.results import CaseResult, FieldEntry, KernelResult
 
 _CONSOLE_LINES = 40
 _LARGEST_CONSOLE = 32 << 20
@@ -50,9 +51,13 @@ class Failure:
                 for part in self.case.parts]  # fmt: skip
 
     @property
-    def packets(self) -> list[tuple[str, str]]:
-        """Return each packet dissected, and in hex."""
-        return [(packet["layers"].rstrip(), hexdump(bytes.fromhex(packet["data"]))) for packet in self.case.packets]
+    def packets(self) -> list[tuple[str, Markup, list[FieldEntry]]]:
+        """Return each packet dissected, in hex with the fields that mattered marked, and those fields."""
+        shown = []
+        for packet in self.case.packets:
+            fields = packet.get("fields", [])
+            shown.append((packet["layers"].rstrip(), hexdump(bytes.fromhex(packet["data"]), fields), fields))
+        return shown
 
     @property
     def console(self) -> str:
@@ -78,16 +83,6 @@ def _part(part: str) -> Markup:
             return Markup("<code>{}</code>").format(str(part))
         case _:
             return escape(part)
-
-
-def hexdump(data: bytes) -> str:
-    """Return bytes as lines of sixteen: offset, hexadecimal, and characters."""
-    lines = []
-    for start in range(0, len(data), 16):
-        row = data[start : start + 16]
-        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        lines.append(f"{start:04x}  {row.hex(' '):<47}  {shown}")
-    return "\n".join(lines)
 
 
 def excerpt(path: Path, case: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vm.report.history import History
-    from vm.report.results import CaseResult, KernelResult, RunResult
+    from vm.report.results import BugEntry, CaseResult, KernelResult, RunResult
 
 EXPECTED = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
@@ -166,7 +166,7 @@ def smell(run: RunResult, finding: Finding) -> str:
     return "perhaps " + " or ".join(f"{bug['name']}, {_commit(bug)}" for bug in list(near.values())[:_MOST_BUGS])
 
 
-def _named(bug: dict[str, str], outcome: str) -> str:
+def _named(bug: BugEntry, outcome: str) -> str:
     if outcome == str(CaseOutcome.XPASSED):
         return f"{bug['name']} is gone: this kernel seems to have {_commit(bug)}"
     if bug["state"] == "fixed":
@@ -174,7 +174,7 @@ def _named(bug: dict[str, str], outcome: str) -> str:
     return f"{bug['name']}, {_commit(bug)}"
 
 
-def _commit(bug: dict[str, str]) -> str:
+def _commit(bug: BugEntry) -> str:
     return f'{bug["commit"]} ("{bug["subject"]}")'.strip()
 
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.interface.sentences import heading, topic
-from vm.report import page_data, results, stories
+from vm.report import charts, page_data, results, stories
 from vm.report.failure import Failure, sentence_html
 from vm.report.findings import EXPECTED, Finding, findings
 from vm.report.functions import function_of
@@ -57,6 +57,7 @@ def page(run: RunResult, directory: Path, *, history: History | None = None) -> 
         topics=list(page_data.rows(run, topics)),
         total=sum(len(kernel.cases) for kernel in run.kernels),
         data=page_data.data_of(run, topics, anchors=anchors),
+        charts=charts.charts(run),
         style=Markup(_read("report.css")),
         script=Markup(_read("report.js")),
     )
@@ -121,6 +122,7 @@ def _environment(directory: Path) -> Environment:
         "topic": topic,
         "sentence": sentence_html,
         "draw": draw,
+        "colour": charts.colour,
         "seconds": lambda value: f"{value:.1f} s" if value is not None else "-",
         "accel": _accel,
     }

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from vm.report.outcomes import KernelOutcome, kernel_outcome
-from vm.report.results import CaseResult, KernelResult, RunResult, case_to_json, read_case
+from vm.report.results import CaseResult, KernelResult, RunResult, case_to_json, read_case, read_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +88,7 @@ def read(directory: Path) -> RunResult:
                 raise
             name = entry["kernel"]
             if "known" in entry:
-                kernels[name] = KernelResult(**{**entry["known"], "outcome": KernelOutcome.PASSED})
+                kernels[name] = read_kernel({**entry["known"], "outcome": str(KernelOutcome.PASSED)})
             else:
                 case = read_case(entry["case"])
                 cases[name][case.id] = case

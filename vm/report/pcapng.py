@@ -32,7 +32,7 @@ def keep(
     captures = directory / kernel / "pcap"
     captures.mkdir(parents=True, exist_ok=True)
     path = captures / f"{file_name(case)}.pcapng"
-    path.write_bytes(pcapng(frames, comment=f"{case} on {kernel}: {reason}"))
+    path.write_bytes(pcapng(frames, comment=f"{case} on {kernel}: {reason or 'as expected'}"))
     return str(path.relative_to(directory))
 
 
@@ -47,8 +47,9 @@ def pcapng(frames: Iterable[Mapping[str, Any]], *, comment: str) -> bytes:
         at = round(frame["at"] * 1e6)  # microseconds, where an interface says nothing else
         head = struct.pack("<IIIII", 0, at >> 32, at & 0xFFFFFFFF, len(data), len(data))
         direction = "to the server" if frame["sent"] else "from the server"
+        note = f": {frame['note']}" if frame["note"] else ""
         options = {
-            _COMMENT: _text(f"{number}: {direction}"),
+            _COMMENT: _text(f"{number}: {direction}{note}"),
             _DIRECTION: struct.pack("<I", 2 if frame["sent"] else 1),
         }
         blocks.append(_block(_PACKET, head + _padded(data) + _options(options)))

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+from vm.base.storage import Refusal, refusal_of
 from vm.report import functions, history, reports, results, summary
 from vm.report.journal import Journal
 from vm.report.ktap_stream import KtapStream
@@ -141,7 +140,7 @@ def root(config: pytest.Config) -> Path:
 
 def make_directory(config: pytest.Config, *, started: datetime) -> Path:
     """Make and return the directory that a run leaves its results in. Raises ResultsError."""
-    with explained(root(config)):
+    with translate_oserror(root(config)):
         return results.new_directory(root(config), started=started)
 
 
@@ -152,7 +151,7 @@ def write(run: RunResult, directory: Path, *, before: History | None = None) -> 
 
     Raises ResultsError; results/latest then leads where it led.
     """
-    with explained(directory):
+    with translate_oserror(directory):
         write_reports(run, directory, before=before)
         results.point_latest(directory)
 
@@ -169,21 +168,22 @@ def status_without_results(status: int) -> int:
 
 
 @contextlib.contextmanager
-def explained(directory: Path) -> Iterator[None]:
-    """Turn an OSError of the file system that `directory` is on into a ResultsError that says what to do."""
+def translate_oserror(directory: Path) -> Iterator[None]:
+    """Raise ResultsError, with a remedy, for an OSError of the file system that `directory` is on."""
     try:
         yield
     except OSError as error:
-        raise ResultsError(explain(directory, error)) from error
+        raise results_error(directory, error) from error
 
 
-def explain(directory: Path, error: OSError) -> str:
-    """Return in words for the user what the file system under `directory` answered."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space; each directory in results/ is a run of the past"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "give this user the directory, or run in a checkout that can be written"
-    else:
-        remedy = "results/ has to be a directory that this user may write to"
-    return f"results cannot be written: {error.filename or directory}: {reason}. To mend it, {remedy}"
+def results_error(directory: Path, error: OSError) -> ResultsError:
+    """Return the ResultsError for an error of the file system under `directory`."""
+    match refusal_of(error):
+        case Refusal.FULL:
+            remedy = "free some space; each directory in results/ is a run of the past"
+        case Refusal.FORBIDDEN:
+            remedy = "give this user the directory, or run in a checkout that can be written"
+        case Refusal.OTHER:
+            remedy = "results/ has to be a directory that this user may write to"
+    where, reason = error.filename or directory, error.strerror or str(error)
+    return ResultsError(f"results cannot be written: {where}: {reason}. To mend it, {remedy}")

@@ -8,7 +8,9 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, TypeVar
+
+import msgspec
 
 from harness.interface import atomic
 from harness.interface.results_file import DIRECTORY, FILE, LATEST, SCHEMA, load
@@ -20,6 +22,45 @@ if TYPE_CHECKING:
 
 ROOT = (PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()) / DIRECTORY
 """The directory of results: in the checkout, or where an installed copy is called."""
+
+
+Read = TypeVar("Read")
+
+
+class PartEntry(TypedDict):
+    """A part of what a case compared: harness.interface.keys.PARTS."""
+
+    expected: str
+    observed: str
+    differs: bool
+    meaning: str
+
+
+class FieldEntry(TypedDict):
+    """A field of a packet, from byte `start` to before `end`: harness.interface.keys.FRAMES."""
+
+    name: str
+    value: str
+    start: int
+    end: int
+    key: bool
+
+
+class PacketEntry(TypedDict):
+    """A packet that a failed case sent: harness.interface.keys.FRAMES."""
+
+    layers: str
+    data: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$")]
+    fields: NotRequired[list[FieldEntry]]
+
+
+class BugEntry(TypedDict):
+    """A bug of the ledger that a case shows: harness.interface.keys.LEDGER."""
+
+    name: str
+    state: str
+    commit: str
+    subject: str
 
 
 @dataclass(kw_only=True)
@@ -35,9 +76,10 @@ class CaseResult:
     detail: str = ""  # the whole report of a failure
     story: str | None = None  # what the witness saw of it, as text: a file, relative to this one
     pcap: str | None = None  # the frames of it: a file, relative to this one
-    parts: list[dict[str, Any]] = field(default_factory=list)  # of a failure: expected and observed, part by part
-    packets: list[dict[str, str]] = field(default_factory=list)  # of a failure: the last sent, "layers" and "data"
-    bugs: list[dict[str, str]] = field(default_factory=list)  # of the ledger that it shows, as harness hands them over
+    parts: list[PartEntry] = field(default_factory=list)  # of a failure: expected and observed, part by part
+    packets: list[PacketEntry] = field(default_factory=list)  # of a failure: the last that were sent
+    measured: list[dict[str, Any]] = field(default_factory=list)  # as harness.interface.measured has it
+    bugs: list[BugEntry] = field(default_factory=list)  # of the ledger that it shows, as harness hands them over
 
 
 @dataclass(kw_only=True)
@@ -100,7 +142,7 @@ class RunResult:
     merged: list[str] = field(default_factory=list)  # the runs that this one was made of, by their starts
 
 
-_OPTIONAL = ("pcap", "parts", "packets", "bugs")
+_OPTIONAL = ("pcap", "parts", "packets", "measured", "bugs")
 """Fields of a case that are left out where they are empty: they would be half of the file."""
 
 
@@ -144,29 +186,28 @@ def read(path: Path) -> RunResult:
     Raises OSError, and ValueError for a file that is no such results.
     """
     data = load(path)
-    functions = data.get("functions", {})
     try:
-        return RunResult(
-            **{
-                **data,
-                "schema": SCHEMA,
-                "kernels": [_read_kernel(kernel) for kernel in data["kernels"]],
-                "functions": {name: FunctionResult(**function) for name, function in functions.items()},
-            }
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} holds no results: {type(error).__name__}: {error}") from error
+        return _checked({**data, "schema": SCHEMA}, RunResult)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no results: {error}") from error
 
 
-def read_case(data: dict[str, Any]) -> CaseResult:
-    """Return the case that `case_to_json` wrote. Raises KeyError, TypeError and ValueError for anything else."""
-    return CaseResult(**{**data, "outcome": CaseOutcome(data["outcome"])})
+def read_case(data: object) -> CaseResult:
+    """Return the case that `case_to_json` wrote. Raises ValueError for anything else."""
+    return _checked(data, CaseResult)
 
 
-def _read_kernel(data: dict[str, Any]) -> KernelResult:
-    cases = list(map(read_case, data["cases"]))
-    splats = [SplatResult(**splat) for splat in data["splats"]]
-    return KernelResult(**{**data, "outcome": KernelOutcome(data["outcome"]), "splats": splats, "cases": cases})
+def read_kernel(data: object) -> KernelResult:
+    """Return the kernel whose fields are those of `data`. Raises ValueError for anything else."""
+    return _checked(data, KernelResult)
+
+
+def _checked(data: object, kind: type[Read]) -> Read:
+    """Return what JSON says as a value of a class, its parts too. Raises ValueError that names the field."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
 
 
 def new_directory(root: Path, *, started: datetime) -> Path:

@@ -7,7 +7,7 @@ from collections import Counter
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
-from vm.report.findings import findings
+from vm.report.findings import EXPECTED, findings
 from vm.report.outcomes import CaseOutcome
 from vm.report.tree import topic_of
 
@@ -92,15 +92,13 @@ def _slowest(run: RunResult, history: History | None) -> Iterator[str]:
 
 
 def table(run: RunResult) -> Iterator[str]:
-    """Yield a row a topic and a column a kernel; of many topics those of which every case passed are one row."""
+    """Yield a row a topic and a column a kernel; of many topics some that are as expected are one row.
+
+    First those of which every case passed, then those with skips and known bugs.
+    """
     topics = list(dict.fromkeys(topic_of(case.id) for kernel in run.kernels for case in kernel.cases))
     counts = {kernel.name: _counts(kernel) for kernel in run.kernels}
-    green = [
-        topic
-        for topic in topics
-        if all(set(counts[kernel.name].get(topic, ())) <= {CaseOutcome.PASSED} for kernel in run.kernels)
-    ]
-    folded = set(green) if len(topics) > _MOST_TOPICS else set()
+    folded = _folded(topics, [counts[kernel.name] for kernel in run.kernels])
     rows = [["", *(kernel.name for kernel in run.kernels)]]
     rows += [["kernel", *(kernel.release or "-" for kernel in run.kernels)]]
     if any(kernel.machine for kernel in run.kernels):
@@ -120,6 +118,17 @@ def table(run: RunResult) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _folded(topics: list[str], counts: list[dict[str, Counter[CaseOutcome]]]) -> set[str]:
+    """Return the topics that have no row of their own; `counts` are each kernel's by topic."""
+    if len(topics) <= _MOST_TOPICS:
+        return set()
+    found = {topic: {outcome for of_kernel in counts for outcome in of_kernel.get(topic, ())} for topic in topics}
+    green = [topic for topic in topics if found[topic] <= {CaseOutcome.PASSED}]
+    expected = [topic for topic in topics if topic not in green and found[topic] <= EXPECTED]
+    too_many = len(topics) - len(green) - _MOST_TOPICS
+    return {*green, *expected[max(0, len(expected) - too_many) :]} if too_many > 0 else {*green}
 
 
 def differences(run: RunResult) -> Iterator[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,13 @@ Tree = dict[str, dict[str, list[str]]]
 
 def topic_of(case: str) -> str:
     """Return the topic of a case: its file's name."""
-    return PurePath(case.partition("::")[0]).stem.removeprefix("test_")
+    return _topic_of_file(case.partition("::")[0])
+
+
+@cache
+def _topic_of_file(path: str) -> str:
+    """Return the topic of a file; the cases of a run ask for the same few a hundred thousand times."""
+    return PurePath(path).stem.removeprefix("test_")
 
 
 def promise_of(case: str, functions: Mapping[str, FunctionResult]) -> str:
