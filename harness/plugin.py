@@ -19,6 +19,7 @@ pytest_plugins = [
         "repeat",
         "exhibits",
         "witness",
+        "leaks",
     )
 ]
 

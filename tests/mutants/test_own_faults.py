@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,25 @@ def test_slot_empties_by_itself(group, deliver, command):
 
 def test_nothing_that_looks_at_the_slot(deliver, command):
     deliver(command(4))
+"""
+
+LEAKS = """
+import array
+import socket
+
+from harness.model.layout import Family
+
+def test_loses_nothing(bench):
+    bench.open()
+
+def test_loses_a_socket(bench):
+    lost = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    globals()["queue"] = here, there = socket.socketpair(socket.AF_UNIX)
+    here.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lost.fileno()]))])
+    lost.close()  # what is in flight has no descriptor
+
+def test_loses_nothing_more(bench):
+    bench.open(family=Family.IPV6)
 """
 
 ALTERNATES = """
@@ -70,6 +90,19 @@ def test_slot_that_emptied_by_itself_is_found_when_the_group_ends(tmp_path: Path
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "2 passed, 1 error" in done.stdout
     assert "the inner map holds cookies" in done.stdout
+
+
+def test_what_cases_leave_behind_is_named_with_the_case(tmp_path: Path) -> None:
+    cases = tmp_path / "test_leaks.py"
+    cases.write_text(LEAKS)
+    done = run(str(cases))
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "3 passed, 1 error" in done.stdout
+    (lost,) = re.findall(r"sockets that no descriptor leads to: (.*)", done.stdout)
+    assert lost.startswith("1, seen since ")
+    assert lost.endswith("test_leaks.py::test_loses_a_socket")
+    opened = re.findall(r"descriptor \d+, socket:\S+, seen since (.*)", done.stdout)
+    assert [case.rpartition("::")[2] for case in opened] == ["test_loses_nothing_more"] * 2, "the queue's two ends"
 
 
 def test_program_that_decides_otherwise_each_time_is_no_fault(tmp_path: Path) -> None:

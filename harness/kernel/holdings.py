@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What the kernel holds for the cases, and what of it this process has a descriptor of: sockets and BPF objects."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.loader.bindings import BpfError, call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h: a descriptor of the socket's network namespace
+_DESCRIPTORS = Path("/proc/self/fd")
+_NET = Path("/proc/thread-self/net")
+_NOT_COUNTED = {"03", "06"}
+"""States in /proc/net/tcp of what is no whole socket: a request (shown as SYN_RECV) and TIME_WAIT."""
+
+
+class Bpf(StrEnum):
+    """The kinds of BPF objects that have ids; the value is libbpf's word for it."""
+
+    PROGRAM = "prog"
+    MAP = "map"
+    LINK = "link"
+
+
+def sockets_in_use() -> int:
+    """Return the number of sockets in the present network namespace, whatever their family.
+
+    The kernel counts from sk_alloc() to the end of the last reference (sock_inuse_add(), net/core/sock.c): orphans and
+    what waits in accept queues included, requests and TIME_WAIT not.
+    """
+    found = re.match(r"sockets: used (\d+)", (_NET / "sockstat").read_text())
+    assert found is not None, "/proc/net/sockstat begins with another line"
+    return int(found[1])
+
+
+def own_sockets() -> int:
+    """Return how many sockets of the present network namespace this process has descriptors of."""
+    here = Path("/proc/thread-self/ns/net").stat().st_ino
+    inodes = set()
+    for number, target in descriptors():
+        if target.startswith("socket:"):
+            namespace = fcntl.ioctl(number, _SIOCGSKNS)
+            if os.fstat(namespace).st_ino == here:
+                inodes.add(target)
+            os.close(namespace)
+    return len(inodes)
+
+
+def sockets_of_connections() -> int:
+    """Return how many TCP sockets of the present namespace belong to a connection and to no process.
+
+    They are in an accept queue, or closed and not yet done with their peer.
+    """
+    lines = [line.split() for file in ("tcp", "tcp6") for line in (_NET / file).read_text().splitlines()[1:]]
+    return sum(1 for line in lines if line[9] == "0" and line[3] not in _NOT_COUNTED)
+
+
+def descriptors() -> Iterator[tuple[int, str]]:
+    """Yield each descriptor of this process and what it leads to, such as "socket:[4711]"."""
+    for entry in list(_DESCRIPTORS.iterdir()):
+        try:
+            yield int(entry.name), str(entry.readlink())
+        except FileNotFoundError:  # the one that listed them
+            continue
+
+
+def bpf_ids(kind: Bpf, *, after: int = 0) -> Iterator[int]:
+    """Yield the ids above `after` of the kernel's BPF objects of a kind, those of other processes included.
+
+    None where the kernel gives objects of the kind no ids (links before 5.8). BpfError carries the kernel's errno.
+    """
+    found = ctypes.c_uint32(after)
+    while True:
+        try:
+            call(f"list BPF objects ({kind})", f"bpf_{kind}_get_next_id", found, ctypes.byref(found))
+        except BpfError as error:
+            if error.errno in {errno.ENOENT, errno.EINVAL}:
+                return
+            raise
+        yield found.value
+
+
+def own_bpf_ids(kind: Bpf) -> set[int]:
+    """Return the ids of the BPF objects of a kind that this process has descriptors of."""
+    ids = set()
+    for number, target in descriptors():
+        if target.startswith("anon_inode:bpf"):
+            told = Path(f"/proc/self/fdinfo/{number}").read_text()
+            ids |= {int(found) for found in re.findall(rf"^{kind}_id:\s*(\d+)$", told, re.MULTILINE)}
+    return ids

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""After the cases of a file, the kernel holds nothing that they left: no socket and no BPF object without an owner.
+
+What a case leaves open is kept by a descriptor of this process, and is found when the session ends. What no descriptor
+leads to is a reference that the kernel lost: a socket that is never freed, a program that stays with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from harness.interface.keys import KERNEL_LOG
+from harness.kernel import holdings
+from harness.kernel.holdings import Bpf
+from harness.wire.namespace import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+_WAIT_SECONDS = 10.0
+"""How long the kernel may take to free what nobody holds: after a grace period of RCU, and in a worker."""
+
+_LOOK_EVERY = 0.02
+
+_KINDS_OF_DESCRIPTORS = ("socket:", "anon_inode:bpf", "net:")
+"""Of descriptors that stay open these are told; reports and logs have files of their own."""
+
+_Held = TypeVar("_Held", int, set[tuple[Bpf, int]])
+
+_NAMES = {Bpf.PROGRAM: "program", Bpf.MAP: "map", Bpf.LINK: "link"}
+
+
+class Leaks:
+    """The plugin that compares what is held with what has an owner, once a file."""
+
+    def __init__(self, *, alone: bool) -> None:
+        """Look at BPF objects only where this process is `alone` on the kernel: their ids are the whole machine's."""
+        self._kinds = tuple(Bpf) if alone else ()
+        self._born: dict[tuple[Bpf, int], str] = {}
+        self._newest = dict.fromkeys(self._kinds, 0)
+        self._reported: set[tuple[Bpf, int]] = set()
+        self._sockets_reported = 0
+        self._course: list[tuple[str, int]] = []
+        self._at_first: set[tuple[int, str]] = set()
+        self._seen: dict[tuple[int, str], str] = {}
+        self._place: Namespace | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        """Take note of what was there before the first case."""
+        self._at_first = _descriptors()
+        self._note_objects("")
+        self._reported = set(self._born)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Look once a case has ended; fail the last case of a file if something was left."""
+        if self._place is None and "wire" in getattr(item, "fixturenames", ()):
+            # The session's namespace, which the last case's end leaves.
+            self._place = Namespace.current()
+        result = yield
+        if self._place is None:
+            return result
+        if nextitem is None:
+            with self._place.inside():
+                left = self._left_by(item.nodeid)
+            self._place.close()
+            left += self._left_open()
+        elif nextitem.path != item.path:
+            left = self._left_by(item.nodeid)
+        else:
+            self._note(item.nodeid)
+            return result
+        if left:
+            pytest.fail("\n".join(["the cases of this file left something behind:", *left]), pytrace=False)
+        return result
+
+    def _note(self, case: str) -> None:
+        self._course.append((case, holdings.sockets_in_use()))
+        self._note_objects(case)
+
+    def _left_by(self, last: str) -> list[str]:
+        """Return a line for each thing that the cases of a file left; `last` is the last of them."""
+        self._note(last)
+        left = [*self._lost_sockets(), *self._lost_objects()]
+        self._course.clear()
+        for each in _descriptors():
+            self._seen.setdefault(each, last)
+        return left
+
+    def _note_objects(self, case: str) -> None:
+        for kind in self._kinds:
+            for number in holdings.bpf_ids(kind, after=self._newest[kind]):
+                self._born[kind, number] = case
+                self._newest[kind] = number
+
+    def _lost_sockets(self) -> list[str]:
+        def lost() -> int:
+            owned = holdings.own_sockets() + holdings.sockets_of_connections()
+            return max(0, holdings.sockets_in_use() - owned - self._sockets_reported)
+
+        if not (count := _least(lost)):
+            return []
+        self._sockets_reported += count
+        last = self._course[-1][1]
+        since = next(
+            case for at, (case, _) in enumerate(self._course) if all(number >= last for _, number in self._course[at:])
+        )
+        return [f"  sockets that no descriptor leads to: {count}, seen since {since}"]
+
+    def _lost_objects(self) -> list[str]:
+        left = []
+        for kind in self._kinds:
+
+            def lost(kind: Bpf = kind) -> set[tuple[Bpf, int]]:
+                there = {(kind, number) for number in holdings.bpf_ids(kind)} - self._reported
+                return there - {(kind, number) for number in holdings.own_bpf_ids(kind)}
+
+            found = _least(lost)
+            self._reported |= found
+            left += [f"  {_NAMES[kind]} {each[1]}, made by {self._born.get(each, 'no case')}" for each in sorted(found)]
+        return left
+
+    def _left_open(self) -> list[str]:
+        there = _descriptors() - self._at_first
+        return [f"  descriptor {each[0]}, {each[1]}, seen since {self._seen[each]}" for each in sorted(there)]
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    return {each for each in holdings.descriptors() if each[1].startswith(_KINDS_OF_DESCRIPTORS)}
+
+
+def _least(look: Callable[[], _Held]) -> _Held:
+    """Return what `look` returns, once that is nothing or the kernel has had time enough."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while (held := look()) and time.monotonic() < until:
+        time.sleep(_LOOK_EVERY)
+    return held
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the plugin where cases run."""
+    if not config.option.collectonly:
+        config.pluginmanager.register(Leaks(alone=KERNEL_LOG in os.environ), "harness-leaks")
