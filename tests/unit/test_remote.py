@@ -191,9 +191,10 @@ def is_on_its_way(project: Path) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    """Wait for as long as a machine may need that runs much else meanwhile."""
+    deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "waited for 300 seconds in vain"
         time.sleep(0.05)
 
 
@@ -201,7 +202,7 @@ def test_ctrl_c_leaves_nothing_running_there(running: tuple[subprocess.Popen[str
     run, machines = running
     assert processes_in(machines / "good")
     os.killpg(run.pid, signal.SIGINT)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=300)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert processes_in(machines) == []
 
@@ -218,7 +219,7 @@ def test_connection_that_breaks_ends_the_kernels_there_alone(running: tuple[subp
     for child in children_of(process.pid):
         if (Path(f"/proc/{child}/comm").read_text() == "ssh\n") or child_is_in(child, machines / "good"):
             os.kill(child, signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     run = Run(process.returncode, output, machines / "here" / PROJECT / "results/latest")
     assert run.status == EXIT_STATUS[KernelOutcome.INFRASTRUCTURE], output
     assert run.cases("on-good") == {"test_first": "passed", "test_slow": "not run", "test_last": "not run"}
