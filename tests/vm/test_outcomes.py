@@ -74,6 +74,15 @@ def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Pat
     assert junit(run) == {"test_splat": "splat", f"console: {said}": "splat"}
 
 
+def test_map_that_only_the_kernel_holds_fails_the_file_and_names_its_case(tmp_path: Path) -> None:
+    with started(tmp_path / "run", "--kernel", KERNEL, cases="before or leak or after") as run:
+        kernel = told(run, KernelOutcome.FAILED)
+    assert run.outcomes == {"test_before": "passed", "test_leak": "passed", "test_after": "failed"}
+    details = {case["id"].partition("::")[2]: case["detail"] for case in kernel["cases"]}
+    (line,) = [line for line in details["test_after"].splitlines() if line.startswith("  map ")]
+    assert line.endswith("made by trouble.py::test_leak")
+
+
 def test_lost_hung_and_panicked_vms_have_different_outcomes(tmp_path: Path) -> None:
     """QEMU is killed; the kernel sees that it does not move on, and panics; it does not even see that."""
     object_file = compile_program(HERE / "spin.bpf.c")

@@ -6,10 +6,19 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from harness.group.protocols import LoadProgram
+    from harness.wire.veth import Wire
+
+KEPT: dict[str, tuple[socket.socket, socket.socket]] = {}
+"""What lives as long as the process."""
 
 _BPF, _RAW_TRACEPOINT_OPEN = 321, 17  # the system call of x86-64 and its command (enum bpf_cmd)
 
@@ -45,6 +54,14 @@ def test_panic() -> None:
 def test_splat() -> None:
     """Say on the console what a kernel says when it complains."""
     Path("/dev/kmsg").write_text("<4>WARNING: CPU: 0 PID: 1 at net/core/sock_reuseport.c:1 planted\n")
+
+
+def test_leak(wire: Wire, load_for_test: LoadProgram) -> None:
+    """Leave a map to the kernel alone: in a message that nobody reads."""
+    inner = load_for_test("reference").inner
+    assert inner is not None, "the reference program has a map of sockets"
+    here, _ = KEPT.setdefault("queue", socket.socketpair(socket.AF_UNIX))
+    here.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", inner.fd))])
 
 
 def test_wait() -> None:
