@@ -8,11 +8,15 @@ refusal. See docs/own-program.md for cases that know the rule.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 from harness.cases import each_family, each_protocol, promise, requires
 from harness.interface.keys import OBSERVED
 from harness.kernel.refusal import refused
+from harness.loader.instructions import verdict
+from harness.loader.load import load_instructions
+from harness.loader.statistics import counting
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import Malformation
 from harness.model.outcome import ReplyKind
@@ -21,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.cases import Bench, OwnProgram, Packet, RecordProperty
+    from harness.loader.statistics import Cost
 
 
+SK_PASS = 1  # enum sk_action (include/uapi/linux/bpf.h)
 SIZE = 8
 LARGE = 140
 PACKETS = 64
@@ -56,6 +62,18 @@ def send_and_check(bench: Bench, packets: Sequence[Packet]) -> list[int | None]:
         once = list(dict.fromkeys(replies)) if protocol is Protocol.TCP else replies
         assert once == expected, f"{packet}: held by {receiver}, and these replies came"
     return [receiver for receiver, _ in found]
+
+
+def cost_of_the_hash(bench: Bench, member: int, family: Family) -> Cost:
+    """Return the cost of a program that leaves all packets to the hash, in the place of the group's own."""
+    passes = load_instructions("sk_reuseport", verdict(SK_PASS))
+    try:
+        bench.attach(member, passes)
+        with counting(passes) as counted:
+            send_and_check(bench, bench.packets(PACKETS, 1, Protocol.UDP, family))
+        return counted()
+    finally:
+        os.close(passes)
 
 
 @promise("own.attach")
@@ -194,16 +212,21 @@ def test_it_runs_once_for_each_datagram(
     bench: Bench, own_program: OwnProgram, family: Family, record_property: RecordProperty
 ) -> None:
     """The kernel runs the program once for each datagram; a classic one has no counters."""
-    open_group(bench, own_program, Protocol.UDP, family)
-    packets = bench.packets(PACKETS, 1, Protocol.UDP, family)
+    members = open_group(bench, own_program, Protocol.UDP, family)
     with own_program.counted() as counted:
-        send_and_check(bench, packets)
+        send_and_check(bench, bench.packets(PACKETS, 1, Protocol.UDP, family))
     cost = counted()
     if cost is None:
         record_property(OBSERVED, "classic: the kernel counts no runs")
         return
-    assert cost.runs == len(packets)
-    record_property(OBSERVED, f"about {cost.nanoseconds // cost.runs} ns a packet")
+    assert cost.runs == PACKETS
+    by_hash = cost_of_the_hash(bench, members[0], family)
+    assert by_hash.runs == PACKETS
+    record_property(
+        OBSERVED,
+        f"about {cost.nanoseconds // cost.runs} ns a packet; a program that leaves all to the hash: "
+        f"{by_hash.nanoseconds // by_hash.runs} ns",
+    )
 
 
 @promise("own.leaving")
