@@ -30,8 +30,9 @@ static __always_inline int number_of(void *ctx, void *number, __u32 size)
 {
 	__u8 first = 0;
 
-	return bpf_skb_load_bytes(ctx, PAYLOAD, &first, 1) || first != 0x40 ||
-	       bpf_skb_load_bytes(ctx, PAYLOAD + AT, number, size);
+	if (bpf_skb_load_bytes(ctx, PAYLOAD, &first, 1) || first != 0x40)
+		return 1;
+	return bpf_skb_load_bytes(ctx, PAYLOAD + AT, number, size) != 0;
 }
 """
 
@@ -137,7 +138,7 @@ class Kind:
     long: str = "40SSSS0000000000000000000000"
     """A payload whose number has more bytes than the program reads, or an ID that has fewer."""
     wrong_since: str = "A runs"
-    """When a bug shows first. What a program does not find is left to the hash, which is right until the group grows."""
+    """When a bug shows. What is not found in the map is left to the hash, which is right until the group grows."""
     by_place: bool = False
     suffix: str = ".bpf.c"
 
@@ -157,7 +158,6 @@ KINDS = {
 }
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-
 
 
 @pytest.fixture(autouse=True)

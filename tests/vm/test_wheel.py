@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
 import wheel  # noqa: E402
+from documented import commands  # noqa: E402
 
 GENERAL = "python -m pytest --pyargs harness.conformance.test_own_program --program"
 
@@ -55,6 +56,13 @@ def test_a_server_s_tests_run_in_a_vm(python: Path, repository: Path) -> None:
 def test_the_general_cases_run_in_a_vm(python: Path, repository: Path) -> None:
     done = wheel.run(python, shlex.split(f"{GENERAL} server.bpf.c --vm --kernel 6.1"), repository)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_restart_runs_in_a_vm(python: Path, repository: Path) -> None:
+    (command,) = (one for one in commands("docs/ten-minutes.md") if "vm run" in one)
+    done = wheel.run(python, shlex.split(command), repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "│ program " in done.stdout
 
 
 def test_a_kernel_that_refuses_the_program_fails_with_the_log_and_the_others_run(
