@@ -152,9 +152,10 @@ def test_a_file_over_the_limit_is_named(copy: Path) -> None:
     assert "has 301 lines" in found
 
 
-@pytest.fixture
-def beside_the_wheel(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def beside_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the example repository, and beside it the environment `venv` that has the wheel's files."""
+    tmp_path = tmp_path_factory.mktemp("beside")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
     zipfile.ZipFile(wheel.build(tmp_path)).extractall(packages)
