@@ -166,8 +166,8 @@ def beside_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mypy(repository: Path, *files: str) -> str:
     """Return what mypy says of files of the repository, of which no setting of this project holds."""
-    strict = [PROGRAMS / "mypy", "--strict", "--python-executable", repository.parent / "venv/bin/python"]
-    done = subprocess.run([*strict, *files], cwd=repository, capture_output=True, text=True, check=False)
+    command = [str(PROGRAMS / "mypy"), "--strict", "--python-executable", str(repository.parent / "venv/bin/python")]
+    done = subprocess.run([*command, *files], cwd=repository, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
 
