@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What a case imports: marks and numbers that many cases share, the types of the fixtures, short computations.
 
-Import the types under `if TYPE_CHECKING:` alone; they are for annotations.
+What `__all__` names is for cases in any repository, and changes with the package's version alone (docs/ten-minutes.md).
+The rest is for the cases of this project, and may change at any time.
 """
 # ruff: noqa: PLC0414 - `import X as X` is how a module hands a name on
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +38,22 @@ if TYPE_CHECKING:
     from harness.plugins.histories import Histories as Histories
     from harness.plugins.histories import History as History
     from harness.wire.veth import Wire as Wire
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a type of `__all__` when it is asked for: scapy, which they need, takes a second to import."""
+        if name not in _TYPES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_TYPES[name]), name)
+
+
+__all__ = ["Bench", "Family", "OwnProgram", "Packet", "Protocol", "each_family", "each_protocol", "requires"]
+
+_TYPES = {
+    "Bench": "harness.group.bench",
+    "OwnProgram": "harness.group.own_program",
+    "Packet": "harness.model.packets",
+}
 
 promise = pytest.mark.promise
 ledger = pytest.mark.ledger

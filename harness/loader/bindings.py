@@ -104,7 +104,9 @@ def library() -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError:
-        raise LibbpfMissingError("libbpf 1.x is not installed: run ./bootstrap (Debian: libbpf1)") from None
+        raise LibbpfMissingError(
+            "libbpf 1.x is not installed: install the package libbpf1 (Fedora: libbpf), or run ./bootstrap"
+        ) from None
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments

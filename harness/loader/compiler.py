@@ -114,4 +114,4 @@ def _clang_version() -> str:
     try:
         return subprocess.run(["clang", "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise CompileError("clang is not installed: run ./bootstrap (Debian: clang)") from error
+        raise CompileError("clang is not installed: install the package clang, or run ./bootstrap") from error

@@ -39,7 +39,7 @@ def why_unavailable() -> str | None:
     if os.geteuid() != 0:
         return "tracing needs root"
     if not Path("/sys/bus/event_source/devices/kprobe").exists():
-        return f"the kernel {release} has no kprobes (CONFIG_KPROBE_EVENTS): a kernel of `./bootstrap tox -e vm` does"
+        return f"{release} lacks kprobes (CONFIG_KPROBE_EVENTS): the kernels of `python -m vm list` have them"
     if importlib.util.find_spec("bcc") is None:
         return "bcc is not installed: run ./bootstrap (Debian: python3-bpfcc, for the system's python3)"
     if headers.find(release) is None:

@@ -239,5 +239,5 @@ def test_without_bcc_cases_run_and_it_is_said_how_to_get_it(tmp_path: Path) -> N
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("no witness: "))
-    assert "bcc is not installed: run ./bootstrap" in line or "a kernel of `./bootstrap tox -e vm` does" in line
+    assert "bcc is not installed: run ./bootstrap" in line or "the kernels of `python -m vm list` have them" in line
     assert f"there is {line}" in done.stdout, "the failed case says so too"

@@ -133,8 +133,33 @@ int by_id(struct sk_reuseport_md *ctx)
     "reuseport_kern.c": """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "GPL";
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sk_info SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
+	__uint(max_entries, 255);
+	__type(key, __u32);
+	__type(value, __u32);
+} workers SEC(".maps");
 SEC("sk_reuseport")
-int any(struct sk_reuseport_md *ctx) { return SK_PASS; }
+int by_length_and_hash(struct sk_reuseport_md *ctx)
+{
+	__u8 start[6], port[2];
+	__u32 zero = 0, slot;
+	__u64 *count = bpf_map_lookup_elem(&sk_info, &zero);
+
+	if (!count || !*count || ctx->len < 30 || bpf_skb_load_bytes(ctx, 0, port, sizeof(port)) || port[0] < 4)
+		return SK_DROP;
+	if (bpf_skb_load_bytes(ctx, 8, start, sizeof(start)) || start[0] != 0xc0 || start[5] < 8 || start[5] > 20)
+		return SK_DROP;
+	slot = ctx->hash % *count;
+	return bpf_sk_select_reuseport(ctx, &workers, &slot, 0) ? SK_DROP : SK_PASS;
+}
 """,
 }
 """Programs of our own that take the options of those in the field: their texts are not here."""

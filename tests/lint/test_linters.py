@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -18,7 +19,13 @@ import pytest
 import yaml
 from sizes import LIMIT, complaints
 
+import harness.cases
+
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+import wheel  # noqa: E402
+
 SOURCES = ("harness", "vm")
 PROGRAMS = Path(sys.executable).parent
 
@@ -143,3 +150,38 @@ def test_a_file_over_the_limit_is_named(copy: Path) -> None:
     (copy / "vm/plugin.py").write_text("\n" * (LIMIT + 1))
     (found,) = (said for said in complaints(copy) if said.startswith("vm/plugin.py"))
     assert "has 301 lines" in found
+
+
+@pytest.fixture(scope="module")
+def beside_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the example repository, and beside it the environment `venv` that has the wheel's files."""
+    tmp_path = tmp_path_factory.mktemp("beside")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    zipfile.ZipFile(wheel.build(tmp_path)).extractall(packages)
+    # What it depends on is installed for the linters.
+    (packages / "linters.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    return wheel.example(tmp_path)
+
+
+def mypy(repository: Path, *files: str) -> str:
+    """Return what mypy says of files of the repository, of which no setting of this project holds."""
+    command = [str(PROGRAMS / "mypy"), "--strict", "--python-executable", str(repository.parent / "venv/bin/python")]
+    done = subprocess.run([*command, *files], cwd=repository, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_what_a_user_may_rely_on_has_types_in_the_wheel(beside_the_wheel: Path) -> None:
+    assert mypy(beside_the_wheel, "tests").startswith("Success: no issues found")
+    names = harness.cases.__all__
+    asked = [f"from harness.cases import {', '.join(names)}", *(f"reveal_type({name})" for name in names)]
+    (beside_the_wheel / "asked.py").write_text("\n".join(asked))
+    said = re.findall(r'Revealed type is "(.*)"', mypy(beside_the_wheel, "asked.py"))
+    assert len(said) == len(names)
+    assert [line for line in said if "Any" in line.split()] == []
+
+
+def test_a_wrong_use_of_a_fixture_is_found_by_its_type(beside_the_wheel: Path) -> None:
+    wrong = "from harness.cases import Bench\ndef test(bench: Bench) -> None:\n    bench.group('four')\n"
+    (beside_the_wheel / "wrong.py").write_text(wrong)
+    assert 'has incompatible type "str"; expected "int"' in mypy(beside_the_wheel, "wrong.py")

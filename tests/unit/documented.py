@@ -21,7 +21,7 @@ PAGES = (
 
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _BEGINS = re.compile(
-    r"(\./bootstrap|\S*/bisect|tox -e|git bisect (start|run)|\S*kunit\.py|python -m|\.tox/\S+|towncrier) \S"
+    r"(\./bootstrap|\S*/bisect|tox -e|git bisect (start|run)|\S*kunit\.py|python3? -m|\.tox/\S+|towncrier) \S"
     r"|(sudo|dpkg-deb|ip|apt\S*|make -C|vng|\S*run_kselftest\.sh) "
 )
 

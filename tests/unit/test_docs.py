@@ -128,7 +128,7 @@ RUN_BY = {
     "tox -e vm -- --program tests/examples/extern_map.bpf.c --program-option map=listeners=sockarray,max=8 "
     "--program-option define=SECTION='\"steer\"'": OWN_PROGRAM,
     **dict.fromkeys(commands("docs/in-the-field.md"), IN_THE_FIELD),
-    "python -m venv ~/steering": WHEEL,
+    "python3 -m venv ~/steering": WHEEL,
     "python -m pip install reuseport-harness": WHEEL,
     "python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c": TEN_MINUTES,
     "python -m pytest --pyargs harness.conformance.test_own_program --program server.bpf.c --vm --kernel 6.1": (
@@ -136,6 +136,10 @@ RUN_BY = {
     ),
     "python -m pytest tests --program server.bpf.c": TEN_MINUTES,
     "python -m harness restart --program server.bpf.c --known 40SS00000000": TEN_MINUTES,
+    "python -m vm run 6.1 -- python -m harness restart --program server.bpf.c --known 40SS00000000": (
+        "tests/vm/test_wheel.py::test_a_restart_runs_in_a_vm"
+    ),
+    "tox -e steering -- --vm --kernel 6.1": "tests/vm/test_wheel.py::test_a_server_s_tests_run_in_a_vm",
     "python -m harness programs": "tests/unit/test_programs.py::test_table_is_printed",
     "python -m harness ledger": "tests/unit/test_ledger_table.py::test_bug_that_a_kernel_has_is_shown",
     "python -m harness rules": "tests/unit/test_promises.py::test_a_run_is_recorded_by_one_command",

@@ -191,6 +191,13 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         read_object(large)
 
 
+def test_a_program_with_more_instructions_than_any_kernel_takes_is_refused(tmp_path: Path) -> None:
+    code = f"{HEAD}{LICENSE}"
+    code += 'SEC("sk_reuseport") int f(void *ctx) { asm volatile (".rept 1000000; r1 = 1; .endr"); return 1; }'
+    with pytest.raises(ObjectFileError, match=r"f has 100000\d instructions; kernels take 1,000,000 at most"):
+        read_own(compiled(tmp_path, code), ProgramOptions())
+
+
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(ObjectFileError, match=r"neither C \(.c\), nor a compiled object \(.o\), nor the text"):
