@@ -98,7 +98,12 @@ RUN_BY = {
     "make -C ~/linux/tools/testing/selftests TARGETS=reuseport run_tests": "the kernel's",
     "make -C ~/linux/tools/testing/selftests TARGETS=reuseport KSFT_INSTALL_PATH=~/kselftest install": "the kernel's",
     "~/kselftest/run_kselftest.sh -c reuseport": "the kernel's",
-    "vng -r ~/linux/arch/x86/boot/bzImage --user root -- ~/kselftest/run_kselftest.sh -c reuseport": "the kernel's",
+    "vng -r ~/linux/arch/x86/boot/bzImage --user root -- '~/kselftest/run_kselftest.sh -c reuseport 2>&1 | cat'": (
+        "the kernel's"
+    ),
+    "python -m vm run 6.12 -- ~/kselftest/run_kselftest.sh -c reuseport": (
+        f"{SESSION}_output_can_be_opened_again_by_its_name"
+    ),
     "vng --build --config tools/testing/selftests/reuseport/config": "the kernel's",
     "dpkg-deb -x": UNPACKED,
     "dpkg-deb -x linux-image-6.1.0-1-ours_amd64.deb ours": UNPACKED,
