@@ -75,7 +75,7 @@ def test_complaint_of_the_kernel_is_held_against_the_case_that_ran(tmp_path: Pat
 
 
 def test_map_that_only_the_kernel_holds_fails_the_file_and_names_its_case(tmp_path: Path) -> None:
-    with started(tmp_path / "run", "--kernel", KERNEL, cases="before or leak or after") as run:
+    with started(tmp_path / "run", "-p", "harness.plugin", "--kernel", KERNEL, cases="before or leak or after") as run:
         kernel = told(run, KernelOutcome.FAILED)
     assert run.outcomes == {"test_before": "passed", "test_leak": "passed", "test_after": "failed"}
     details = {case["id"].partition("::")[2]: case["detail"] for case in kernel["cases"]}
