@@ -41,6 +41,7 @@ class Bug:
     fixed: Release | None = None
     backports: tuple[Release, ...] = ()
     seen: tuple[Release, ...] = ()
+    lacking: tuple[Release, ...] = ()
     tried: tuple[Release, ...] = ()
     race: bool = False
     unchecked: str = ""
@@ -51,11 +52,18 @@ class Bug:
             return State.NOT_APPLICABLE
         if self.fixed is not None and release >= self.fixed:
             return State.FIXED
-        for carried, otherwise in ((self.backports, State.AFFECTED), (self.seen, State.UNKNOWN)):
-            for first in carried:
-                if first.series == release.series:
-                    return State.FIXED if release >= first else otherwise
+        for first in self.backports:
+            if first.series == release.series:
+                return State.FIXED if release >= first else State.AFFECTED
+        for first in self.seen:
+            if first.series == release.series:
+                return State.FIXED if release >= first else self._before_seen(release)
         return State.AFFECTED
+
+    def _before_seen(self, release: Release) -> State:
+        """Return whether a release has the bug that is older than one of its series that was seen to have the fix."""
+        lacks = any(one.series == release.series and release <= one for one in self.lacking)
+        return State.AFFECTED if lacks else State.UNKNOWN
 
 
 @cache
@@ -91,5 +99,6 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "also": tuple,
     "backports": _releases,
     "seen": _releases,
+    "lacking": _releases,
     "tried": _releases,
 }
