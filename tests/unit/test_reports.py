@@ -127,6 +127,24 @@ def test_finding_without_a_bug_of_its_own_may_be_one_of_its_topic() -> None:
     assert finding.smells.startswith("perhaps K1, ")
 
 
+def test_bug_that_is_gone_is_said_once_and_one_without_a_hash_by_its_subject() -> None:
+    run = planted_run()
+    gone = run.kernels[-1].cases[0]
+    gone.outcome, gone.reason = CaseOutcome.XPASSED, f"[XPASS(strict)] Linux 6.12.117 has K1: {BUG['subject']}"
+    gone.bugs = [{**BUG, "state": "affected", "commit": ""}]
+    (line,) = [line for line in lines(run) if line.startswith("  xpassed")]
+    assert line.endswith(f'; K1 is gone: this kernel seems to have "{BUG["subject"]}"')
+
+
+def test_finding_is_one_line_however_long_its_reason_is() -> None:
+    run = planted_run()
+    run.kernels[-1].cases[0].reason = "assert\n" + "one word of many " * 99
+    (line,) = [line for line in lines(run) if line.startswith("  failed")]
+    assert ": assert one word of many one" in line
+    assert line.endswith("…")
+    assert len(line) < 400
+
+
 def test_cases_that_did_not_run_are_one_finding_with_their_kernel() -> None:
     run = planted_run()
     lost = run.kernels[0]
@@ -525,6 +543,20 @@ def test_files_of_another_run_stay_in_the_merge_s_directory(root: Path) -> None:
 
 
 # Since when.
+
+
+def test_history_that_has_this_run_already_says_only_what_was_before(root: Path) -> None:
+    file = root / "history.json"
+    history.update(file, planted_run())
+    (finding,) = findings(planted_run(), history.read(file))
+    assert finding.since == ""
+    good = planted_run()
+    good.kernels[-1].cases[0].outcome = CaseOutcome.PASSED
+    history.update(file, replace(good, started="2026-01-02T00:00:00+00:00"))
+    bad = replace(planted_run(), started="2026-01-03T00:00:00+00:00")
+    history.update(file, bad)
+    (finding,) = findings(replace(bad, started="2026-01-01T12:00:00+00:00", merged=[bad.started]), history.read(file))
+    assert finding.since == "new: passed in the run before"
 
 
 def test_history_says_since_which_run(root: Path) -> None:

@@ -91,7 +91,7 @@ def _of_cases(run: RunResult, history: History | None) -> Iterator[Finding]:
         finding.of = sum(names.get(name, 0) for name in finding.cases)
         known = list(names) or [kernel.name for kernel in run.kernels]
         finding.where = _where(run, list(finding.cases), ran=known)
-        finding.since = _since(finding, history)
+        finding.since = _since(finding, history, of_this_run={run.started, *run.merged})
         finding.smells = smell(run, finding)
         yield finding
 
@@ -131,8 +131,11 @@ def _version(kernel: KernelResult) -> str:
     return ".".join(map(str, version_of(kernel)))
 
 
-def _since(finding: Finding, history: History | None) -> str:
-    """Return since which run the first case behaves so, and how it behaved before."""
+def _since(finding: Finding, history: History | None, *, of_this_run: set[str]) -> str:
+    """Return since which run the first case behaves so, and how it behaved before.
+
+    `of_this_run` are the starts of this run, which the history may have already: reports are made again.
+    """
     if history is None:
         return ""
     for name, cases in finding.cases.items():
@@ -142,6 +145,8 @@ def _since(finding: Finding, history: History | None) -> str:
                 continue
             if entry.outcome != str(case.outcome):
                 return f"new: {entry.outcome} in the run before, on {entry.release or name}"
+            if entry.since in of_this_run:
+                return f"new: {entry.before} in the run before" if entry.before else ""
             before = f", {entry.before} before" if entry.before and entry.before != entry.outcome else ""
             return f"since the run of {entry.since[:16]} ({entry.release or name}){before}"
     return ""
@@ -175,7 +180,7 @@ def _named(bug: BugEntry, outcome: str) -> str:
 
 
 def _commit(bug: BugEntry) -> str:
-    return f'{bug["commit"]} ("{bug["subject"]}")'.strip()
+    return f'{bug["commit"]} ("{bug["subject"]}")' if bug["commit"] else f'"{bug["subject"]}"'
 
 
 def _plain(title: str) -> str:
