@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,6 +21,7 @@ from runs import FAKE_VM, environment, foreground
 
 from vm.__main__ import main
 from vm.boot.acceleration import SUBSTITUTE
+from vm.guest import run_command
 from vm.kernels import requirements
 
 if TYPE_CHECKING:
@@ -107,6 +109,24 @@ def test_command_that_a_signal_ends(run: Run) -> None:
 def test_pipe_of_the_command_breaks_as_in_any_shell(run: Run) -> None:
     """Python ignores SIGPIPE, and what it starts would inherit that."""
     assert run("bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}").output == b"y\n141\n"
+
+
+def test_output_can_be_opened_again_by_its_name(run: Run) -> None:
+    """As kselftest's runner does, and tee(1) with /dev/stderr: the port behind it opens once, a socket never."""
+    assert run("sh", "-c", "echo one; echo two >>/dev/stdout; echo three >/dev/stderr").output == b"one\ntwo\nthree\n"
+
+
+def test_long_output_is_whole(run: Run) -> None:
+    assert run("sh", "-c", "yes | head -c 3000000").output == b"y\n" * 1_500_000
+
+
+def test_what_the_command_leaves_running_is_not_waited_for() -> None:
+    """Of the guest's side alone: beside fake_vm.py what is left would have the port open."""
+    started = time.monotonic()
+    command = [sys.executable, "-I", "-S", run_command.__file__, "fed", "sh", "-c", "sleep 50 & echo done"]
+    done = subprocess.run(command, input=bytes(4), stdout=subprocess.PIPE, timeout=SECONDS, check=True)
+    assert done.stdout == b"done\n"
+    assert time.monotonic() - started < 40
 
 
 def test_headers_of_a_build_tree_are_where_bcc_looks(run: Run, here: Path) -> None:

@@ -3,7 +3,8 @@
 
 Standard input and output are the port to the host, which cannot signal the end of the input and is no terminal.
 
-    fed        the command's input comes in portions: a length (4 bytes, big-endian), then the bytes; 0 is the end
+    fed        the command's input comes in portions: a length (4 bytes, big-endian), then the bytes; 0 is the end.
+               Its output is a pipe, not the port, which opens once: to a command /dev/stdout would be EBUSY
     terminal   the command has a terminal, which is what the port carries
 
 It imports few modules: each is read through 9p.
@@ -11,6 +12,7 @@ It imports few modules: each is read through 9p.
 
 import _thread
 import os
+import select
 import signal
 import sys
 
@@ -46,16 +48,33 @@ def _feed(writer: int) -> None:
     os.close(writer)
 
 
+def _pass_on(output: int, ended: int) -> None:
+    """Copy what the command prints to the port, until nobody can print or `ended` can be read and all is copied."""
+    while output in select.select([output, ended], [], [])[0]:
+        data = os.read(output, 65536)
+        if not data:
+            return
+        while data:
+            data = data[os.write(1, data) :]
+
+
 def _run_fed(command: list[str]) -> int:
-    reader, writer = os.pipe()
+    input_reader, input_writer = os.pipe()
+    output_reader, output_writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.dup2(reader, 0)
+        os.dup2(input_reader, 0)
+        os.dup2(output_writer, 1)
+        os.dup2(output_writer, 2)
         _restore_signals()
         # Through a shell, which prints the usual error for a command that cannot be run.
         os.execv("/bin/sh", ["sh", "-c", 'exec "$@"', "sh", *command])
-    os.close(reader)
-    _thread.start_new_thread(_feed, (writer,))
+    os.close(input_reader)
+    os.close(output_writer)
+    _thread.start_new_thread(_feed, (input_writer,))
+    # What the command leaves running may hold the pipe for ever.
+    ended = os.pidfd_open(child)
+    _pass_on(output_reader, ended)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
