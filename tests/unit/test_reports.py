@@ -145,6 +145,15 @@ def test_finding_is_one_line_however_long_its_reason_is() -> None:
     assert len(line) < 400
 
 
+def test_what_differs_between_kernels_is_not_said_again_of_a_finding() -> None:
+    run = planted_run()
+    run.kernels[0].cases[2].outcome = CaseOutcome.PASSED
+    told = list(lines(run))
+    differing = told[told.index("not the same on all kernels:") :]
+    assert "  cases/test_new.py::test_new: passed on 5.10; skipped on 6.1, 6.12" in differing
+    assert not [line for line in differing if PLANTED.partition("[")[0] in line]
+
+
 def test_cases_that_did_not_run_are_one_finding_with_their_kernel() -> None:
     run = planted_run()
     lost = run.kernels[0]

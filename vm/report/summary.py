@@ -13,7 +13,7 @@ from vm.report.outcomes import CaseOutcome
 from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from vm.report.findings import Finding
     from vm.report.history import History
@@ -53,7 +53,7 @@ def lines(run: RunResult, history: History | None = None) -> Iterator[str]:
     if found:
         yield from ("", "not as expected:")
         yield from _first(_MOST_FINDINGS, [f"  {line_of(finding)}" for finding in found], "findings")
-    different = list(differences(run))
+    different = list(differences(run, told={finding.what for finding in found}))
     if different:
         yield from ("", "not the same on all kernels:")
         yield from _first(_MOST_DIFFERENCES, [f"  {line}" for line in different], "differences")
@@ -137,8 +137,11 @@ def _folded(topics: list[str], counts: list[dict[str, Counter[CaseOutcome]]]) ->
     return {*green, *expected[max(0, len(expected) - too_many) :]} if too_many > 0 else {*green}
 
 
-def differences(run: RunResult) -> Iterator[str]:
-    """Yield what is not the same on all kernels that ran any case: cases, or functions all of whose cases agree."""
+def differences(run: RunResult, *, told: Collection[str] = ()) -> Iterator[str]:
+    """Yield what is not the same on all kernels that ran any case: cases, or functions all of whose cases agree.
+
+    Functions that are `told` of already are left out.
+    """
     kernels = [kernel for kernel in run.kernels if kernel.cases]
     if len(kernels) < 2:
         return
@@ -148,6 +151,8 @@ def differences(run: RunResult) -> Iterator[str]:
         found = {name: cases.get(case, "absent") for name, cases in outcomes.items()}
         of_function.setdefault(case.partition("[")[0], {})[case] = "" if len({*found.values()}) == 1 else _said(found)
     for function, cases in of_function.items():
+        if function in told:
+            continue
         alike = len(cases) > 1 and len({*cases.values()}) == 1
         named = {f"{function}, all {len(cases)} cases": next(iter(cases.values()))} if alike else cases
         yield from (f"{case}: {said}" for case, said in named.items() if said)
