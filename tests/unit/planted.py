@@ -28,7 +28,7 @@ def planted_run(planted: str = PLANTED) -> RunResult:
         cases = [
             CaseResult(id=planted, outcome=CaseOutcome.PASSED, seconds=0.1, bugs=[BUG]),
             CaseResult(id=PLANTED.replace("ipv4", "ipv6"), outcome=CaseOutcome.PASSED, seconds=0.1, bugs=[BUG]),
-            CaseResult(id="cases/test_new.py::test_new", outcome=CaseOutcome.SKIPPED, seconds=0, reason="too old"),
+            CaseResult(id="cases/test_new.py::test_new", outcome=CaseOutcome.SKIPPED, seconds=0.0, reason="too old"),
         ]
         kernels.append(kernel_of(name, release, cases))
     bad = kernels[-1].cases[0]
