@@ -236,10 +236,10 @@ def test_cases_run_emulated_where_kvm_fails(tmp_path: Path) -> None:
     assert first["vms"] == 2
     console = (run.directory / name / "console.log").read_text()
     assert console.index("crng init done") < console.index("another VM: KVM failed: QEMU paused")
-    again = run_cases(tmp_path, "internal-error", cases="first")
+    again = run_cases(tmp_path, "internal-error", cases="first", kernels=(name,))
     assert again.status == 0
     assert FELL_BACK not in again.output
-    assert again.kernel()["notes"][0].startswith(f"emulated: KVM failed with it before: {PAUSED}")
+    assert again.kernel(name)["notes"][0].startswith(f"emulated: KVM failed with it before: {PAUSED}")
 
 
 def test_vm_that_kvm_stops_during_a_case_is_replaced_by_an_emulated_one(tmp_path: Path) -> None:
