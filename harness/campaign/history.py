@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.campaign import connections, probes
+from harness.campaign.difference import Difference
 from harness.campaign.hashes import Hashes
 from harness.campaign.puppets import Puppets
 from harness.model.layout import Protocol
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from harness.wire.veth import Wire
 
 
-class DifferenceError(AssertionError):
-    """The kernel did something else than the model."""
+class DifferenceError(Difference):
+    """The kernel did something else than the model in a step of a history."""
 
     def __init__(self, place: int, step: Step, sentence: str, probe: Datagram | None = None) -> None:
         super().__init__(f"after step {place}, {spelled(step)}, {sentence}")

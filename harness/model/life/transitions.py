@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TRANSITIONS = (
     # groups.py
@@ -88,6 +88,6 @@ TRANSITIONS = (
 )
 
 
-def not_taken(taken: Mapping[str, int]) -> list[str]:
+def not_taken(taken: Mapping[str, int], transitions: Sequence[str] = TRANSITIONS) -> list[str]:
     """Return the transitions that were not taken, in the order of the model's modules."""
-    return [name for name in TRANSITIONS if not taken.get(name)]
+    return [name for name in transitions if not taken.get(name)]
