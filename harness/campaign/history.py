@@ -12,9 +12,11 @@ from harness.campaign import connections, probes
 from harness.campaign.difference import Difference
 from harness.campaign.hashes import Hashes
 from harness.campaign.puppets import Puppets
+from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
 from harness.model.life.sockets import receive
-from harness.model.life.state import World
+from harness.model.life.state import State, World
+from harness.model.life.steps import Leave
 from harness.model.life.text import spelled
 
 if TYPE_CHECKING:
@@ -69,11 +71,14 @@ class Run:
         started = time.monotonic()
         try:
             for place, step in enumerate(history, 1):
+                waiting = self._wait(world, hashes, step)
                 answer = step.apply(world)
                 if answer is None:
                     continue
                 self.steps += 1
                 observed = puppets.do(step)
+                if waiting is not None and (sentence := waiting.differs(world, puppets)):
+                    raise DifferenceError(place, step, sentence)
                 if observed != answer:
                     raise DifferenceError(place, step, f"the call returns {_errno(observed)}, not {_errno(answer)}")
                 if answer:
@@ -83,6 +88,13 @@ class Run:
             puppets.close()
             self.taken += world.taken
             self.seconds += time.monotonic() - started
+
+    def _wait(self, world: World, hashes: Hashes, step: Step) -> Waiting | None:
+        """Open connections that wait, if the step is one that leaves such."""
+        leaving = world.sockets.get(step.socket) if isinstance(step, Leave) else None
+        if leaving is None or leaving.state is not State.LISTEN:
+            return None
+        return Waiting(self._wire, world, hashes, leaving)
 
     def _look(self, world: World, puppets: Puppets, hashes: Hashes, place: int, step: Step) -> None:
         wanted = probes.plan(world)

@@ -51,6 +51,7 @@ class Puppets:
             steps.Connect: self._connect,
             steps.Disconnect: lambda step: self._sockets.disconnect(self._place[step.socket]),
             steps.Close: lambda step: self._close(step.socket),
+            steps.Leave: lambda step: self._close(step.socket),
             steps.SetReuseport: lambda step: self._set(step.socket, socket.SO_REUSEPORT, step.on),
             steps.SetCpu: self._set_cpu,
             steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
@@ -106,15 +107,26 @@ class Puppets:
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
                 number = self._number[descriptor]
-                with suppress(BlockingIOError, OSError):
-                    while True:
-                        connection, (host, port, *_) = self._sockets[self._place[number]].accept()
-                        reset_on_close(connection)
-                        connection.close()
-                        family = Family.IPV4 if "." in host else Family.IPV6
-                        held.setdefault((family, port), []).append(number)
+                self._accept(number, self._sockets[self._place[number]], held)
         self._wire.send(())
         return held
+
+    def accepted_unasked(self) -> dict[tuple[Family, int], list[int]]:
+        """Do the same for connections of which epoll says nothing."""
+        held: dict[tuple[Family, int], list[int]] = {}
+        for number, place in self._place.items():
+            self._accept(number, self._sockets[place], held)
+        self._wire.send(())
+        return held
+
+    @staticmethod
+    def _accept(number: int, listener: socket.socket, held: dict[tuple[Family, int], list[int]]) -> None:
+        with suppress(BlockingIOError, OSError):  # OSError: it does not listen, or its peer reset the connection
+            while True:
+                connection, (host, port, *_) = listener.accept()
+                reset_on_close(connection)
+                connection.close()
+                held.setdefault((Family.IPV4 if "." in host else Family.IPV6, port), []).append(number)
 
     def _of(self, step: steps.OnSocket) -> socket.socket:
         return self._sockets[self._place[step.socket]]

@@ -23,6 +23,7 @@ from harness.model.life.steps import (
     Disconnect,
     Empty,
     Fill,
+    Leave,
     Listen,
     Open,
     SetCpu,
@@ -72,8 +73,9 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (90, _OPEN),
+    (78, _OPEN),
     (1, [Crowd(family) for family in Family]),
+    (12, [Leave(number) for number in _SOCKETS]),
     (32, _PROGRAMS),
     (32, [Shutdown(number) for number in _SOCKETS]),
     (32, [Listen(number) for number in _SOCKETS]),

@@ -13,8 +13,9 @@ from harness.campaign.table import NUMBERS_OF_STEPS, step_of
 from harness.model.layout import Family, Protocol
 from harness.model.life import groups
 from harness.model.life.behaviour import BY_BUG, Behaviour, behaviour
+from harness.model.life.listeners import heirs
 from harness.model.life.lookup import Datagram, Lookup
-from harness.model.life.state import Group, Program, Socket, World
+from harness.model.life.state import THIS_CPU, Group, Program, Socket, World
 from harness.model.life.steps import (
     CROWD,
     CROWDED,
@@ -28,6 +29,7 @@ from harness.model.life.steps import (
     Disconnect,
     Empty,
     Fill,
+    Leave,
     Open,
     SetCpu,
     SetReuseport,
@@ -257,6 +259,23 @@ def test_any_history_keeps_the_tables_consistent(codes: list[int]) -> None:
         assert made.group is None or made.group.members.count(made) == 1
         assert made.slot is None or world.slots[made.slot] is made
     assert set(world.taken) <= set(TRANSITIONS)
+
+
+def test_heirs_are_the_members_that_are_left() -> None:
+    """Those of the CPU that the listener closes on, if SO_INCOMING_CPU counts; nobody where nothing migrates."""
+    world = World(Behaviour(), Protocol.TCP, migrates=True)
+    for step in (Open(0), Open(1), Open(2)):
+        assert step.apply(world) == 0
+    group = world.sockets[0].group
+    assert group is not None
+    assert Leave(0).apply(world) == 0
+    assert {heir.number for heir in heirs(world, group)} == {1, 2}
+    assert SetCpu(1, THIS_CPU).apply(world) == 0
+    assert [heir.number for heir in heirs(world, group)] == [1]
+    world.migrates = False
+    assert heirs(world, group) == []
+    assert Leave(0).apply(world) is None
+    assert Leave(1).apply(world_after(Open(1))) is None  # of UDP
 
 
 def test_transitions_that_were_not_taken_are_named() -> None:

@@ -23,6 +23,8 @@ class Behaviour:
     """A segment whose TCP options have a wrong length is dropped by a listener, and not reset by none (TCP-AO, 6.7)."""
     forgets_new_peer: bool = False
     """K27: a socket that connects again stays in the four-tuple hash where its former peer had it."""
+    sleeps_through_migration: bool = False
+    """K14: a listener that inherits connections is not woken."""
     wildcard_in_its_chain: bool = False
     """K15: of more than ten sockets on a port, bind(2) to the wildcard overlooks those on an address."""
     keeps_garbage: bool = False
@@ -41,6 +43,7 @@ class Behaviour:
 
 BY_BUG: Mapping[str, str] = MappingProxyType(
     {
+        "K14": "sleeps_through_migration",
         "K15": "wildcard_in_its_chain",
         "K17": "keeps_garbage",
         "K19": "cpu_in_score_only",

@@ -155,6 +155,15 @@ class Shutdown(OnSocket):
 
 
 @dataclass(frozen=True)
+class Leave(OnSocket):
+    """TCP: close(2) of a listener while connections wait to be accepted, its own and others'."""
+
+    def act(self, world: World, made: Socket) -> int | None:
+        """Do it in the model; who inherits is up to `listeners.heirs`."""
+        return listeners.close(world, made) if made.state is State.LISTEN else None
+
+
+@dataclass(frozen=True)
 class Listen(OnSocket):
     """TCP: listen(2) of a listener that was shut down."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 STEPS = (
-    steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Connect, steps.Disconnect, steps.Close,
+    steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Crowd,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}

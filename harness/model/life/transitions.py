@@ -60,6 +60,8 @@ TRANSITIONS = (
     # listeners.py
     "__inet_hash",
     "inet_unhash",
+    "reuseport_migrate_sock",
+    "reuseport_migrate_sock: nobody",
     # slots.py
     "reuseport_array_update",
     "reuseport_array_update: replaced",
