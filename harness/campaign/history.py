@@ -15,7 +15,7 @@ from harness.campaign.puppets import Puppets
 from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
 from harness.model.life.sockets import receive
-from harness.model.life.state import State, World
+from harness.model.life.state import Program, State, World
 from harness.model.life.steps import Leave
 from harness.model.life.text import spelled
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.model.abi import Result
     from harness.model.life.behaviour import Behaviour
     from harness.model.life.lookup import Datagram
-    from harness.model.life.state import Program
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
 
@@ -54,6 +53,9 @@ class Run:
     ) -> None:
         self._wire, self._programs, self._behaviour = wire, programs, behaviour
         self.protocol, self._migrates = protocol, migrates
+        made = [programs[Program.SLOT].inner_for_group() for _ in range(2)]
+        self._sockarrays = [inner for inner in made if inner is not None]
+        programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
         self.taken: Counter[str] = Counter()
         """How often each transition of the model was taken."""
         self.refused: Counter[str] = Counter()
@@ -65,7 +67,7 @@ class Run:
     def run(self, history: Iterable[Step]) -> None:
         """Run a history; DifferenceError says where the kernel and the model part."""
         world = World(self._behaviour, self.protocol, self._migrates)
-        puppets, hashes = Puppets(self._wire, self._programs, self.protocol), Hashes()
+        puppets, hashes = Puppets(self._wire, self._programs, self._sockarrays, self.protocol), Hashes()
         self.histories += 1
         puppets.results()  # what was counted in a history that ended early
         started = time.monotonic()

@@ -23,7 +23,7 @@ from harness.wire.batch import message_buffers
 from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.loader import program as loaded
     from harness.loader.maps import Map
@@ -36,8 +36,11 @@ _BACKLOG = 128
 class Puppets:
     """The sockets of one history. `close` closes them; the next history uses the port again."""
 
-    def __init__(self, wire: Wire, programs: Mapping[Program, loaded.Program], protocol: Protocol) -> None:
-        self._wire, self._programs, self._protocol = wire, programs, protocol
+    def __init__(
+        self, wire: Wire, programs: Mapping[Program, loaded.Program], sockarrays: Sequence[Map], protocol: Protocol
+    ) -> None:
+        self._wire, self._programs, self._sockarrays, self._protocol = wire, programs, sockarrays, protocol
+        self._inner, self._changed = 0, False  # the sockarray in the outer map, and whether that was touched
         self._sockets = NumberedSockets(port=HISTORY_PORT)
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
@@ -58,6 +61,8 @@ class Puppets:
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
             steps.Fill: self._fill,
             steps.Empty: lambda step: self._sockarray.delete(struct.pack("=I", step.slot)),
+            steps.Swap: lambda _: self._swap(),
+            steps.Withdraw: lambda _: self._withdraw(),
             steps.Crowd: self._crowd,
         }
 
@@ -97,7 +102,9 @@ class Puppets:
         }
 
     def close(self) -> None:
-        """Close every socket."""
+        """Close every socket, and put the outer map back."""
+        if self._changed:
+            self._programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
         self._poll.close()
         self._sockets.close()
 
@@ -133,9 +140,11 @@ class Puppets:
 
     @property
     def _sockarray(self) -> Map:
-        inner = self._programs[Program.SLOT].inner
-        assert inner is not None, "the reference program has an inner map"
-        return inner
+        return self._sockarrays[self._inner]
+
+    def _swap(self) -> None:
+        self._programs[Program.SLOT].insert_inner_map(self._sockarrays[1 - self._inner])
+        self._inner, self._changed = 1 - self._inner, True
 
     def _open(self, step: steps.Open) -> None:
         place = self._sockets.open(
@@ -160,6 +169,10 @@ class Puppets:
     def _shutdown(self, step: steps.Shutdown) -> None:
         self._poll.unregister(self._of(step))  # it would be ready all the time
         self._of(step).shutdown(socket.SHUT_RD)
+
+    def _withdraw(self) -> None:
+        self._changed = True
+        self._programs[Program.SLOT].withdraw_inner()
 
     def _bind(self, step: steps.Bind) -> None:
         made = self._sockets[self._place[step.socket]]

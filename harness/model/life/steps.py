@@ -246,6 +246,24 @@ class Empty(Step):
 
 
 @dataclass(frozen=True)
+class Swap(Step):
+    """Put the other sockarray into the program's outer map."""
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        return slots.swap(world)
+
+
+@dataclass(frozen=True)
+class Withdraw(Step):
+    """Leave the program's outer map without a sockarray."""
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        return slots.withdraw(world)
+
+
+@dataclass(frozen=True)
 class Crowd(Step):
     """Open `CROWD` sockets on the wildcard at once, if they are not there, or else close them."""
 

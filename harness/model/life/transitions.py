@@ -73,6 +73,10 @@ TRANSITIONS = (
     "reuseport_array_delete",
     "reuseport_array_delete: E2BIG",
     "reuseport_array_delete: ENOENT",
+    "bpf_fd_array_map_update_elem",
+    "bpf_fd_array_map_update_elem: was empty",
+    "__fd_array_map_delete_elem",
+    "__fd_array_map_delete_elem: ENOENT",
     # lookup.py
     "udp_early_demux",
     "udp_lib_lookup4",
@@ -80,6 +84,7 @@ TRANSITIONS = (
     "run_bpf_filter",
     "run_bpf_filter: no such place",
     "bpf_run_sk_reuseport: SK_DROP",
+    "array_of_map_lookup_elem: nothing there",
     "sk_select_reuseport",
     "sk_select_reuseport: empty",
     "sk_select_reuseport: another group",
