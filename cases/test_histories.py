@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Histories that nobody thought of: hypothesis makes them, the model predicts, the kernel answers.
+"""Histories and packets that nobody thought of: hypothesis makes them, the model predicts, the kernel answers.
 
 docs/campaigns.md says how to run them for longer, and again.
 """
@@ -13,7 +13,7 @@ import pytest
 from harness.cases import each_protocol
 
 if TYPE_CHECKING:
-    from harness.cases import Histories
+    from harness.cases import Histories, PacketCampaign
     from harness.model.layout import Protocol
 
 pytestmark = pytest.mark.history
@@ -23,3 +23,8 @@ pytestmark = pytest.mark.history
 def test_kernel_lives_as_the_model_does(histories: Histories, protocol: Protocol) -> None:
     """After each step of any history of the sockets on a port, each packet finds the socket that the model says."""
     histories.campaign(protocol)
+
+
+def test_kernel_takes_packets_as_the_model_does(packet_campaign: PacketCampaign) -> None:
+    """Of packets that are bent in any way, each is lost, refused or selected as the model says."""
+    packet_campaign.campaign()

@@ -204,7 +204,7 @@ def test_socket_that_traffic_control_assigns_stands_for_its_group(
         bench.fill(sockmap, members[:1])
         # The destination port; of TCP the flags of a SYN too, behind the data offset of its six words.
         fields = [(transport + 2, elsewhere)] + ([(transport + 12, 0x6002)] if protocol is Protocol.TCP else [])
-        chooser = load_instructions("sched_cls", bpf.assign_at_ingress(sockmap.fd, fields))
+        chooser = load_instructions("sched_cls", bpf.assign_at_ingress((sockmap.fd, fields)))
         try:
             with bench.wire.at_ingress(chooser):
                 packets = [bench.packet(n, protocol, family, destination_port=elsewhere) for n in (1, 2)]

@@ -14,8 +14,11 @@ pytest_plugins = [
         "fixtures",
         "gate",
         "own_program",
-        "kept_histories",  # which the next one imports: pytest has to see it first, to rewrite its asserts
+        # The next two are imported by the two after them: pytest has to see them first, to rewrite their asserts.
+        "campaigns",
+        "kept_histories",
         "histories",
+        "packets",
         "repeat",
         "exhibits",
         "witness",

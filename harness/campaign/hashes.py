@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from harness.model.life.state import Socket, World
 
 _END = 1 << 32
+_NOT_KNOWN = -1
+"""No socket's number."""
 _UNKNOWN = [(0, _END - 1), (0, _END - 1)]
 
 
@@ -27,11 +29,22 @@ class Hashes:
 
     def check(self, world: World, probe: Datagram, observed: int | None) -> set[int | None]:
         """Return the sockets that may hold the probe; where the observed one may, only its hashes are left."""
+        return self._answers(world, probe, observed, counted=True)
+
+    def possible(self, world: World, probe: Datagram, *, counted: bool = False) -> set[int | None]:
+        """Return the sockets that may hold the probe, where it is not known which one does.
+
+        `counted`: it is sent, and programs count it.
+        """
+        return self._answers(world, probe, _NOT_KNOWN, counted=counted)
+
+    def _answers(self, world: World, probe: Datagram, observed: int | None, *, counted: bool) -> set[int | None]:
         known = self._spans.get(probe, _UNKNOWN)
         lowest = (known[0][0], known[1][0])
         lookup = lookup_of(world, probe, lowest)
         expected = _number(lookup.receiver())
-        self.results.update(lookup.results)  # which does not depend on the hash
+        if counted:
+            self.results.update(lookup.results)  # which does not depend on the hash
         if not lookup.sizes:
             return {expected}
         which = lookup.specific

@@ -9,11 +9,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.campaign import connections, probes
+from harness.campaign.difference import Difference
 from harness.campaign.hashes import Hashes
 from harness.campaign.puppets import Puppets
+from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
 from harness.model.life.sockets import receive
-from harness.model.life.state import World
+from harness.model.life.state import Program, State, World
+from harness.model.life.steps import Leave
 from harness.model.life.text import spelled
 
 if TYPE_CHECKING:
@@ -24,13 +27,12 @@ if TYPE_CHECKING:
     from harness.model.abi import Result
     from harness.model.life.behaviour import Behaviour
     from harness.model.life.lookup import Datagram
-    from harness.model.life.state import Program
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
 
 
-class DifferenceError(AssertionError):
-    """The kernel did something else than the model."""
+class DifferenceError(Difference):
+    """The kernel did something else than the model in a step of a history."""
 
     def __init__(self, place: int, step: Step, sentence: str, probe: Datagram | None = None) -> None:
         super().__init__(f"after step {place}, {spelled(step)}, {sentence}")
@@ -51,6 +53,9 @@ class Run:
     ) -> None:
         self._wire, self._programs, self._behaviour = wire, programs, behaviour
         self.protocol, self._migrates = protocol, migrates
+        made = [programs[Program.SLOT].inner_for_group() for _ in range(2)]
+        self._sockarrays = [inner for inner in made if inner is not None]
+        programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
         self.taken: Counter[str] = Counter()
         """How often each transition of the model was taken."""
         self.refused: Counter[str] = Counter()
@@ -62,17 +67,20 @@ class Run:
     def run(self, history: Iterable[Step]) -> None:
         """Run a history; DifferenceError says where the kernel and the model part."""
         world = World(self._behaviour, self.protocol, self._migrates)
-        puppets, hashes = Puppets(self._wire, self._programs, self.protocol), Hashes()
+        puppets, hashes = Puppets(self._wire, self._programs, self._sockarrays, self.protocol), Hashes()
         self.histories += 1
         puppets.results()  # what was counted in a history that ended early
         started = time.monotonic()
         try:
             for place, step in enumerate(history, 1):
+                waiting = self._wait(world, hashes, step)
                 answer = step.apply(world)
                 if answer is None:
                     continue
                 self.steps += 1
                 observed = puppets.do(step)
+                if waiting is not None and (sentence := waiting.differs(world, puppets)):
+                    raise DifferenceError(place, step, sentence)
                 if observed != answer:
                     raise DifferenceError(place, step, f"the call returns {_errno(observed)}, not {_errno(answer)}")
                 if answer:
@@ -82,6 +90,13 @@ class Run:
             puppets.close()
             self.taken += world.taken
             self.seconds += time.monotonic() - started
+
+    def _wait(self, world: World, hashes: Hashes, step: Step) -> Waiting | None:
+        """Open connections that wait, if the step is one that leaves such."""
+        leaving = world.sockets.get(step.socket) if isinstance(step, Leave) else None
+        if leaving is None or leaving.state is not State.LISTEN:
+            return None
+        return Waiting(self._wire, world, hashes, leaving)
 
     def _look(self, world: World, puppets: Puppets, hashes: Hashes, place: int, step: Step) -> None:
         wanted = probes.plan(world)

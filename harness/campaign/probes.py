@@ -18,7 +18,7 @@ from harness.model.packets import Packet
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.model.life.state import World
     from harness.wire.veth import Wire
@@ -128,6 +128,16 @@ class Probes:
     """In the order in which they are sent."""
     by_port: dict[tuple[str, int], Datagram]
     """By the sender's address and port."""
+
+
+def only(chosen: Iterable[Datagram]) -> Probes:
+    """Return TCP's probes of that choice."""
+    each = tuple(chosen)
+    return Probes(
+        batches=tuple((frame(probe, Protocol.TCP),) for probe in each),
+        by_number={_number(probe): probe for probe in each},
+        by_port={(_source(probe), probe.source_port): probe for probe in each},
+    )
 
 
 _NOTHING = Probes(batches=(), by_number={}, by_port={})

@@ -23,7 +23,7 @@ from harness.wire.batch import message_buffers
 from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.loader import program as loaded
     from harness.loader.maps import Map
@@ -36,8 +36,11 @@ _BACKLOG = 128
 class Puppets:
     """The sockets of one history. `close` closes them; the next history uses the port again."""
 
-    def __init__(self, wire: Wire, programs: Mapping[Program, loaded.Program], protocol: Protocol) -> None:
-        self._wire, self._programs, self._protocol = wire, programs, protocol
+    def __init__(
+        self, wire: Wire, programs: Mapping[Program, loaded.Program], sockarrays: Sequence[Map], protocol: Protocol
+    ) -> None:
+        self._wire, self._programs, self._sockarrays, self._protocol = wire, programs, sockarrays, protocol
+        self._inner, self._changed = 0, False  # the sockarray in the outer map, and whether that was touched
         self._sockets = NumberedSockets(port=HISTORY_PORT)
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
@@ -51,12 +54,15 @@ class Puppets:
             steps.Connect: self._connect,
             steps.Disconnect: lambda step: self._sockets.disconnect(self._place[step.socket]),
             steps.Close: lambda step: self._close(step.socket),
+            steps.Leave: lambda step: self._close(step.socket),
             steps.SetReuseport: lambda step: self._set(step.socket, socket.SO_REUSEPORT, step.on),
             steps.SetCpu: self._set_cpu,
             steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
             steps.Fill: self._fill,
             steps.Empty: lambda step: self._sockarray.delete(struct.pack("=I", step.slot)),
+            steps.Swap: lambda _: self._swap(),
+            steps.Withdraw: lambda _: self._withdraw(),
             steps.Crowd: self._crowd,
         }
 
@@ -96,7 +102,9 @@ class Puppets:
         }
 
     def close(self) -> None:
-        """Close every socket."""
+        """Close every socket, and put the outer map back."""
+        if self._changed:
+            self._programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
         self._poll.close()
         self._sockets.close()
 
@@ -106,24 +114,37 @@ class Puppets:
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
                 number = self._number[descriptor]
-                with suppress(BlockingIOError, OSError):
-                    while True:
-                        connection, (host, port, *_) = self._sockets[self._place[number]].accept()
-                        reset_on_close(connection)
-                        connection.close()
-                        family = Family.IPV4 if "." in host else Family.IPV6
-                        held.setdefault((family, port), []).append(number)
+                self._accept(number, self._sockets[self._place[number]], held)
         self._wire.send(())
         return held
+
+    def accepted_unasked(self) -> dict[tuple[Family, int], list[int]]:
+        """Do the same for connections of which epoll says nothing."""
+        held: dict[tuple[Family, int], list[int]] = {}
+        for number, place in self._place.items():
+            self._accept(number, self._sockets[place], held)
+        self._wire.send(())
+        return held
+
+    @staticmethod
+    def _accept(number: int, listener: socket.socket, held: dict[tuple[Family, int], list[int]]) -> None:
+        with suppress(BlockingIOError, OSError):  # OSError: it does not listen, or its peer reset the connection
+            while True:
+                connection, (host, port, *_) = listener.accept()
+                reset_on_close(connection)
+                connection.close()
+                held.setdefault((Family.IPV4 if "." in host else Family.IPV6, port), []).append(number)
 
     def _of(self, step: steps.OnSocket) -> socket.socket:
         return self._sockets[self._place[step.socket]]
 
     @property
     def _sockarray(self) -> Map:
-        inner = self._programs[Program.SLOT].inner
-        assert inner is not None, "the reference program has an inner map"
-        return inner
+        return self._sockarrays[self._inner]
+
+    def _swap(self) -> None:
+        self._programs[Program.SLOT].insert_inner_map(self._sockarrays[1 - self._inner])
+        self._inner, self._changed = 1 - self._inner, True
 
     def _open(self, step: steps.Open) -> None:
         place = self._sockets.open(
@@ -148,6 +169,10 @@ class Puppets:
     def _shutdown(self, step: steps.Shutdown) -> None:
         self._poll.unregister(self._of(step))  # it would be ready all the time
         self._of(step).shutdown(socket.SHUT_RD)
+
+    def _withdraw(self) -> None:
+        self._changed = True
+        self._programs[Program.SLOT].withdraw_inner()
 
     def _bind(self, step: steps.Bind) -> None:
         made = self._sockets[self._place[step.socket]]

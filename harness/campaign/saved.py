@@ -16,7 +16,6 @@ from harness.model.life.text import from_json, spelled, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from harness.model.life.steps import Step
 
@@ -40,6 +39,11 @@ class Saved:
     seed: int = 0
     frame: str = ""
     """The frame that showed the difference, in hexadecimal; empty if a call did."""
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Return the frame, if there is one."""
+        return (self.frame,) if self.frame else ()
 
     @property
     def name(self) -> str:
@@ -114,19 +118,13 @@ class Saved:
         )
 
 
-def read(path: Path) -> Saved:
-    """Read a file that was saved, or the last history in a console's log; ValueError says what is wrong with it."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError as error:
-        raise ValueError(f"it cannot be read: {error.strerror}") from error
-    if lines := _LINE.findall(text):
-        protocol, numbers = Protocol(lines[-1][0]), lines[-1][1].split()
-        return Saved(steps=tuple(step_of(int(number), protocol) for number in numbers), protocol=protocol)
-    try:
-        return Saved.from_json(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is damaged: {error}") from error
+def from_log(text: str) -> Saved | None:
+    """Return the history that was to be run last, by a console's log; None if it has none."""
+    lines = _LINE.findall(text)
+    if not lines:
+        return None
+    protocol, numbers = Protocol(lines[-1][0]), lines[-1][1].split()
+    return Saved(steps=tuple(step_of(int(number), protocol) for number in numbers), protocol=protocol)
 
 
 def log_line(protocol: Protocol, numbers: Iterable[int]) -> str:

@@ -1,44 +1,56 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Search for a history in which kernel and model part, for a while, with a seed, and shrink it. By hypothesis."""
+"""Search for an example in which kernel and model part, for a while, with a seed, and shrink it. By hypothesis.
+
+An example is a history's steps, or some packets: a sequence.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.errors import Flaky
 
-from harness.campaign.history import DifferenceError
-from harness.campaign.strategy import histories
-from harness.campaign.table import step_of
+from harness.campaign.difference import Difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hypothesis.database import ExampleDatabase
-
-    from harness.campaign.history import Run
-    from harness.model.life.steps import Step
+    from hypothesis.strategies import SearchStrategy
 
 EXAMPLES = 50
-"""Histories of one round; the clock is looked at after each history, a new seed begins each round."""
+"""Examples of one round; the clock is looked at after each example, a new seed begins each round."""
 
 SHRINKING_SECONDS = 20.0
-"""What a history that was found may take to become shorter."""
+"""What an example that was found may take to become shorter."""
 
-SHORTEST, LONGEST = 25, 60
-"""Steps of a history."""
+T = TypeVar("T")
 
 
-class Search:
-    """A search on one kernel. `found` is the shortest history so far that showed a difference, and that difference."""
+class Search(Generic[T]):
+    """A search on one kernel. `found` is the shortest example so far that showed a difference, and that difference.
 
-    def __init__(self, run: Run, *, before: Callable[[list[int]], None] | None = None) -> None:
-        self._run, self._before = run, before
-        self.found: tuple[tuple[Step, ...], DifferenceError] | None = None
+    `run` runs an example and raises `Difference`; `read` makes the example of what the strategy drew; `before` is
+    called with what was drawn before it is run.
+    """
+
+    def __init__(
+        self,
+        strategy: SearchStrategy[Any],
+        run: Callable[[Sequence[T]], None],
+        *,
+        read: Callable[[Any], tuple[T, ...]] = tuple,
+        before: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._strategy, self._run, self._read, self._before = strategy, run, read, before
+        self.found: tuple[tuple[T, ...], Difference] | None = None
+        self.tried = 0
+        """Examples that were run."""
         self._found_at = 0.0
+        self._limit: int | None = None
 
     def for_seconds(self, seconds: float, *, number: int, database: ExampleDatabase | None) -> None:
         """Search until something is found or the time is over. Shrinking takes what it takes."""
@@ -48,11 +60,24 @@ class Search:
             self._round(settings(max_examples=EXAMPLES, database=database), number=number * 1_000_003 + round_, end=end)
             round_ += 1
 
-    def derandomized(self, examples: int) -> None:
-        """Try the same histories in every run."""
-        self._round(settings(max_examples=examples, derandomize=True, database=None), number=None, end=None)
+    def derandomized(self, examples: int, *, seconds: float) -> None:
+        """Try the first ones of a list of examples that is the same in every run.
 
-    def _round(self, profile: settings, *, number: int | None, end: float | None) -> None:
+        As many as are expected to take so long, by what the first one takes; at least two, at most `examples`.
+        """
+        started = time.monotonic()
+
+        def limit() -> int:
+            first = max(time.monotonic() - started, 1e-6)
+            return min(max(int(seconds / first), 2), examples)
+
+        self._round(
+            settings(max_examples=examples, derandomize=True, database=None), number=None, end=None, limit=limit
+        )
+
+    def _round(
+        self, profile: settings, *, number: int | None, end: float | None, limit: Callable[[], int] | None = None
+    ) -> None:
         @settings(
             profile,
             deadline=None,
@@ -62,29 +87,32 @@ class Search:
             verbosity=Verbosity.quiet,
             print_blob=False,
         )
-        @given(histories(shortest=SHORTEST, longest=LONGEST))
-        def hold(numbers: list[int]) -> None:
+        @given(self._strategy)
+        def hold(drawn: Any) -> None:
             if self._is_over(end):
                 return
-            self._try(numbers)
+            self._try(drawn)
+            if limit is not None and self._limit is None:
+                self._limit = limit()
 
-        with suppress(DifferenceError, Flaky):  # it is in `found`
+        with suppress(Difference, Flaky):  # it is in `found`
             (hold if number is None else seed(number)(hold))()
 
     def _is_over(self, end: float | None) -> bool:
-        """Return whether there is no time left: to search, or to make shorter what was found."""
+        """Return whether nothing is left to do: no time, or no example, to search or to make shorter what was found."""
         if self.found is None:
-            return end is not None and time.monotonic() > end
+            return (end is not None and time.monotonic() > end) or self.tried == self._limit
         return time.monotonic() - self._found_at > SHRINKING_SECONDS
 
-    def _try(self, numbers: list[int]) -> None:
+    def _try(self, drawn: Any) -> None:
         if self._before is not None:
-            self._before(numbers)
-        history = tuple(step_of(number, self._run.protocol) for number in numbers)
+            self._before(drawn)
+        example = self._read(drawn)
+        self.tried += 1
         try:
-            self._run.run(history)
-        except DifferenceError as difference:
-            shown = history[: difference.place]
+            self._run(example)
+        except Difference as difference:
+            shown = example[: difference.place]
             if self.found is None:
                 self._found_at = time.monotonic()
             if self.found is None or len(shown) <= len(self.found[0]):
@@ -92,22 +120,23 @@ class Search:
             raise
 
 
-def without_idle_steps(run: Run, history: tuple[Step, ...]) -> tuple[tuple[Step, ...], DifferenceError] | None:
-    """Leave out each step without which a history shows a difference as well; None if it shows none any more."""
-    best = _difference(run, history)
+def without_idle(run: Callable[[Sequence[T]], None], example: tuple[T, ...]) -> tuple[tuple[T, ...], Difference] | None:
+    """Leave out each part without which an example shows a difference as well; None if it shows none any more."""
+    best = difference_of(run, example)
     if best is None:
         return None
-    history = history[: best.place]
-    for place in range(len(history) - 1, -1, -1):
-        shorter = history[:place] + history[place + 1 :]
-        if (difference := _difference(run, shorter)) is not None:
-            history, best = shorter[: difference.place], difference
-    return history, best
+    example = example[: best.place]
+    for place in range(len(example) - 1, -1, -1):
+        shorter = example[:place] + example[place + 1 :]
+        if (difference := difference_of(run, shorter)) is not None:
+            example, best = shorter[: difference.place], difference
+    return example, best
 
 
-def _difference(run: Run, history: tuple[Step, ...]) -> DifferenceError | None:
+def difference_of(run: Callable[[Sequence[T]], None], example: Sequence[T]) -> Difference | None:
+    """Run an example; return the difference that it shows."""
     try:
-        run.run(history)
-    except DifferenceError as difference:
+        run(example)
+    except Difference as difference:
         return difference
     return None

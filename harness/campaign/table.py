@@ -23,11 +23,14 @@ from harness.model.life.steps import (
     Disconnect,
     Empty,
     Fill,
+    Leave,
     Listen,
     Open,
     SetCpu,
     SetReuseport,
     Shutdown,
+    Swap,
+    Withdraw,
 )
 
 if TYPE_CHECKING:
@@ -52,12 +55,13 @@ _CLOSE = [Close(number) for number in _SOCKETS]
 _FILL = [Fill(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
 _EMPTY = [Empty(slot) for slot in range(SLOTS + 1)]
 _DETACH = [Detach(number) for number in _SOCKETS]
+_SWAP = [Swap(), Swap(), Withdraw()]
 _CPU = [SetCpu(number, cpu) for cpu, number in product((0, -1, 1), _SOCKETS)]
 
 # How many of 256 steps are of each rule. What stands first is what a history shrinks to. A crowd, which takes long, is
 # at no end: hypothesis likes the ends.
 _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (72, _OPEN),
+    (69, _OPEN),
     (1, [Crowd(family) for family in Family]),
     (50, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
     (24, _PROGRAMS),
@@ -69,11 +73,13 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (8, _CPU),
     (4, _DETACH),
     (4, _EMPTY),
+    (3, _SWAP),
     (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (90, _OPEN),
+    (75, _OPEN),
     (1, [Crowd(family) for family in Family]),
+    (12, [Leave(number) for number in _SOCKETS]),
     (32, _PROGRAMS),
     (32, [Shutdown(number) for number in _SOCKETS]),
     (32, [Listen(number) for number in _SOCKETS]),
@@ -82,6 +88,7 @@ _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
     (5, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
     (12, _CPU),
     (4, _DETACH),
+    (3, _SWAP),
     (4, _EMPTY),
 )
 NUMBERS_OF_STEPS = 1 << 20

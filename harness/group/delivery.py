@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from harness.group.observation import observe
 from harness.model.abi import Result, pack_command
 from harness.model.expect import destination, expect, expect_without_hash
 from harness.model.layout import Protocol
@@ -173,24 +174,9 @@ class Delivery:
         self._group.program.new_results()
 
     def _observe(self, packet: Packet) -> tuple[Outcome, int | None]:
-        program = self._group.program
-        program.forget_select_error()
         if packet.protocol is Protocol.UDP:
-            replies = self._wire.send(frames.datagram(packet))
-        else:
-            replies = self._connect(packet)
-        results = program.new_results()
-        context, hash_ = program.context() if results else (None, None)
-        outcome = Outcome(
-            received=self._group.collect(),
-            results=results,
-            context=context,
-            select_errors=program.select_errors(),
-            override=program.override,
-            state=program.state,
-            replies=tuple(replies),
-        )
-        return outcome, hash_
+            return observe(self._group, lambda: self._wire.send(frames.datagram(packet)))
+        return observe(self._group, lambda: self._connect(packet))
 
     def send_syn(self, packet: Packet) -> Handshake:
         """TCP: send the SYN alone."""

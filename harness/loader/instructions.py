@@ -177,12 +177,15 @@ def assign(sockmap_fd: int, *, flags: int = 0, answer: int = 1) -> bytes:
     ))  # fmt: skip
 
 
-def assign_at_ingress(sockmap_fd: int, fields: Iterable[tuple[int, int]]) -> bytes:
-    """Return a sched_cls program that assigns that socket to frames with two bytes of a value at each of the offsets.
+def assign_at_ingress(*choices: tuple[int, Iterable[tuple[int, int]]]) -> bytes:
+    """Return a sched_cls program that assigns the socket in slot 0 of the first sockmap whose fields a frame has.
 
-    All frames pass.
+    A field is an offset, and the value of the two bytes there. All frames pass.
     """
-    rest = copy(R1, R6) + assign(sockmap_fd, answer=0)
-    for offset, value in reversed(list(fields)):
-        rest = load_half_of_frame(offset) + skip_unless_equal(R0, value, len(rest) // 8) + rest
-    return copy(R6, R1) + rest + verdict(0)
+    blocks = []
+    for sockmap_fd, fields in choices:
+        block = copy(R1, R6) + assign(sockmap_fd, answer=0)
+        for offset, value in reversed(list(fields)):
+            block = load_half_of_frame(offset) + skip_unless_equal(R0, value, len(block) // 8) + block
+        blocks.append(block)
+    return copy(R6, R1) + b"".join(blocks) + verdict(0)

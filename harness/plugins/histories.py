@@ -7,7 +7,6 @@ A campaign's cases have the mark `history`. What one finds and reaches goes to t
 
 from __future__ import annotations
 
-import os
 import typing
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -16,93 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.interface.keys import HISTORY, KERNEL_LOG, REACHED
+from harness.interface.keys import HISTORY, REACHED
 from harness.kernel.features import present
-from harness.kernel.ledger import State, bugs
 from harness.kernel.release import running
 from harness.model.layout import Protocol
-from harness.model.life.behaviour import BY_BUG, behaviour
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
+from harness.plugins.campaigns import behaviour_here, log, read_replay, search_as_told, story_of
 from harness.plugins.kept_histories import keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.campaign.history import DifferenceError, Run
+    from harness.campaign.difference import Difference
+    from harness.campaign.history import Run
     from harness.campaign.saved import Saved
     from harness.group.protocols import LoadProgram, RecordProperty
-    from harness.model.life.behaviour import Behaviour
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
 
 SHORT_EXAMPLES = 25
 """Histories of the default run: about a second natively."""
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of campaigns."""
-    group = parser.getgroup("histories", "histories of sockets that hypothesis makes (docs/campaigns.md)")
-    group.addoption(
-        "--campaign",
-        type=float,
-        metavar="SECONDS",
-        help="run the cases with the mark `history` alone, each for that long, on histories that differ with --seed",
-    )
-    group.addoption("--seed", type=int, metavar="N", help="the campaign's seed (default: 0)")
-    group.addoption(
-        "--unknown",
-        action="append",
-        default=[],
-        metavar="BUG",
-        help=f"leave a bug of the ledger out of the model, to have the campaign find it: {', '.join(sorted(BY_BUG))}; "
-        "may be given more than once",
-    )
-    group.addoption(
-        "--replay",
-        metavar="FILE",
-        help="run one history again: a file of results/histories/, or the console's log of a kernel that died in one",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options that make no sense before any kernel is started; collect what campaigns find."""
-    config.addinivalue_line("markers", "history: histories that hypothesis makes (--campaign, --replay)")
-    option = config.option
-    if option.campaign is not None and not option.campaign > 0:
-        raise pytest.UsageError(f"--campaign {option.campaign:g}: a campaign takes more than 0 seconds")
-    if option.campaign is not None and option.replay:
-        raise pytest.UsageError("--campaign makes new histories and --replay runs an old one: give one of them")
-    if option.seed is not None and option.campaign is None:
-        raise pytest.UsageError("--seed is for --campaign SECONDS: without it the histories are always the same")
-    for name in option.unknown:
-        if name not in bugs():
-            raise pytest.UsageError(f"--unknown {name}: harness/kernel/ledger.toml has no such entry")
-        if name not in BY_BUG:
-            raise pytest.UsageError(f"--unknown {name}: the model knows nothing of it; it knows {', '.join(BY_BUG)}")
-    if option.replay:
-        _read(option.replay)
-        option.replay = str(Path(option.replay).resolve())  # a worker may run elsewhere
-
-
-def _read(name: str) -> Saved:
-    from harness.campaign.saved import read  # noqa: PLC0415
-
-    try:
-        return read(Path(name))
-    except ValueError as error:
-        raise pytest.UsageError(f"--replay {name}: {error}") from error
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the campaign's cases alone, where a campaign or a replay is asked for."""
-    if config.option.campaign is None and not config.option.replay:
-        return
-    chosen = [item for item in items if item.get_closest_marker("history")]
-    if not chosen:
-        raise pytest.UsageError("no case with the mark `history` is among those that were selected: see --campaign")
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
 
 
 class Histories:
@@ -115,26 +48,29 @@ class Histories:
     def campaign(self, protocol: Protocol) -> None:
         """Search for a difference as the options say; fail with the shortest history that shows it."""
         if self._option.replay:
-            saved = _read(self._option.replay)
-            if saved.protocol is not protocol:
-                pytest.skip(f"the history is one of {saved.protocol.upper()}")
-            self.replay(*saved.steps, unknown=saved.unknown, protocol=protocol)
+            self._replay_file(protocol)
             return
         from harness.campaign.search import Search  # noqa: PLC0415  # hypothesis: a second under emulation
+        from harness.campaign.strategy import histories, reader  # noqa: PLC0415
 
         run = self._run(self._option.unknown, protocol)
-        search = Search(run, before=partial(_log, protocol))
+        search: Search[Step] = Search(histories(), run.run, read=reader(protocol), before=partial(_log, protocol))
         try:
-            if self._option.campaign is None:
-                search.derandomized(SHORT_EXAMPLES)
-            else:
-                search.for_seconds(self._option.campaign, number=self._option.seed or 0, database=_database())
+            searched = search_as_told(search, self._option, SHORT_EXAMPLES)
         except KeyboardInterrupt:
             pytest.exit(self._interrupted(run, search.found), returncode=pytest.ExitCode.INTERRUPTED)
         if search.found is None:
-            self._record(REACHED, _reached(run))
+            self._record(REACHED, _reached(run) | searched)
             return
         self._fail(run, *search.found, unknown=tuple(self._option.unknown))
+
+    def _replay_file(self, protocol: Protocol) -> None:
+        from harness.campaign.saved import Saved  # noqa: PLC0415
+
+        saved = read_replay(self._option.replay)
+        if not isinstance(saved, Saved) or saved.protocol is not protocol:
+            pytest.skip(f"{self._option.replay} is no history of {protocol.upper()}")
+        self.replay(*saved.steps, unknown=saved.unknown, protocol=protocol)
 
     def replay(self, *steps: Step, unknown: tuple[str, ...] = (), protocol: Protocol = Protocol.UDP) -> None:
         """Run one history; fail where kernel and model part. The model is not told of the bugs in `unknown`."""
@@ -154,20 +90,20 @@ class Histories:
             self._wire.settings.set("net/ipv4/tcp_migrate_req", 1)
         return Run(self._wire, self._programs, behaviour_here(unknown), protocol=protocol, migrates=migrates)
 
-    def _fail(
-        self, run: Run, steps: tuple[Step, ...], difference: DifferenceError, *, unknown: tuple[str, ...]
-    ) -> None:
-        from harness.campaign.search import without_idle_steps  # noqa: PLC0415
+    def _fail(self, run: Run, steps: tuple[Step, ...], difference: Difference, *, unknown: tuple[str, ...]) -> None:
+        from harness.campaign.search import without_idle  # noqa: PLC0415
 
-        steps, difference = without_idle_steps(run, steps) or (steps, difference)
+        steps, difference = without_idle(run.run, steps) or (steps, difference)
         saved = self._saved(run, steps, difference, unknown)
         self._record(HISTORY, saved.to_json())
         pytest.fail(_story(run, saved), pytrace=False)
 
-    def _saved(self, run: Run, steps: tuple[Step, ...], difference: DifferenceError, unknown: tuple[str, ...]) -> Saved:
+    def _saved(self, run: Run, steps: tuple[Step, ...], difference: Difference, unknown: tuple[str, ...]) -> Saved:
+        from harness.campaign.history import DifferenceError  # noqa: PLC0415
         from harness.campaign.probes import frame  # noqa: PLC0415
         from harness.campaign.saved import Saved  # noqa: PLC0415
 
+        assert isinstance(difference, DifferenceError)
         return Saved(
             steps=steps,
             difference=str(difference),
@@ -179,20 +115,13 @@ class Histories:
             frame="" if difference.probe is None else frame(difference.probe, run.protocol).hex(),
         )
 
-    def _interrupted(self, run: Run, found: tuple[tuple[Step, ...], DifferenceError] | None) -> str:
+    def _interrupted(self, run: Run, found: tuple[tuple[Step, ...], Difference] | None) -> str:
         if found is None:
             return f"interrupted: no difference in {run.histories} histories, {run.steps} steps"
         saved = self._saved(run, *found, tuple(self._option.unknown))
         with suppress(OSError):
             keep(saved.to_json(), Path.cwd())
         return f"interrupted while it was made shorter:\n{_story(run, saved)}"
-
-
-def behaviour_here(unknown: list[str] | tuple[str, ...] = ()) -> Behaviour:
-    """Return what the running kernel does by the ledger; the bugs in `unknown` are left out."""
-    here = running()
-    known = {name for name, bug in bugs().items() if bug.state(here) is State.AFFECTED} - set(unknown)
-    return behaviour((here.major, here.minor, here.patch), known)
 
 
 @pytest.fixture
@@ -220,37 +149,19 @@ def history(histories: Histories) -> History:
 
 
 def _log(protocol: Protocol, numbers: list[int]) -> None:
-    """Write a history to the kernel's log of a VM: if the kernel dies in it, the console has it."""
-    if path := os.environ.get(KERNEL_LOG):
-        from harness.campaign.saved import log_line  # noqa: PLC0415
+    from harness.campaign.saved import log_line  # noqa: PLC0415
 
-        with suppress(OSError), Path(path).open("wb", buffering=0) as log:
-            log.write(f"<5>{log_line(protocol, numbers)}\n".encode())
-
-
-def _database() -> Any:
-    """Return hypothesis' database: what a campaign found is tried first by the next one, on this machine."""
-    from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: PLC0415
-    from platformdirs import user_cache_path  # noqa: PLC0415
-
-    return DirectoryBasedExampleDatabase(user_cache_path("reuseport-harness") / "histories")
+    log([log_line(protocol, numbers)])
 
 
 def _story(run: Run, saved: Saved) -> str:
-    lines = [saved.difference, "", f"Found in {run.histories} histories, {run.steps} steps. As a case to paste:", ""]
-    lines += ["    " + line if line else "" for line in saved.as_case().splitlines()]
-    if saved.frame:
-        from harness.wire.scapy_layers import Ether, hexdump  # noqa: PLC0415
-
-        lines += ["", "The packet:", str(hexdump(Ether(bytes.fromhex(saved.frame)), dump=True))]
-    return "\n".join(lines)
+    return story_of(saved, f"{run.histories} histories, {run.steps} steps")
 
 
 def _reached(run: Run) -> dict[str, Any]:
     return {
         "kernel": str(running()),
-        "protocol": str(run.protocol),
-        "histories": run.histories,
+        "of_what": f"histories of {run.protocol.upper()}",
         "steps": run.steps,
         "packets": run.packets,
         "seconds": run.seconds,

@@ -16,10 +16,11 @@ import pytest
 from harness.interface.atomic import write_bytes
 from harness.interface.keys import HISTORY, REACHED
 from harness.interface.results_file import DIRECTORY
-from harness.model.life.transitions import not_taken
+from harness.model.life.transitions import TRANSITIONS, not_taken
+from harness.model.reception.ways import WAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HISTORIES = Path(DIRECTORY) / "histories"
 _FOUND = pytest.StashKey[list[dict[str, Any]]]()
@@ -51,50 +52,75 @@ class _Collector:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what campaigns reached, and keep what they found."""
     found, reached = config.stash[_FOUND], config.stash[_REACHED]
-    if hasattr(config, "workerinput") or not (found or (reached and config.option.campaign is not None)):
+    if hasattr(config, "workerinput") or not (found or reached):
         return
     terminalreporter.section("histories")
-    for each in reached:
-        for line in _lines(each):
-            terminalreporter.line(line)
-    taken: dict[str, Counter[str]] = {}
-    for each in reached:
-        taken.setdefault(each["kernel"], Counter()).update(each["taken"])
-    for kernel, counts in taken.items():
-        terminalreporter.line(f"{kernel}: transitions not taken: {', '.join(not_taken(counts)) or 'none'}")
+    if config.option.campaign is None:
+        for each in reached:
+            terminalreporter.line(f"{each['kernel']}: {each['tried']} of {each['of']} {each['of_what']}: no difference")
+    else:
+        _print_reached(terminalreporter, reached)
     for each in found:
+        what = each["difference"].partition("\n")[0]
+        if each["sentence"] not in what:
+            what += f": {each['sentence']}"
         try:
-            terminalreporter.line(f"{each['kernel']}: {each['difference']}: kept in {keep(each, config.rootpath)}")
+            terminalreporter.line(f"{each['kernel']}: {what}: kept in {keep(each, config.rootpath)}")
         except OSError as error:
             terminalreporter.line(f"{each['kernel']}: not kept in {HISTORIES}: {error}")
 
 
+def _print_reached(terminalreporter: pytest.TerminalReporter, reached: list[dict[str, Any]]) -> None:
+    taken: dict[tuple[str, bool], Counter[str]] = {}
+    for each in reached:
+        for line in _lines(each):
+            terminalreporter.line(line)
+        taken.setdefault((each["kernel"], bool(each["steps"])), Counter()).update(each["taken"])
+    for (kernel, of_histories), counts in taken.items():
+        missing = not_taken(counts, TRANSITIONS if of_histories else WAYS)
+        what = "transitions" if of_histories else "ways of packets"
+        terminalreporter.line(f"{kernel}: {what} not taken: {', '.join(missing) or 'none'}")
+
+
 def _lines(reached: dict[str, Any]) -> Iterator[str]:
     seconds = max(reached["seconds"], 1e-9)
+    steps = f"{reached['steps']} steps, " if reached["steps"] else ""
+    rates = [f"{reached[name] / seconds:.0f} {name}" for name in ("steps", "packets") if reached[name]]
     yield (
-        f"{reached['kernel']}, {reached['protocol']}: no difference in {reached['histories']} histories, "
-        f"{reached['steps']} steps, {reached['packets']} packets: {reached['steps'] / seconds:.0f} steps and "
-        f"{reached['packets'] / seconds:.0f} packets a second"
+        f"{reached['kernel']}: no difference in {reached['tried']} {reached['of_what']}, {steps}"
+        f"{reached['packets']} packets: {' and '.join(rates)} a second"
     )
-    yield "  transitions: " + ", ".join(f"{name} {count}" for name, count in sorted(reached["taken"].items()))
-    yield "  refused: " + ", ".join(f"{name} {count}" for name, count in sorted(reached["refused"].items()))
+    for title, name in (
+        ("transitions", "taken"),
+        ("refused", "refused"),
+        ("results", "results"),
+        ("replies", "replies"),
+    ):
+        if counts := reached.get(name):
+            yield f"  {title}: " + ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))
+    for what in reached.get("left_out", []):
+        yield f"  not generated: {what}"
 
 
 def keep(history: dict[str, Any], root: Path) -> Path:
-    """Write a history's file, and its packet's capture beside it; return the file's path from `root`."""
-    from harness.campaign.saved import Saved  # noqa: PLC0415
+    """Write a history's file, and a capture of its frames beside it; return the file's path from `root`."""
+    from harness.campaign.files import from_json  # noqa: PLC0415
 
-    saved = Saved.from_json(history)
+    saved = from_json(history)
     directory = root / HISTORIES
     directory.mkdir(parents=True, exist_ok=True)
-    for suffix, content in ((".json", saved.text().encode()), (".pcap", _capture(saved.frame))):
+    for suffix, content in ((".json", saved.text().encode()), (".pcap", _capture(saved.frames))):
         if content:
             write_bytes(directory / f"{saved.name}{suffix}", content)
     return HISTORIES / f"{saved.name}.json"
 
 
-def _capture(frame: str) -> bytes:
-    """Return a capture file with one Ethernet frame (libpcap's format 2.4), empty for no frame."""
-    data = bytes.fromhex(frame)
-    header = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    return header + struct.pack("=IIII", 0, 0, len(data), len(data)) + data if data else b""
+def _capture(frames: Sequence[str]) -> bytes:
+    """Return a capture file with Ethernet frames (libpcap's format 2.4), empty for none."""
+    if not frames:
+        return b""
+    made = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    for frame in frames:
+        data = bytes.fromhex(frame)
+        made += struct.pack("=IIII", 0, 0, len(data), len(data)) + data
+    return made

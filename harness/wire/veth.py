@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 _RECEIVE_BUFFER = 1 << 22
 SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
 
-_INGRESS = "ffff:fff2"
-"""The parent of clsact's filters for what arrives (TC_H_CLSACT, TC_H_MIN_INGRESS)."""
-
 _OFFLOADS = (
     "rx-checksumming", "tx-checksumming", "generic-receive-offload", "generic-segmentation-offload",
     "tcp-segmentation-offload", "scatter-gather",
@@ -55,6 +52,9 @@ _SERVER_SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": 0,
     "net/ipv4/conf/all/rp_filter": 0,
 }
+
+_INGRESS = "ffff:fff2"
+"""The parent of clsact's filters for what arrives (TC_H_CLSACT, TC_H_MIN_INGRESS)."""
 
 _LOST_SECONDS = 300.0 if os.environ.get("KSFT_MACHINE_SLOW") == "yes" else 30.0
 """How long the ping may take before the wire counts as broken; a working one answers in microseconds.

@@ -144,7 +144,7 @@ def test_campaigns_find_a_bug_that_they_are_not_told_of(tmp_path: Path) -> None:
         words = [*as_on_this_kernel(command), *more]
         return subprocess.run(words, cwd=ROOT, env=mine, capture_output=True, text=True, check=False)
 
-    found = run_here(campaign, "--unknown", "K24")
+    found = run_here(campaign, "--unknown", "K24", "-k", "lives")
     assert found.returncode == 1, found.stdout + found.stderr
     kept, other = re.findall(r"kept in (results/histories/\S+\.json)", found.stdout)  # of UDP and of TCP
     assert all(len(json.loads((ROOT / name).read_text())["steps"]) <= 6 for name in (kept, other))

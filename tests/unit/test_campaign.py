@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from runs import run_pytest
 
+from harness.campaign.files import read
 from harness.campaign.hashes import Hashes
-from harness.campaign.saved import Saved, log_line, read
+from harness.campaign.saved import Saved, log_line
 from harness.campaign.table import step_of
 from harness.model.expect import reciprocal_scale
 from harness.model.layout import Family, Protocol
@@ -55,7 +56,9 @@ def test_last_history_in_a_console_is_read(tmp_path: Path) -> None:
     (tmp_path / "console.log").write_text(
         f"[ 1.0] {log_line(Protocol.UDP, [1, 2])}\n[ 2.0] {log_line(Protocol.TCP, [3, 4])}\n[ 2.1] BUG: a fault\n"
     )
-    assert read(tmp_path / "console.log").steps == (step_of(3, Protocol.TCP), step_of(4, Protocol.TCP))
+    found = read(tmp_path / "console.log")
+    assert isinstance(found, Saved)
+    assert found.steps == (step_of(3, Protocol.TCP), step_of(4, Protocol.TCP))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,8 @@ PLUGINS = (
     "harness.plugin",
     "-p",
     "harness.plugins.kept_histories",
+    "-p",
+    "harness.plugins.campaigns",
     "-p",
     "harness.plugins.histories",
     "--where-possible",

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, strategies
 
 from harness.campaign.table import NUMBERS_OF_STEPS, step_of
+from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.life import groups
 from harness.model.life.behaviour import BY_BUG, Behaviour, behaviour
+from harness.model.life.listeners import heirs
 from harness.model.life.lookup import Datagram, Lookup
-from harness.model.life.state import Group, Program, Socket, World
+from harness.model.life.state import THIS_CPU, Group, Program, Socket, World
 from harness.model.life.steps import (
     CROWD,
     CROWDED,
@@ -28,10 +30,13 @@ from harness.model.life.steps import (
     Disconnect,
     Empty,
     Fill,
+    Leave,
     Open,
     SetCpu,
     SetReuseport,
     Step,
+    Swap,
+    Withdraw,
 )
 from harness.model.life.text import from_json, spelled, to_json
 from harness.model.life.transitions import TRANSITIONS, not_taken
@@ -255,8 +260,44 @@ def test_any_history_keeps_the_tables_consistent(codes: list[int]) -> None:
     assert len(chains) == len(hashed) == len(world.primary)
     for made in world.sockets.values():
         assert made.group is None or made.group.members.count(made) == 1
-        assert made.slot is None or world.slots[made.slot] is made
+        assert made.slot is None or world.sockarrays[made.slot[0]][made.slot[1]] is made
     assert set(world.taken) <= set(TRANSITIONS)
+
+
+def test_swapped_sockarray_has_its_own_slots() -> None:
+    """A socket is in one of the two alone, and is forgotten by it even while the other one is in the outer map."""
+    world = world_after(Open(0), Open(1), Attach(0, Program.SLOT), Fill(0, 3))
+    third = Datagram(Family.IPV4, 20000, 3)
+    assert reached(world, third) == 0
+    assert Swap().apply(world) == 0
+    assert reached(world, third) is None
+    assert answer(world, Fill(0, 5)) == "EBUSY"
+    assert Fill(1, 3).apply(world) == 0
+    assert reached(world, third) == 1
+    assert Close(0).apply(world) == 0
+    assert Swap().apply(world) == 0
+    assert not world.slots
+    assert Withdraw().apply(world) == 0
+    assert answer(world, Withdraw()) == "ENOENT"
+    lookup = Lookup(world, third, HASHES)
+    assert (lookup.receiver(), lookup.results) == (None, (Result.DROP_ERR_INNER_MAP,))
+
+
+def test_heirs_are_the_members_that_are_left() -> None:
+    """Those of the CPU that the listener closes on, if SO_INCOMING_CPU counts; nobody where nothing migrates."""
+    world = World(Behaviour(), Protocol.TCP, migrates=True)
+    for step in (Open(0), Open(1), Open(2)):
+        assert step.apply(world) == 0
+    group = world.sockets[0].group
+    assert group is not None
+    assert Leave(0).apply(world) == 0
+    assert {heir.number for heir in heirs(world, group)} == {1, 2}
+    assert SetCpu(1, THIS_CPU).apply(world) == 0
+    assert [heir.number for heir in heirs(world, group)] == [1]
+    world.migrates = False
+    assert heirs(world, group) == []
+    assert Leave(0).apply(world) is None
+    assert Leave(1).apply(world_after(Open(1))) is None  # of UDP
 
 
 def test_transitions_that_were_not_taken_are_named() -> None:

@@ -19,8 +19,12 @@ class Behaviour:
     """A connected UDP socket is in a hash of its own, found before any group, and leaves its group (78c91ae2c6de)."""
     address_before_rehash: bool = True
     """connect() over IPv4 knows the peer as it hashes the socket anew (net/ipv4/datagram.c)."""
+    silent_on_bad_options: bool = True
+    """A segment whose TCP options have a wrong length is dropped by a listener, and not reset by none (TCP-AO, 6.7)."""
     forgets_new_peer: bool = False
     """K27: a socket that connects again stays in the four-tuple hash where its former peer had it."""
+    sleeps_through_migration: bool = False
+    """K14: a listener that inherits connections is not woken."""
     wildcard_in_its_chain: bool = False
     """K15: of more than ten sockets on a port, bind(2) to the wildcard overlooks those on an address."""
     keeps_garbage: bool = False
@@ -29,15 +33,25 @@ class Behaviour:
     """K24: a lookup ends at the first group that fits, though another one, for the packet's device, fits better."""
     cpu_in_score_only: bool = False
     """K19: SO_INCOMING_CPU does not count among the members of a group."""
+    refuses_assigning: bool = False
+    """K25: bpf_sk_assign() refuses a socket that shares its port."""
+    no_jumbograms: bool = False
+    """K28: over IPv6 a UDP length of zero is too small."""
+    strips_any_tags: bool = False
+    """K38: priority tags of VLANs are stripped however many they are."""
 
 
 BY_BUG: Mapping[str, str] = MappingProxyType(
     {
+        "K14": "sleeps_through_migration",
         "K15": "wildcard_in_its_chain",
         "K17": "keeps_garbage",
         "K19": "cpu_in_score_only",
         "K24": "first_group_wins",
+        "K25": "refuses_assigning",
         "K27": "forgets_new_peer",
+        "K28": "no_jumbograms",
+        "K38": "strips_any_tags",
     }
 )
 """The ledger's entries that the model knows: each is a field of `Behaviour`."""
@@ -49,5 +63,6 @@ def behaviour(release: tuple[int, int, int], bugs: Iterable[str]) -> Behaviour:
     return Behaviour(
         four_tuple_hash=release >= (6, 13, 0),
         address_before_rehash=release >= (6, 14, 0),
+        silent_on_bad_options=release >= (6, 7, 0),
         **varied,
     )

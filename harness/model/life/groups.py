@@ -153,7 +153,8 @@ def clear_slot(world: World, socket: Socket) -> None:
     """`bpf_sk_reuseport_detach`: the sockarray forgets a socket that leaves its group."""
     if socket.slot is not None:
         world.taken["bpf_sk_reuseport_detach"] += 1
-        del world.slots[socket.slot]
+        sockarray, index = socket.slot
+        del world.sockarrays[sockarray][index]
         socket.slot = None
 
 

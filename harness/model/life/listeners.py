@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from harness.model.layout import Family
 from harness.model.life import groups, ports
-from harness.model.life.state import State
+from harness.model.life.state import THIS_CPU, State
 
 if TYPE_CHECKING:
-    from harness.model.life.state import Socket, World
+    from harness.model.life.state import Group, Socket, World
 
 
 def bind(socket: Socket, *, specific: bool) -> None:
@@ -53,6 +53,20 @@ def shutdown(world: World, socket: Socket) -> int:
     world.bucket(socket.family, specific=socket.specific).remove(socket)
     socket.state, socket.hashed = State.CLOSE, False
     return 0
+
+
+def heirs(world: World, group: Group) -> list[Socket]:
+    """`reuseport_migrate_sock`: the members to which a listener that ended may leave a connection; the hash chooses.
+
+    Nobody, and the connection is reset, where connections do not migrate or no member is left.
+    """
+    if not (world.migrates and group.members):
+        world.taken["reuseport_migrate_sock: nobody"] += 1
+        return []
+    world.taken["reuseport_migrate_sock"] += 1
+    here = [member for member in group.members if member.cpu == THIS_CPU]
+    counted = group.incoming_cpu and not world.behaviour.cpu_in_score_only
+    return here if counted and here else group.members
 
 
 def close(world: World, socket: Socket) -> int:

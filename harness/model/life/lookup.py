@@ -169,6 +169,10 @@ class Lookup:
         if group.program is Program.DROP:
             taken["bpf_run_sk_reuseport: SK_DROP"] += 1
             return DROPPED
+        if not self._world.inner_is_there:
+            taken["array_of_map_lookup_elem: nothing there"] += 1
+            self.results += (Result.DROP_ERR_INNER_MAP,)
+            return DROPPED
         held = self._world.slots.get(index)
         if held is None or held.group is not group:
             # -ENOENT, -EBADFD, -EAFNOSUPPORT: the program drops

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The slots of a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: kernel/bpf/reuseport_array.c. Pure."""
+"""The slots of a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, and the outer map of two such.
+
+kernel/bpf/reuseport_array.c, and kernel/bpf/arraymap.c for the outer map. Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def update(world: World, index: int, socket: Socket, flags: int) -> int:
     if held is not None:
         held.slot = None
     world.slots[index] = socket
-    socket.slot = index
+    socket.slot = world.inner, index
     return 0
 
 
@@ -55,4 +58,21 @@ def delete(world: World, index: int) -> int:
         return errno.ENOENT
     world.taken["reuseport_array_delete"] += 1
     held.slot = None
+    return 0
+
+
+def swap(world: World) -> int:
+    """`bpf_fd_array_map_update_elem`: put the other sockarray into the outer map."""
+    world.taken["bpf_fd_array_map_update_elem" + ("" if world.inner_is_there else ": was empty")] += 1
+    world.inner, world.inner_is_there = 1 - world.inner, True
+    return 0
+
+
+def withdraw(world: World) -> int:
+    """`__fd_array_map_delete_elem`: leave the outer map without any; return the errno, 0 for none."""
+    if not world.inner_is_there:
+        world.taken["__fd_array_map_delete_elem: ENOENT"] += 1
+        return errno.ENOENT
+    world.taken["__fd_array_map_delete_elem"] += 1
+    world.inner_is_there = False
     return 0

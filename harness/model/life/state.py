@@ -88,8 +88,8 @@ class Socket:
     """Its place in the four-tuple hash: the address and peer that it was filed under; None if it is not there."""
     group: Group | None = None
     """sk_reuseport_cb"""
-    slot: int | None = None
-    """The slot of the sockarray that holds it (sk_user_data)."""
+    slot: tuple[int, int] | None = None
+    """The sockarray that holds it, and the slot there (sk_user_data)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -111,10 +111,19 @@ class World:
     """The chain of the server's IPv6 address."""
     connected: list[Socket] = field(default_factory=list)
     """UDP: the hash by four-tuple, the newest first."""
-    slots: dict[int, Socket] = field(default_factory=dict)
-    """The sockarray of the program `Program.SLOT`, which all groups share."""
+    sockarrays: tuple[dict[int, Socket], dict[int, Socket]] = field(default_factory=lambda: ({}, {}))
+    """The two sockarrays of the program `Program.SLOT`, which all groups share: slots to sockets."""
+    inner: int = 0
+    """Which of them was put into the program's outer map last."""
+    inner_is_there: bool = True
+    """Whether it still is there."""
     taken: Counter[str] = field(default_factory=Counter)
     """How often each transition was taken."""
+
+    @property
+    def slots(self) -> dict[int, Socket]:
+        """Return the slots of the sockarray that was put into the outer map last: what steps fill and empty."""
+        return self.sockarrays[self.inner]
 
     def bucket(self, family: Family, *, specific: bool) -> list[Socket]:
         """Return the chain of an address (`ipv4_portaddr_hash`, `ipv6_portaddr_hash`)."""

@@ -155,6 +155,15 @@ class Shutdown(OnSocket):
 
 
 @dataclass(frozen=True)
+class Leave(OnSocket):
+    """TCP: close(2) of a listener while connections wait to be accepted, its own and others'."""
+
+    def act(self, world: World, made: Socket) -> int | None:
+        """Do it in the model; who inherits is up to `listeners.heirs`."""
+        return listeners.close(world, made) if made.state is State.LISTEN else None
+
+
+@dataclass(frozen=True)
 class Listen(OnSocket):
     """TCP: listen(2) of a listener that was shut down."""
 
@@ -234,6 +243,24 @@ class Empty(Step):
     def apply(self, world: World) -> int | None:
         """Do it in the model."""
         return slots.delete(world, self.slot)
+
+
+@dataclass(frozen=True)
+class Swap(Step):
+    """Put the other sockarray into the program's outer map."""
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        return slots.swap(world)
+
+
+@dataclass(frozen=True)
+class Withdraw(Step):
+    """Leave the program's outer map without a sockarray."""
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        return slots.withdraw(world)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 STEPS = (
-    steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Connect, steps.Disconnect, steps.Close,
-    steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Crowd,
+    steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
+    steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
+    steps.Withdraw, steps.Crowd,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 

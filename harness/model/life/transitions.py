@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TRANSITIONS = (
     # groups.py
@@ -60,6 +60,8 @@ TRANSITIONS = (
     # listeners.py
     "__inet_hash",
     "inet_unhash",
+    "reuseport_migrate_sock",
+    "reuseport_migrate_sock: nobody",
     # slots.py
     "reuseport_array_update",
     "reuseport_array_update: replaced",
@@ -71,6 +73,10 @@ TRANSITIONS = (
     "reuseport_array_delete",
     "reuseport_array_delete: E2BIG",
     "reuseport_array_delete: ENOENT",
+    "bpf_fd_array_map_update_elem",
+    "bpf_fd_array_map_update_elem: was empty",
+    "__fd_array_map_delete_elem",
+    "__fd_array_map_delete_elem: ENOENT",
     # lookup.py
     "udp_early_demux",
     "udp_lib_lookup4",
@@ -78,6 +84,7 @@ TRANSITIONS = (
     "run_bpf_filter",
     "run_bpf_filter: no such place",
     "bpf_run_sk_reuseport: SK_DROP",
+    "array_of_map_lookup_elem: nothing there",
     "sk_select_reuseport",
     "sk_select_reuseport: empty",
     "sk_select_reuseport: another group",
@@ -88,6 +95,6 @@ TRANSITIONS = (
 )
 
 
-def not_taken(taken: Mapping[str, int]) -> list[str]:
+def not_taken(taken: Mapping[str, int], transitions: Sequence[str] = TRANSITIONS) -> list[str]:
     """Return the transitions that were not taken, in the order of the model's modules."""
-    return [name for name in TRANSITIONS if not taken.get(name)]
+    return [name for name in transitions if not taken.get(name)]
