@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -106,6 +109,19 @@ def test_charts_are_the_same_each_time_and_have_nothing_of_the_library_s_own() -
         assert not {"style", "script", "desc"} & {each.tag for each in root.iter()}
         assert "http" not in chart.svg
         assert "ygal" not in chart.svg
+
+
+def test_drawing_leaves_imports_as_they_were() -> None:
+    """Where warnings are errors, as in pytest here, a finder of the old kind ends the next import of a new module."""
+    draw = "from planted import planted_run; from vm.report.charts import charts; assert list(charts(planted_run()))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{draw}; import warnings; warnings.simplefilter('error'); import this"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_run_without_cases_has_no_charts() -> None:
