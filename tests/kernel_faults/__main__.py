@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vm.base.errors import KernelError
 from vm.base.paths import cache_root
@@ -17,7 +18,7 @@ from vm.controller.admission import capacity
 from vm.kernels.build import build
 from vm.kernels.store import translate_oserror
 
-from . import report, state, table, trees
+from . import guests, reach, report, state, table, trees
 from .guests import LostError
 from .running import NO_FAULT, Run
 
@@ -65,7 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tox -e kernel-faults --", description=_DESCRIPTION)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="the faults to try (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="the faults to try (default: all); the suite then runs with no fault on only if it did not on this kernel",
+    )
     parser.add_argument("--list", action="store_true", help="print the faults and end")
     parser.add_argument("--resume", action="store_true", help="leave out what the last run came to know")
     parser.add_argument(
@@ -94,20 +100,37 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         planted = _plant(args.source, work, faults, progress)
         kernel = build(work / "planted", output=work / "build", progress=progress)
         journal = work / "journal.jsonl"
+        image = hashlib.sha256(kernel.image.read_bytes()).hexdigest()[:12]
+        kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
         if not args.resume:
-            journal.unlink(missing_ok=True)
+            kept = {name: one for name, one in kept.items() if name not in args.names}
+        none = kept.pop(NO_FAULT, None)
+        if none is not None and none.digest != image:
+            none = None
+        state.write(journal, [*kept.values(), *([none] if none else [])])
         wanted = [fault for fault in planted.faults if not fault.equivalent]
         if args.names:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)
         left = [fault for fault in wanted if not _is_known(fault, known)]
         progress.tell(f"Linux {kernel.release}: {len(left)} faults to try of {len(wanted)}")
-        none = known.get(NO_FAULT)
+        if left:
+            guests.prepare(kernel.directory / guests.BYTECODE)
+        reached = work / "reach.json"
+
+        def learn(said: tuple[dict[str, Any], ...], cases: dict[int, str]) -> reach.Reach:
+            learnt = reach.from_guest(said, cases=cases, faults=planted.faults)
+            reach.write(reached, learnt)
+            return learnt
+
         run = Run(
             kernel.directory,
             left,
+            image=image,
             before=state.read(RESULTS) | known,
             excluded=frozenset(none.case.splitlines()) if none else None,
+            reach=reach.read(reached),
+            learn=learn,
             record=lambda result: state.append(journal, result),
             tell=progress.tell,
         )

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """A pytest plugin for the guest: collect once, then run cases under one fault after the other, each in a fork.
 
-Jobs come as lines of JSON on standard input, `{"fault": 7, "cases": [3, 1, 2], "stop": true}`, cases by their places
-among those collected. What happens goes out as lines of JSON behind `MARK`. A fork has met no fixture, so that a case
-that went wrong leaves nothing to the next fault but what the kernel keeps.
+Jobs come as lines of JSON on standard input, `{"fault": 7, "cases": [3, 1, 2], "stop": true, "reach": false}`, cases by
+their places among those collected. What happens goes out as lines of JSON behind `MARK`; with `reach`, which faults'
+code each case ran into as well. A fork has met no fixture, so that a case that went wrong leaves nothing to the next
+fault but what the kernel keeps.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import re
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vm.guest.fastpath import FastPath
 from vm.report.console import scan
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 MARK = "@kernel-faults "
 PARAMETER = Path(os.environ.get("REUSEPORT_FAULT", "/sys/module/kernel/parameters/reuseport_fault"))
 """The variable is for tests on a kernel without faults."""
-SECONDS_OF_A_CASE = 60
+REACHED = PARAMETER.with_name(f"{PARAMETER.name}_reached")
+SECONDS_OF_A_CASE = 30
 """After which a case hangs: the longest takes 6 s under emulation, three times that on a busy host."""
+_CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
+"""So that what warns once warns of each fault (Documentation/admin-guide/clearing-warn-once.rst)."""
 
 # pytest puts files of its own in their places as it starts.
 _IN, _OUT = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
@@ -39,29 +43,33 @@ _IN, _OUT = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
 def pytest_configure(config: pytest.Config) -> None:
     """Take over from the loop of pytest."""
     config.pluginmanager.register(_Worker(), "kernel-faults-worker")
+    config.pluginmanager.register(FastPath(), "kernel-faults-fast-path")
 
 
 class _Worker:
     def __init__(self) -> None:
         self._failure = ""  # of the case that runs
+        self._setup = ""  # what its fixtures ran into
 
     @pytest.hookimpl
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Say which cases there are, then take jobs until there are no more."""
+        if session.config.option.collectonly:
+            return None
         cases = [
             {"id": item.nodeid, "promises": [name for mark in item.iter_markers("promise") for name in mark.args]}
             for item in session.items
         ]
         _say(event="ready", cases=cases, release=os.uname().release)
-        gc.collect()
-        gc.freeze()
         for line in _lines():
             job = json.loads(line)
             _say(event="done", **self._run(session.items, job))
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the last line of what failed."""
+        """Keep the last line of what failed, and what fixtures ran into."""
+        if report.when == "setup":
+            self._setup = _take_reached()
         if report.failed and not self._failure:
             words = report.longreprtext.strip().splitlines() or ["failed"]
             errors = [line[2:] for line in words if line.startswith("E ")]
@@ -91,6 +99,8 @@ class _Worker:
 
     def _run_cases(self, items: list[pytest.Item], job: dict[str, Any], writer: int) -> None:
         with _kernel_messages() as complaints:
+            if PARAMETER.is_relative_to("/sys"):
+                _CLEAR_WARN_ONCE.write_text("1\n")
             _set_fault(job["fault"])
             for place, item in enumerate(items):
                 following = items[place + 1] if place + 1 < len(items) else None
@@ -98,7 +108,13 @@ class _Worker:
                 os.write(writer, json.dumps({"begin": job["cases"][place]}).encode() + b"\n")
                 # From here: the case may take the guest down before the process that reads the pipe had its turn.
                 _say(event="begin", case=job["cases"][place])
+                _take_reached()
+                started = time.monotonic()
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if job["reach"]:
+                    seconds = round(time.monotonic() - started, 3)
+                    reached = {"setup": self._setup, "own": _take_reached(), "seconds": seconds}
+                    _say(event="reached", case=job["cases"][place], **reached)
                 if splat := next(complaints, ""):
                     os.write(writer, json.dumps({"splat": splat[:300]}).encode() + b"\n")
                     return
@@ -151,6 +167,16 @@ def _lines() -> Iterator[bytes]:
 
 def _set_fault(number: int) -> None:
     PARAMETER.write_text(f"{number}\n")
+
+
+def _take_reached() -> str:
+    """Return the bitmap of the faults whose code ran since the last call; empty on a kernel that has none."""
+    try:
+        reached = REACHED.read_text()
+    except FileNotFoundError:
+        return ""
+    REACHED.write_text("\n")
+    return reached.strip()
 
 
 def _reap(child: int) -> None:

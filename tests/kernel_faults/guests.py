@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from vm.guest.bytecode import FILE
+
 from .guest import MARK, SECONDS_OF_A_CASE
 from .ordering import Case
 
@@ -22,19 +25,39 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
+BYTECODE = "cases.bytecode"
+"""The file in the kernel's directory from which its guests import."""
+
 _SECONDS_TO_BE_READY = 600
 _SILENCE = 2 * SECONDS_OF_A_CASE + 30  # a guest that can speak has told of a hang before
 
-_PYTEST = (
-    *("python", "-m", "pytest", "-c", f"{ROOT}/pyproject.toml", "--rootdir", str(ROOT)),
+_ARGUMENTS = (
+    *("-c", f"{ROOT}/pyproject.toml", "--rootdir", str(ROOT)),
     *("-p", "harness.plugin", "-p", "tests.kernel_faults.guest", "-q", "-q", "-p", "no:cacheprovider"),
     *("--witness", "none", str(ROOT / "cases")),
 )
 
 
+def prepare(bytecode: Path) -> None:
+    """Collect the cases here, so that guests find the bytecode of them and, in the file, of all else.
+
+    A guest keeps no files. What goes wrong goes wrong in the guest again, which tells it.
+    """
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *_ARGUMENTS, "--collect-only", "-p", "vm.guest.bytecode"],
+        cwd=ROOT,
+        env={**os.environ, FILE: str(bytecode)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+
+
 def command(kernel: Path) -> list[str]:
     """Return the command that has the worker's input and output for its own."""
-    return [sys.executable, "-m", "vm", "run", str(kernel), "--", *_PYTEST]
+    start = ["python", "-m", "tests.kernel_faults.start", str(kernel / BYTECODE), *_ARGUMENTS]
+    return [sys.executable, "-m", "vm", "run", str(kernel), "--", *start]
 
 
 class LostError(Exception):
@@ -54,6 +77,7 @@ class Done:
     case: int | None = None
     why: str = ""
     failures: tuple[int, ...] = ()
+    reached: tuple[dict[str, Any], ...] = ()  # as `reach.from_guest` takes it
 
 
 class Guest:
@@ -89,23 +113,25 @@ class Guest:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def run(self, fault: int, cases: Sequence[int], *, stop: bool = True) -> Done:
+    def run(self, fault: int, cases: Sequence[int], *, stop: bool = True, reach: bool = False) -> Done:
         """Run `cases`, by their places, under `fault`, to the first that fails or to the last. Raises LostError."""
         assert self._process.stdin is not None
-        job = {"fault": fault, "cases": list(cases), "stop": stop}
+        job = {"fault": fault, "cases": list(cases), "stop": stop, "reach": reach}
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise LostError(self._last_words(), hang=False, case=None) from None
-        case = None
+        case, reached = None, []
         while True:
             said = self._next(_SILENCE, case=case)
-            if said["event"] == "begin":
+            event = said.pop("event")
+            if event == "begin":
                 case = said["case"]
+            elif event == "reached":
+                reached.append(said)
             else:
-                del said["event"]
-                return Done(**{**said, "failures": tuple(said.get("failures", ()))})
+                return Done(**{**said, "failures": tuple(said.get("failures", ())), "reached": tuple(reached)})
 
     def _next(self, seconds: float, *, case: int | None) -> dict[str, Any]:
         try:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .table import Fault
 
 PARAMETER = "reuseport_fault"
+REACHED = f"{PARAMETER}_reached"
+"""The parameter that lists the faults whose code ran since something was written to it."""
 HEADER = f"include/net/{PARAMETER}.h"
 DEFINITION = "net/core/sock_reuseport.c"
 
@@ -25,21 +27,52 @@ HEADER_TEXT = f"""\
 #ifndef _{PARAMETER.upper()}_H
 #define _{PARAMETER.upper()}_H
 
+#include <linux/bitops.h>
 #include <linux/compiler.h>
 
 extern unsigned int {PARAMETER};
+extern unsigned long {REACHED}[];
 
-#define FAULT(number) unlikely(READ_ONCE({PARAMETER}) == (number))
+static __always_inline bool FAULT(unsigned int number)
+{{
+	if (!test_bit(number, {REACHED}))
+		set_bit(number, {REACHED});
+	return unlikely(READ_ONCE({PARAMETER}) == number);
+}}
 
 #endif
 """
 
+_ROOM = 1024  # for numbers of faults
+
 _DEFINED = f"""
+#include <linux/bitmap.h>
 #include <linux/moduleparam.h>
 
 unsigned int {PARAMETER};
 EXPORT_SYMBOL_GPL({PARAMETER});
 core_param({PARAMETER}, {PARAMETER}, uint, 0644);
+
+DECLARE_BITMAP({REACHED}, {_ROOM});
+EXPORT_SYMBOL_GPL({REACHED});
+
+static int {REACHED}_set(const char *text, const struct kernel_param *param)
+{{
+	bitmap_zero({REACHED}, {_ROOM});
+	return 0;
+}}
+
+static int {REACHED}_get(char *page, const struct kernel_param *param)
+{{
+	return bitmap_print_to_pagebuf(true, page, {REACHED}, {_ROOM});
+}}
+
+static const struct kernel_param_ops {REACHED}_ops = {{
+	.set = {REACHED}_set,
+	.get = {REACHED}_get,
+}};
+
+__module_param_call("", {REACHED}, &{REACHED}_ops, NULL, 0644, -1, 0);
 """
 
 
@@ -77,6 +110,8 @@ def plant(texts: Mapping[str, str], faults: Sequence[Fault]) -> Planted:
         edits: list[_Edit] = []
         for fault in own:
             try:
+                if fault.number >= _ROOM:
+                    raise PlantingError(f"there is room for the faults 1 to {_ROOM - 1} alone")
                 _add(edits, _locate(texts[file], fault))
             except PlantingError as error:
                 refused[fault.name] = str(error)

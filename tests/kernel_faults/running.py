@@ -6,9 +6,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .guests import Guest, LostError
+from .guests import Done, Guest, LostError
 from .ordering import stages
 from .state import Outcome, Result
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .guests import Done
+    from .reach import Reach
     from .table import Fault
 
 NO_FAULT = "(none)"
 """The name under which the run without a fault is remembered: its `case` has the ids that fail, one a line."""
 
 _TRIES = 3  # of a case that noticed, before it is called a race or not
+
+_OUTCOMES = {"failed": Outcome.FAILED, "splat": Outcome.SPLAT, "hang": Outcome.HANG, "died": Outcome.HANG}
 
 
 @dataclass
@@ -31,6 +33,7 @@ class _Task:
     stage: int = 0  # 0: the cases of its promise; 1: of its topic; 2: all others
     spent: float = 0.0
     suspects: list[str] = field(default_factory=list)  # cases that noticed in a VM that may not have been clean
+    races: dict[str, str] = field(default_factory=dict)  # cases that noticed, and not each time, and what they said
 
 
 class _Dirty(Exception):  # noqa: N818  # nothing is wrong: another VM is wanted
@@ -45,13 +48,17 @@ class Run:
         kernel: Path,
         faults: Sequence[Fault],
         *,
+        image: str,
         before: Mapping[str, Result],
         excluded: frozenset[str] | None,
+        reach: Reach,
         record: Callable[[Result], None],
+        learn: Callable[[tuple[dict[str, Any], ...], dict[int, str]], Reach],
         tell: Callable[[str], None],
     ) -> None:
-        self._kernel, self._before = kernel, before
-        self._record, self._tell = record, tell
+        self._kernel, self._image, self._before = kernel, image, before
+        self._reach = reach
+        self._record, self._learn, self._tell = record, learn, tell
         self._tasks = deque(_Task(fault) for fault in faults)
         self._excluded = excluded
         self._lock = threading.Lock()
@@ -106,15 +113,16 @@ class Run:
     def _run_without_fault(self, guest: Guest) -> frozenset[str]:
         """Return the cases that fail on the kernel with no fault on."""
         self._tell(f"running {len(guest.cases)} cases with no fault on")
-        done = guest.run(0, range(len(guest.cases)), stop=False)
+        done = guest.run(0, range(len(guest.cases)), stop=False, reach=True)
         if done.outcome != "passed":
             raise RuntimeError(f"with no fault on the suite ended by {done.outcome}: {done.why}")
+        self._reach = self._learn(done.reached, {place: case.id for place, case in enumerate(guest.cases)})
         failing = [guest.cases[place].id for place in done.failures]
         self._tell(f"with no fault on: {len(failing)} cases fail, {done.seconds:.0f} s")
         self._record(
             Result(
                 fault=NO_FAULT,
-                digest="",
+                digest=self._image,
                 release=guest.release,
                 outcome=Outcome.SURVIVED,
                 case="\n".join(failing),
@@ -140,9 +148,10 @@ class Run:
         before = self._before.get(task.fault.name)
         killers = [*task.suspects, *([before.case] if before and before.case else [])]
         assert self._excluded is not None
-        stage = stages(task.fault, guest.cases, killers=killers, excluded=self._excluded)[task.stage]
+        excluded = {*self._excluded, *task.races}
+        stage = stages(task.fault, guest.cases, killers=killers, excluded=excluded, reach=self._reach)[task.stage]
         try:
-            done = guest.run(task.fault.number, stage)
+            done = guest.run(task.fault.number, stage) if stage else Done(outcome="passed", seconds=0)
         except LostError as error:
             if self.failure is not None:
                 raise
@@ -151,8 +160,12 @@ class Run:
         task.spent += done.seconds
         if done.outcome == "passed":
             task.stage += 1
-            if self._is_done(task):
-                self._settle(guest, task, Outcome.SURVIVED)
+            if self._is_done(task) and task.races:
+                case, why = next(iter(task.races.items()))
+                self._settle(guest, task, Outcome.RACE, case=case, why=why)
+            elif self._is_done(task):
+                count = sum(self._reach.meets(case.id, task.fault) for case in guest.cases)
+                self._settle(guest, task, Outcome.SURVIVED, why=f"{count} cases come to it")
             else:
                 self._tasks.append(task)
             return
@@ -169,37 +182,28 @@ class Run:
             self._tasks.appendleft(task)
 
     def _noticed(self, guest: Guest, task: _Task, done: Done, *, clean: bool) -> None:
-        """Settle a task whose case noticed, if the fault was what it noticed."""
+        """Settle a task whose case noticed, if the fault was what it noticed, and would be again."""
         assert done.case is not None
-        case = guest.cases[done.case].id
-        if done.outcome in {"splat", "hang", "died"}:
-            if clean:
-                outcome = Outcome.SPLAT if done.outcome == "splat" else Outcome.HANG
-                self._settle(guest, task, outcome, case=case, why=done.why)
-            else:
-                task.suspects.insert(0, case)
-                task.stage = 0
-                self._tasks.appendleft(task)
-            raise _Dirty
+        case, outcome = guest.cases[done.case].id, _OUTCOMES[done.outcome]
+        # A hang costs the time that a case is waited for.
+        tries = 1 if outcome is Outcome.HANG else _TRIES - 1
         try:
-            again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(_TRIES - 1)]
+            again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(tries)]
             healthy = guest.run(0, [done.case]).outcome == "passed"
         except LostError as error:
             if self.failure is not None:
                 raise
-            self._settle(guest, task, Outcome.FAILED, case=case, why=f"{done.why}, then {error}")
+            self._settle(guest, task, outcome, case=case, why=f"{done.why}, then {error}")
             raise _Dirty from None
         if not healthy and not clean:
             task.suspects.insert(0, case)
             task.stage = 0
             self._tasks.appendleft(task)
             raise _Dirty
-        outcome = Outcome.FAILED if all(again) or not healthy else Outcome.RACE
-        if outcome is Outcome.RACE and task.stage < 2:
+        if healthy and not all(again):
             # Another case may notice each time.
-            task.stage += 1
-            task.suspects.append(case)
-            self._tasks.append(task)
+            task.races[case] = done.why
+            self._tasks.appendleft(task)
             return
         self._settle(guest, task, outcome, case=case, why=done.why)
         if not healthy:

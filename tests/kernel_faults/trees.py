@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
+import subprocess
 from typing import TYPE_CHECKING
 
-from vm.base.errors import NotAKernelError
+from vm.base.errors import HostError, NotAKernelError
 
 from .planting import DEFINITION, HEADER, Planted, plant
 
@@ -22,15 +22,22 @@ _BUILT = (".config", "include/config", "vmlinux")
 
 
 def unpack(archive: Path, directory: Path, *, progress: Callable[[str], None]) -> Path:
-    """Unpack a distribution's `archive` of a kernel's source once; return its tree in `directory`."""
+    """Unpack a distribution's `archive` of a kernel's source once; return its tree in `directory`.
+
+    Raises HostError.
+    """
     tree = directory / archive.name.partition(".tar")[0]
     if not tree.exists():
         progress(f"unpacking {archive}")
         half = directory / "half"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
-        with tarfile.open(archive) as file:
-            file.extractall(half, filter="fully_trusted")
+        # Not tarfile: its filters, and the warning without one, depend on the patch release of Python.
+        said = subprocess.run(
+            ["tar", "-xf", str(archive), "-C", str(half)], stderr=subprocess.PIPE, text=True, check=False
+        )
+        if said.returncode:
+            raise HostError(f"{archive} could not be unpacked in {half}: {said.stderr.strip().splitlines()[-1]}")
         (half / tree.name).rename(tree)
         half.rmdir()
     return tree

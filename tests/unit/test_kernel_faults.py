@@ -16,9 +16,10 @@ from vm.kernels.build import Built
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kernel_faults import __main__ as command
-from kernel_faults import guests, report, state, table
+from kernel_faults import guests, reach, report, state, table
 from kernel_faults.ordering import Case, stages
 from kernel_faults.planting import DEFINITION, HEADER, PARAMETER, find_function, plant
+from kernel_faults.reach import Reach
 from kernel_faults.state import Outcome, Result
 from kernel_faults.table import Fault, TableError
 from kernel_faults.trees import plant_tree
@@ -191,10 +192,34 @@ def test_what_noticed_before_runs_first_then_the_promise_the_topic_and_the_rest(
         ("x", "bind.matrix"), ("near", "select.drop"), ("f[1]", "select.index"), ("f[2]", "select.index"),
         ("g[1]", "select.index"), ("broken", "select.index"), ("known", "bind.matrix"),
     )  # fmt: skip
-    first, near, rest = stages(fault(), some, killers=["known", "gone"], excluded={"broken"})
-    assert [some[place].id for place in first] == ["known", "f[1]", "g[1]", "f[2]"]
-    assert [some[place].id for place in near] == ["near"]
-    assert [some[place].id for place in rest] == ["x"]
+    three = stages(fault(), some, killers=["known", "gone"], excluded={"broken"}, reach=Reach())
+    ids = [[some[place].id for place in stage] for stage in three]
+    assert ids == [["known", "f[1]", "g[1]", "f[2]"], ["near", "x"], []]
+
+
+def reach_of(**cases: tuple[str, str, float]) -> Reach:
+    """Return the reach of cases, each with what its setup and it itself come to, and its seconds."""
+    said = [
+        {"case": place, "setup": setup, "own": own, "seconds": seconds}
+        for place, (setup, own, seconds) in enumerate(cases.values())
+    ]
+    return reach.from_guest(said, cases=dict(enumerate(cases)), faults=[fault()])
+
+
+def test_cases_that_do_not_come_to_a_fault_run_last_and_only_if_a_fixture_does() -> None:
+    some = cases(("a", "select.index"), ("b", "select.index"), ("c", "select.drop"), ("d", "bind.matrix"))
+    there = reach_of(a=("", "1-3,9", 1), b=("", "6-8", 3), c=("", "7", 1), d=("", "", 1))
+    assert stages(fault(), some, killers=[], excluded=(), reach=there) == ([1], [2], [])
+    there = reach_of(a=("7", "", 2), b=("", "7", 1), c=("", "", 1), d=("", "", 1))
+    assert stages(fault(), some, killers=[], excluded=(), reach=there) == ([1, 0], [], [2, 3])
+    assert stages(fault(new="another"), some, killers=[], excluded=(), reach=there)[0] == [1, 0]
+
+
+def test_reach_comes_back_from_its_file(tmp_path: Path) -> None:
+    there = reach_of(a=("7", "", 2), b=("", "7", 1))
+    reach.write(tmp_path / "reach.json", there)
+    assert reach.read(tmp_path / "reach.json") == there
+    assert reach.read(tmp_path / "none") == Reach()
 
 
 # ---- files ----
@@ -263,6 +288,7 @@ def test_index(): assert on() not in ("1", "4"), "another member"
 def test_drop():
     if on() == "2":
         os.killpg(os.getppid(), 9)  # the guest is gone
+        os._exit(0)
 
 @pytest.mark.promise("bind.matrix")
 def test_race():
@@ -283,9 +309,10 @@ def here(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     worker = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tmp_path), "-q", "-q"]
     plugins = ["-p", "tests.kernel_faults.guest", "-p", "no:cacheprovider", "-o", "markers=promise(ids)"]
     monkeypatch.setattr(guests, "command", lambda _: [*worker, *plugins, str(tmp_path)])
+    monkeypatch.setattr(guests, "prepare", lambda _: None)
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results.jsonl")
     monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
-    built = Built(directory=tree, image=tree, release="6.1.1", seconds=1, log=tree)
+    built = Built(directory=tree, image=tree / "net/a.c", release="6.1.1", seconds=1, log=tree)
     monkeypatch.setattr(command, "build", lambda *_, **__: built)
     names = ("wrong-index", "ends-the-vm", "races", "survives", "equal")
     faults = tuple(fault(name, number) for number, name in enumerate(names, 1))
@@ -313,7 +340,11 @@ def test_faults_are_planted_built_tried_and_reported(
     assert "with no fault on: 1 cases fail" in capsys.readouterr().err
     assert command.main([*arguments, "--resume"]) == command.EXIT_SURVIVORS
     assert "0 faults to try of 4" in capsys.readouterr().err
-    assert command.main([*arguments, "--resume", "wrong-index"]) == 0
+    assert command.main([*arguments, "wrong-index"]) == 0
+    assert "no fault on" not in capsys.readouterr().err, "it ran on this kernel before"
+    assert set(state.read(here / "work/journal.jsonl")) == {*results, "(none)"}, (
+        "one that is named takes no other's place"
+    )
 
 
 def test_a_run_that_was_cut_off_resumes(here: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
