@@ -10,6 +10,7 @@ fault but what the kernel keeps.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.plugins.objects import compiled
 from vm.guest.fastpath import FastPath
 from vm.report.console import scan
 
@@ -35,6 +37,12 @@ SECONDS_OF_A_CASE = 30
 """After which a case hangs: the longest takes 6 s under emulation, three times that on a busy host."""
 _CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 """So that what warns once warns of each fault (Documentation/admin-guide/clearing-warn-once.rst)."""
+
+_OF_FIXTURES = (
+    *("harness.group.bench", "harness.group.delivery", "harness.group.reuseport_group", "harness.group.own_program"),
+    *("harness.loader.maps", "harness.loader.program", "harness.wire.veth", "harness.campaign.history"),
+)
+"""What fixtures import: seconds under emulation, which each fork would take."""
 
 # pytest puts files of its own in their places as it starts.
 _IN, _OUT = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
@@ -54,6 +62,10 @@ class _Worker:
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Say which cases there are, then take jobs until there are no more."""
+        if any("wire" in getattr(item, "fixturenames", ()) for item in session.items):
+            compiled(session.config)
+            for name in _OF_FIXTURES:
+                importlib.import_module(name)
         if session.config.option.collectonly:
             return None
         cases = [

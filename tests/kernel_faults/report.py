@@ -50,13 +50,14 @@ def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
     share = f" ({len(killed) / len(tried):.1%})" if tried else ""
     parts = [
         _HEAD,
-        f"On Linux {', '.join(releases) or '(none yet)'} the suite noticed {len(killed)} of {len(tried)}{share}; "
-        f"{len(races)} only by a race. {len(equivalent)} more are equivalent, and {len(untried)} were not tried.\n",
+        f"Tried were {len(tried)} of {len(plain)}, on Linux {', '.join(releases) or '(none yet)'}: the suite noticed "
+        f"{len(killed)} of {len(tried)}{share}, and {len(races)} only by a race. "
+        f"{len(equivalent)} more are equivalent.\n",
         _section(
             "Not noticed",
             "A case is missing for each of these.",
-            ("fault", "function", "what is wrong", "promise"),
-            (_row(fault) for fault in [*survivors, *races]),
+            ("fault", "function", "what is wrong", "promise", ""),
+            ([*_row(fault), _missed(current[fault.name])] for fault in [*survivors, *races]),
         ),
         _section(
             "Equivalent",
@@ -82,6 +83,12 @@ def _result(fault: Fault, results: Mapping[str, Result]) -> Result | None:
 
 def _row(fault: Fault) -> list[str]:
     return [f"`{fault.name}`", f"`{fault.function}`", fault.operator, ", ".join(fault.breaks)]
+
+
+def _missed(result: Result) -> str:
+    if result.outcome is Outcome.SURVIVED:
+        return result.why
+    return f"not each time by {_by(result)}"
 
 
 def _by(result: Result) -> str:
