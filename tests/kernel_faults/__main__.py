@@ -15,7 +15,7 @@ from vm.base.errors import KernelError
 from vm.base.paths import cache_root
 from vm.base.progress import progress_on
 from vm.controller.admission import capacity
-from vm.kernels.build import build
+from vm.kernels.image import read_release
 from vm.kernels.store import translate_oserror
 
 from . import guests, reach, report, state, table, trees
@@ -98,9 +98,10 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
     work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
     with translate_oserror(work):
         planted = _plant(args.source, work, faults, progress)
-        kernel = build(work / "planted", output=work / "build", progress=progress)
+        kernel = work / "build"
+        built = trees.build_once(work / "planted", kernel, planted, progress=progress)
         journal = work / "journal.jsonl"
-        image = hashlib.sha256(kernel.image.read_bytes()).hexdigest()[:12]
+        image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
         kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
         if not args.resume:
             kept = {name: one for name, one in kept.items() if name not in args.names}
@@ -113,9 +114,9 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)
         left = [fault for fault in wanted if not _is_known(fault, known)]
-        progress.tell(f"Linux {kernel.release}: {len(left)} faults to try of {len(wanted)}")
+        progress.tell(f"Linux {read_release(built)}: {len(left)} faults to try of {len(wanted)}")
         if left:
-            guests.prepare(kernel.directory / guests.BYTECODE)
+            guests.prepare(kernel / guests.BYTECODE)
         reached = work / "reach.json"
 
         def learn(said: tuple[dict[str, Any], ...], cases: dict[int, str]) -> reach.Reach:
@@ -124,7 +125,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             return learnt
 
         run = Run(
-            kernel.directory,
+            kernel,
             left,
             image=image,
             before=state.read(RESULTS) | known,

@@ -12,11 +12,11 @@ import pytest
 
 from harness.interface.marks import marked
 from vm.base.errors import NotAKernelError
-from vm.kernels.build import Built
+from vm.kernels.local import TREE_IMAGE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kernel_faults import __main__ as command
-from kernel_faults import guests, reach, report, state, table
+from kernel_faults import guests, reach, report, state, table, trees
 from kernel_faults.ordering import Case, stages
 from kernel_faults.planting import DEFINITION, HEADER, PARAMETER, find_function, plant
 from kernel_faults.reach import Reach
@@ -180,6 +180,23 @@ def test_a_tree_that_was_built_in_place_is_refused_with_the_remedy(tree: Path, t
         plant_tree(tree, tmp_path / "copy", [fault()])
 
 
+def test_a_kernel_is_built_again_only_for_other_faults(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds: list[Path] = []
+
+    def build(copy: Path, *, output: Path, progress: object) -> None:
+        builds.append(copy)
+        (output / TREE_IMAGE).parent.mkdir(parents=True, exist_ok=True)
+        (output / TREE_IMAGE).write_text("")
+
+    monkeypatch.setattr(trees, "build", build)
+    for count, new in enumerate(["a > 0", "a > 0", "a > 1"], 1):
+        planted = plant_tree(tree, tmp_path / "copy", [fault(new=new)])
+        assert trees.build_once(tmp_path / "copy", tmp_path / "out", planted, progress=print).exists()
+        assert len(builds) == (count + 1) // 2
+
+
 # ---- the order ----
 
 
@@ -313,8 +330,8 @@ def here(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(guests, "prepare", lambda _: None)
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results.jsonl")
     monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
-    built = Built(directory=tree, image=tree / "net/a.c", release="6.1.1", seconds=1, log=tree)
-    monkeypatch.setattr(command, "build", lambda *_, **__: built)
+    monkeypatch.setattr(trees, "build_once", lambda *_, **__: tree / "net/a.c")
+    monkeypatch.setattr(command, "read_release", lambda _: "6.1.1")
     names = ("wrong-index", "ends-the-vm", "races", "survives", "equal")
     faults = tuple(fault(name, number) for number, name in enumerate(names, 1))
     faults = (*faults[:3], replace(faults[3], number=9), replace(faults[4], equivalent="it is the same"))
