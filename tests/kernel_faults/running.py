@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NO_FAULT = "(none)"
 """The name under which the run without a fault is remembered: its `case` has the ids that fail, one a line."""
 
-_TRIES = 3  # of a case that noticed, before it is called a race or not
+_TRIES = 2  # of a case that noticed, before it is called a race or not
 
 _OUTCOMES = {"failed": Outcome.FAILED, "splat": Outcome.SPLAT, "hang": Outcome.HANG, "died": Outcome.HANG}
 
@@ -185,10 +185,8 @@ class Run:
         """Settle a task whose case noticed, if the fault was what it noticed, and would be again."""
         assert done.case is not None
         case, outcome = guest.cases[done.case].id, _OUTCOMES[done.outcome]
-        # A hang costs the time that a case is waited for.
-        tries = 1 if outcome is Outcome.HANG else _TRIES - 1
         try:
-            again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(tries)]
+            again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(_TRIES - 1)]
             healthy = guest.run(0, [done.case]).outcome == "passed"
         except LostError as error:
             if self.failure is not None:
