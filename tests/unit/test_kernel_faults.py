@@ -365,6 +365,17 @@ def test_faults_are_planted_built_tried_and_reported(
     )
 
 
+def test_a_quick_run_leaves_open_what_the_cases_of_the_promise_do_not_notice(
+    here: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--source", str(tree), "--output", str(here / "work"), "--vms", "1", "--quick"]
+    assert command.main(arguments) == command.EXIT_SURVIVORS
+    assert set(state.read(here / "results.jsonl")) == {"wrong-index"}
+    said = capsys.readouterr().err
+    assert "survives: left open" in said
+    assert "no fault on" not in said
+
+
 def test_a_run_that_was_cut_off_resumes(here: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--source", str(tree), "--output", str(here / "work"), "--vms", "1"]
     state.append(here / "work/journal.jsonl", result("wrong-index"))
