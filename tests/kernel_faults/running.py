@@ -33,6 +33,7 @@ class _Task:
     stage: int = 0  # 0: the cases of its promise; 1: of its topic; 2: all others
     spent: float = 0.0
     suspects: list[str] = field(default_factory=list)  # cases that noticed in a VM that may not have been clean
+    noticed: tuple[Done, str] | None = None  # by a case that failed afterwards with no fault on as well
     races: dict[str, str] = field(default_factory=dict)  # cases that noticed, and not each time, and what they said
 
 
@@ -81,13 +82,14 @@ class Run:
         lost = 0
         while self._tasks and self.failure is None:
             try:
-                with Guest(self._kernel) as guest:
-                    lost = 0
-                    self._guests.add(guest)
-                    try:
+                guest = Guest(self._kernel)
+                self._guests.add(guest)  # before it is up: an interruption ends it then as well
+                try:
+                    with guest:
+                        lost = 0
                         self._serve(guest)
-                    finally:
-                        self._guests.discard(guest)
+                finally:
+                    self._guests.discard(guest)
             except _Dirty:
                 continue
             except LostError as error:
@@ -156,6 +158,14 @@ class Run:
 
     def _try(self, guest: Guest, task: _Task, *, clean: bool) -> None:
         """Run one stage of a task; raise _Dirty when the VM is not to be used further."""
+        if task.noticed is not None:
+            (done, case), task.noticed = task.noticed, None
+            assert done.case is not None
+            if guest.run(0, [done.case]).outcome == "passed":
+                self._settle(guest, task, _OUTCOMES[done.outcome], case=case, why=done.why)
+            else:
+                self._leave(task, f"{case} fails with no fault on as well")
+            return
         before = self._before.get(task.fault.name)
         killers = [*task.suspects, *([before.case] if before and before.case else [])]
         assert self._excluded is not None
@@ -212,8 +222,9 @@ class Run:
             self._tasks.appendleft(task)
             raise _Dirty
         if not healthy and self._quick:
-            # It may fail without a fault as well: nobody looked.
-            self._leave(task, f"{case} fails, and with no fault on afterwards too")
+            # It may fail without a fault as well: nobody looked. The next VM, which no fault has met, tells.
+            task.noticed = done, case
+            self._tasks.appendleft(task)
             raise _Dirty
         if healthy and not all(again):
             # Another case may notice each time.
