@@ -21,6 +21,7 @@ from vm.kernels.store import translate_oserror
 from . import guests, reach, report, state, table, trees
 from .guests import LostError
 from .running import NO_FAULT, Run
+from .state import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +120,8 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         if args.names:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)
+        if not args.quick:
+            known = {name: one for name, one in known.items() if one.outcome is not Outcome.OPEN}
         left = [fault for fault in wanted if not _is_known(fault, known)]
         progress.tell(f"Linux {read_release(built)}: {len(left)} faults to try of {len(wanted)}")
         if left:

@@ -164,7 +164,7 @@ class Run:
             if guest.run(0, [done.case]).outcome == "passed":
                 self._settle(guest, task, _OUTCOMES[done.outcome], case=case, why=done.why)
             else:
-                self._leave(task, f"{case} fails with no fault on as well")
+                self._settle(guest, task, Outcome.OPEN, why=f"{case} fails with no fault on as well")
             return
         before = self._before.get(task.fault.name)
         killers = [*task.suspects, *([before.case] if before and before.case else [])]
@@ -182,7 +182,7 @@ class Run:
         if done.outcome == "passed":
             task.stage += 1
             if self._quick:
-                self._leave(task, "the cases of its promises do not notice, or not each time")
+                self._settle(guest, task, Outcome.OPEN, why="the cases of its promises do not notice, or not each time")
             elif self._is_done(task) and task.races:
                 case, why = next(iter(task.races.items()))
                 self._settle(guest, task, Outcome.RACE, case=case, why=why)
@@ -234,13 +234,6 @@ class Run:
         self._settle(guest, task, outcome, case=case, why=done.why)
         if not healthy:
             raise _Dirty
-
-    def _leave(self, task: _Task, why: str) -> None:
-        """Leave a task to a run that is not quick."""
-        task.stage = 3
-        with self._lock:
-            self._count += 1
-            self._tell(f"{self._count}/{self._total} {task.fault.name}: left open, {why}")
 
     def _settle(self, guest: Guest, task: _Task, outcome: Outcome, *, case: str = "", why: str = "") -> None:
         task.stage = 3
