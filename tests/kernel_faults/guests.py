@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -87,19 +86,18 @@ class Guest:
     release: str
 
     def __init__(self, kernel: Path) -> None:
-        self._kernel = kernel
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: list[str] = []
-
-    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            command(self._kernel),
+            command(kernel),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the run, which ends its VMs
         )
+
+    def __enter__(self) -> Self:
         threading.Thread(target=self._read, daemon=True).start()
         try:
             ready = self._next(_SECONDS_TO_BE_READY, case=None)
@@ -166,7 +164,7 @@ class Guest:
     def end(self) -> None:
         """End the VM: its command has no more input and is not waited for."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()  # a shell's background job, and what it starts, ignores SIGINT
             try:
                 self._process.wait(timeout=20)
             except subprocess.TimeoutExpired:

@@ -43,6 +43,7 @@ def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
     tried = [fault for fault in plain if fault.name in current]
     killed = [fault for fault in tried if current[fault.name].outcome.is_kill]
     races = [fault for fault in tried if current[fault.name].outcome is Outcome.RACE]
+    left = [fault for fault in tried if current[fault.name].outcome is Outcome.OPEN]
     survivors = [fault for fault in tried if current[fault.name].outcome is Outcome.SURVIVED]
     equivalent = [fault for fault in faults if fault.equivalent]
     untried = [fault for fault in plain if fault.name not in current]
@@ -51,13 +52,19 @@ def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
     parts = [
         _HEAD,
         f"Tried were {len(tried)} of {len(plain)}, on Linux {', '.join(releases) or '(none yet)'}: the suite noticed "
-        f"{len(killed)} of {len(tried)}{share}, and {len(races)} only by a race. "
-        f"{len(equivalent)} more are equivalent.\n",
+        f"{len(killed)} of {len(tried)}{share}, and {len(races)} only by a race; {len(left)} are "
+        f"left open. {len(equivalent)} more are equivalent.\n",
         _section(
             "Not noticed",
             "A case is missing for each of these.",
             ("fault", "function", "what is wrong", "promise", ""),
             ([*_row(fault), _missed(current[fault.name])] for fault in [*survivors, *races]),
+        ),
+        _section(
+            "Left open",
+            "Only the cases of their promises ran (`--quick`), and did not notice.",
+            ("fault", "function", "what is wrong", "promise"),
+            (_row(fault) for fault in left),
         ),
         _section(
             "Equivalent",

@@ -280,7 +280,10 @@ def test_page_tells_the_noticed_the_missed_and_the_equivalent_apart() -> None:
         "e": result("e", digest="of an edit that is another now"),
     }
     page = report.page(faults, results)
-    assert "Tried were 3 of 4, on Linux 6.1.1: the suite noticed 1 of 3 (33.3%), and 1 only by a race." in page
+    assert (
+        "Tried were 3 of 4, on Linux 6.1.1: the suite noticed 1 of 3 (33.3%), and 1 only by a race; 0 are left open."
+        in page
+    )
     assert "1 more are equivalent." in page
     sections = {part.partition("\n")[0]: part for part in page.split("## ")[1:]}
     assert "`b`" in sections["Not noticed"]
@@ -364,6 +367,19 @@ def test_faults_are_planted_built_tried_and_reported(
     assert set(state.read(here / "work/journal.jsonl")) == {*results, "(none)"}, (
         "one that is named takes no other's place"
     )
+
+
+def test_a_quick_run_leaves_open_what_the_cases_of_the_promise_do_not_notice(
+    here: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--source", str(tree), "--output", str(here / "work"), "--vms", "1", "--quick"]
+    assert command.main(arguments) == command.EXIT_SURVIVORS
+    outcomes = {name: one.outcome for name, one in state.read(here / "results.jsonl").items()}
+    assert outcomes.pop("wrong-index") is Outcome.FAILED
+    assert outcomes == dict.fromkeys(("ends-the-vm", "races", "survives"), Outcome.OPEN)
+    said = capsys.readouterr().err
+    assert "survives: left open" in said
+    assert "no fault on" not in said
 
 
 def test_a_run_that_was_cut_off_resumes(here: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
