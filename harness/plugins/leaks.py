@@ -26,8 +26,9 @@ _WAIT_SECONDS = 10.0
 
 _LOOK_EVERY = 0.02
 
-_KINDS_OF_DESCRIPTORS = ("socket:", "anon_inode:bpf", "net:")
-"""Of descriptors that stay open these are told; reports and logs have files of their own."""
+_KINDS_OF_DESCRIPTORS = ("socket:", "net:")
+"""Of descriptors that stay open these are told: reports and logs have files of their own, and the witness, which lives
+longer than the session's fixtures, has BPF objects."""
 
 _Held = TypeVar("_Held", int, set[tuple[Bpf, int]])
 
