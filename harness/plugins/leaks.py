@@ -79,7 +79,9 @@ class Leaks:
             self._note(item.nodeid)
             return result
         if left:
-            pytest.fail("\n".join(["the cases of this file left something behind:", *left]), pytrace=False)
+            # The first line stands by itself in summaries.
+            said = f"the cases of this file left behind {left[0]}" + (f", and {len(left) - 1} more" if left[1:] else "")
+            pytest.fail("\n  ".join([said, *left[1:]]), pytrace=False)
         return result
 
     def _note(self, case: str) -> None:
@@ -113,7 +115,7 @@ class Leaks:
         since = next(
             case for at, (case, _) in enumerate(self._course) if all(number >= last for _, number in self._course[at:])
         )
-        return [f"  sockets that no descriptor leads to: {count}, seen since {since}"]
+        return [f"{count} sockets that no descriptor leads to, seen since {since}"]
 
     def _lost_objects(self) -> list[str]:
         left = []
@@ -125,12 +127,12 @@ class Leaks:
 
             found = _least(lost)
             self._reported |= found
-            left += [f"  {_NAMES[kind]} {each[1]}, made by {self._born.get(each, 'no case')}" for each in sorted(found)]
+            left += [f"{_NAMES[kind]} {each[1]}, made by {self._born.get(each, 'no case')}" for each in sorted(found)]
         return left
 
     def _left_open(self) -> list[str]:
         there = _descriptors() - self._at_first
-        return [f"  descriptor {each[0]}, {each[1]}, seen since {self._seen[each]}" for each in sorted(there)]
+        return [f"descriptor {each[0]}, {each[1]}, seen since {self._seen[each]}" for each in sorted(there)]
 
 
 def _descriptors() -> set[tuple[int, str]]:

@@ -98,9 +98,12 @@ def test_what_cases_leave_behind_is_named_with_the_case(tmp_path: Path) -> None:
     done = run(str(cases))
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "3 passed, 1 error" in done.stdout
-    (lost,) = re.findall(r"sockets that no descriptor leads to: (.*)", done.stdout)
-    assert lost.startswith("1, seen since ")
-    assert lost.endswith("test_leaks.py::test_loses_a_socket")
+    said = (
+        r"^the cases of this file left behind (\d+) sockets that no descriptor leads to, seen since (.*), and 2 more$"
+    )
+    ((number, since),) = re.findall(said, done.stdout, re.MULTILINE)
+    assert number == "1"
+    assert since.endswith("test_leaks.py::test_loses_a_socket")
     opened = re.findall(r"descriptor \d+, socket:\S+, seen since (.*)", done.stdout)
     assert [case.rpartition("::")[2] for case in opened] == ["test_loses_nothing_more"] * 2, "the queue's two ends"
 
