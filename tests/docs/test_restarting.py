@@ -95,8 +95,8 @@ def test_a_constant_is_what_the_option_says(mask: str, *, by_hash: bool) -> None
         (("--program", "tests/examples/by_cpu.ddd", "--known", "40S"), "non-hexadecimal number"),
         (("--program", "tests/examples/by_cpu.ddd", "--known", "4S", "--old", "15"), "one digit is too few for 19"),
         (("--program", "tests/examples/by_cpu.ddd", "--program-option", "x=1"), "'x=1' is no option of a program"),
-        (("--old", "0"), "argument --old: '0' is not a whole number from 1 to "),
-        (("--clients", "5000"), "argument --clients: '5000' is not a whole number from 1 to "),
+        (("--old", "0"), "argument --old: '0': give a whole number from 1 to "),
+        (("--clients", "5000"), "argument --clients: '5000': give a whole number from 1 to "),
     ],
 )
 def test_mistakes_are_refused(words: tuple[str, ...], says: str) -> None:
