@@ -12,12 +12,12 @@ import os
 import socket
 import struct
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import each_family, each_protocol, promise, recorded, requires
+from harness.group.sockets import socket_of
 from harness.kernel.features import present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
@@ -132,12 +132,7 @@ def test_socket_filter_is_attached(bench: Bench, family: Family, protocol: Proto
 )
 def test_socket_without_groups_is_refused(passes: int, family: int, kind: int, protocol: int) -> None:
     """Only TCP and UDP sockets, stream and datagram, over IPv4 and IPv6 take an SK_REUSEPORT program: else 524."""
-    try:
-        made = socket.socket(family, kind, protocol)
-    except PermissionError:  # ping sockets are for the groups of net.ipv4.ping_group_range
-        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
-        made = socket.socket(family, kind, protocol)
-    with closing(made), refused(ENOTSUPP):
+    with socket_of(family, kind, protocol) as made, refused(ENOTSUPP):
         made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, passes)
 
 

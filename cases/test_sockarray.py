@@ -11,13 +11,12 @@ import os
 import socket
 import struct
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import FOUR_TUPLE_HASH, each_family, each_protocol, ledger, promise, requires
-from harness.group.sockets import reset_on_close
+from harness.group.sockets import reset_on_close, socket_of
 from harness.kernel.refusal import refused
 from harness.kernel.release import running
 from harness.loader.maps import create_map
@@ -174,12 +173,7 @@ def test_flags_ask_for_an_empty_or_a_used_slot(bench: Bench, array: Map, protoco
 )
 def test_socket_that_has_no_groups_is_refused(array: Map, family: int, kind: int, protocol: int) -> None:
     """A sockarray takes TCP and UDP sockets, stream and datagram, over IPv4 and IPv6: others are 524."""
-    try:
-        made = socket.socket(family, kind, protocol)
-    except PermissionError:  # ping sockets are for the groups of net.ipv4.ping_group_range
-        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
-        made = socket.socket(family, kind, protocol)
-    with closing(made), refused(ENOTSUPP):
+    with socket_of(family, kind, protocol) as made, refused(ENOTSUPP):
         put(array, 0, made)
 
 

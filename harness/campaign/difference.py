@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Where kernel and model part."""
+"""What a campaign searches for: a difference between kernel and model."""
 
 from __future__ import annotations
 
 
-class Difference(AssertionError):  # noqa: N818 - what a search is for is no error of it
+class Difference(AssertionError):  # noqa: N818 - a search that finds one has succeeded
     """The kernel did something else than the model."""
 
     place: int

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.campaign.found import Found, texts
 from harness.model.bent import Bent
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import Checksum
@@ -23,87 +23,41 @@ _LONGEST_LINE = 900
 
 
 @dataclass(frozen=True, kw_only=True)
-class SavedPackets:
-    """Packets with what they showed, and where."""
+class SavedPackets(Found):
+    """Packets with what the last of them showed, and where."""
+
+    FORMAT: ClassVar[str] = FORMAT
+    VERSION: ClassVar[int] = VERSION
+    KIND: ClassVar[str] = "packets"
 
     packets: tuple[Bent, ...]
-    difference: str = ""
-    """The last packet, what is expected of it, and what was observed; empty if nothing is known."""
-    sentence: str = ""
-    """What differs, alone."""
-    kernel: str = ""
-    unknown: tuple[str, ...] = ()
-    """The entries of the ledger that the model was not told of."""
-    seed: int = 0
     frames: tuple[str, ...] = ()
     """The frames of the last packet, in hexadecimal."""
 
-    @property
-    def name(self) -> str:
-        """Return a name for its file: the kernel, and a digest of the packets."""
-        digest = hashlib.sha256(json.dumps(to_json(self.packets)).encode()).hexdigest()
-        return f"{self.kernel or 'packets'}-{digest[:8]}"
+    def rows(self) -> list[Any]:
+        """Return the packets as JSON."""
+        return to_json(self.packets)
 
-    def text(self) -> str:
-        """Return the file's content."""
-        return json.dumps(self.to_json(), indent=1) + "\n"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "kernel": self.kernel,
-            "seed": self.seed,
-            "unknown": list(self.unknown),
-            "difference": self.difference,
-            "sentence": self.sentence,
-            "frames": list(self.frames),
-            "packets": to_json(self.packets),
-        }
+    def content(self) -> dict[str, Any]:
+        """Return the frames and the packets as JSON."""
+        return {"frames": list(self.frames), "packets": self.rows()}
 
     @classmethod
     def from_json(cls, given: Any) -> SavedPackets:
         """Return what `to_json` wrote; ValueError says what is wrong with it."""
-        if given.get("version") != VERSION:
-            raise ValueError(f"it is of version {given.get('version')!r}, and this harness reads version {VERSION}")
-        for name in ("unknown", "frames"):
-            values = given.get(name, [])
-            if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-                raise ValueError(f'"{name}" is no list of texts')
-        seed = given.get("seed", 0)
-        if type(seed) is not int:
-            raise ValueError('"seed" is no number')
-        return cls(
-            packets=from_json(given.get("packets")),
-            difference=str(given.get("difference", "")),
-            sentence=str(given.get("sentence", "")),
-            kernel=str(given.get("kernel", "")),
-            unknown=tuple(given.get("unknown", [])),
-            seed=seed,
-            frames=tuple(given.get("frames", [])),
-        )
+        return cls(**cls.shared_fields(given), packets=from_json(given.get("packets")), frames=texts(given, "frames"))
 
     def as_case(self) -> str:
         """Return a case to paste into cases/, which fails where this did."""
-        values = "\n".join(f"        {spelled(bent)}," for bent in self.packets)
-        told = f"\n        unknown={self.unknown!r}," if self.unknown else ""
+        values = [spelled(bent) for bent in self.packets]
         where = {
             "Checksum": "harness.model.malformed",
             "Family": "harness.model.layout",
             "Protocol": "harness.model.layout",
         }
         imports = ["from harness.model.bent import Bent"]
-        imports += [f"from {module} import {name}" for name, module in where.items() if f"{name}." in values]
-        return "\n".join([
-            "from harness.cases import Packets",
-            *sorted(imports),
-            "",
-            "",
-            "def test_packets(packets: Packets) -> None:",
-            *([f'    """{self.sentence[0].upper()}{self.sentence[1:]}."""'] if self.sentence else []),
-            f"    packets(\n{values}{told}\n    )",
-        ])  # fmt: skip
+        imports += [f"from {module} import {name}" for name, module in where.items() if f"{name}." in "".join(values)]
+        return self.case(fixture_type="Packets", imports=imports, values=values)
 
 
 def to_json(packets: Iterable[Bent]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Search for an example in which kernel and model part, for a while, with a seed, and shrink it. By hypothesis.
+"""Search for an example in which kernel and model differ, for a while, with a seed, and shrink it. By hypothesis.
 
 An example is a history's steps, or some packets: a sequence.
 """

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.group.cookies import cookie_of
@@ -23,12 +24,28 @@ if TYPE_CHECKING:
     from harness.loader.program import Program
 
 _BACKLOG = 128
+_PING_GROUPS = Path("/proc/sys/net/ipv4/ping_group_range")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def reset_on_close(made: socket.socket) -> None:
     """Have a TCP socket end its connection by an RST: no TIME_WAIT is left that keeps the port from the next case."""
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+@contextmanager
+def socket_of(family: int, kind: int, protocol: int) -> Iterator[socket.socket]:
+    """Open a socket of any kind and close it; a ping socket is allowed to this process's group while it is open.
+
+    Without its group in net.ipv4.ping_group_range ping_init_sock() refuses it (EACCES), even to root.
+    """
+    before = _PING_GROUPS.read_text()
+    _PING_GROUPS.write_text(f"{os.getgid()} {os.getgid()}")
+    try:
+        with socket.socket(family, kind, protocol) as made:
+            yield made
+    finally:
+        _PING_GROUPS.write_text(before)
 
 
 class NumberedSockets:

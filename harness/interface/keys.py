@@ -32,7 +32,8 @@ STORY = "story"
 """Property of a report at the controller: what the witness saw. A `harness.interface.story.Story`."""
 
 HISTORY = "history"
-"""Property of a report: a history in which kernel and model part. What `harness.campaign.saved.Saved` has as JSON."""
+"""Property of a report: a history, or packets, on which kernel and model differ. What
+`harness.campaign.found.Found` has as JSON."""
 
 REACHED = "reached"
 """Property of a report: what a campaign reached. Counts, by name, as a mapping."""

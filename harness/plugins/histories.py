@@ -73,7 +73,7 @@ class Histories:
         self.replay(*saved.steps, unknown=saved.unknown, protocol=protocol)
 
     def replay(self, *steps: Step, unknown: tuple[str, ...] = (), protocol: Protocol = Protocol.UDP) -> None:
-        """Run one history; fail where kernel and model part. The model is not told of the bugs in `unknown`."""
+        """Run one history; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
         from harness.campaign.history import DifferenceError  # noqa: PLC0415
 
         run = self._run([*unknown, *self._option.unknown], protocol)
@@ -139,7 +139,7 @@ class History(typing.Protocol):
     """A function that runs one history."""
 
     def __call__(self, *steps: Step, unknown: tuple[str, ...] = (), protocol: Protocol = Protocol.UDP) -> None:
-        """Fail where kernel and model part; the model is not told of the bugs in `unknown`."""
+        """Fail where kernel and model differ; the model is not told of the bugs in `unknown`."""
 
 
 @pytest.fixture

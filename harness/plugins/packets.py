@@ -81,7 +81,7 @@ class PacketCampaign:
         self._fail(run, *search.found, unknown=tuple(self._option.unknown))
 
     def replay(self, *packets: Bent, unknown: tuple[str, ...] = ()) -> None:
-        """Send packets; fail where kernel and model part. The model is not told of the bugs in `unknown`."""
+        """Send packets; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
         from harness.campaign.search import difference_of  # noqa: PLC0415
 
         if any(bent.assigned for bent in packets) and not self._assigning:
@@ -207,7 +207,7 @@ class Packets(typing.Protocol):
     """A function that sends packets."""
 
     def __call__(self, *packets: Bent, unknown: tuple[str, ...] = ()) -> None:
-        """Fail where kernel and model part; the model is not told of the bugs in `unknown`."""
+        """Fail where kernel and model differ; the model is not told of the bugs in `unknown`."""
 
 
 @pytest.fixture

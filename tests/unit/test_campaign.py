@@ -69,7 +69,7 @@ def test_last_history_in_a_console_is_read(tmp_path: Path) -> None:
         ("[]", '"format" is not there'),
         (json.dumps({"format": "reuseport history", "version": 9}), "version 9, and this harness reads version 1"),
         (json.dumps(FOUND.to_json() | {"steps": [["Dance"]]}), "step 1"),
-        (json.dumps(FOUND.to_json() | {"unknown": "K24"}), "no list of names"),
+        (json.dumps(FOUND.to_json() | {"unknown": "K24"}), "no list of texts"),
         (json.dumps(FOUND.to_json() | {"seed": "x"}), "no number"),
     ],
 )

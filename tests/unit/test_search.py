@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The search for an example in which kernel and model part: what it keeps, when it ends, and what is left out."""
+"""The search for an example in which kernel and model differ: what it keeps, when it ends, and what is left out."""
 
 from __future__ import annotations
 
