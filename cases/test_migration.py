@@ -22,6 +22,7 @@ import pytest
 
 from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp
 from harness.group.netstat import counter
+from harness.group.timers import late_syn_ack_timer
 from harness.model.abi import BY_HASH, REFUSE, Migration, pack_command
 from harness.model.outcome import ReplyKind
 
@@ -270,15 +271,16 @@ def test_no_member_is_left_to_migrate_to(
 @needs_program
 def test_many_connections_migrate_at_once(make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape) -> None:
     """All that waits migrates at once: forty connections, half of them still without their ACK."""
-    group = make(make_group, shape, TARGET)
-    deliver = delivery_to(group)
-    before = Counters.read()
-    handshakes = [deliver.send_syn(deliver.command(CLOSING)) for _ in range(40)]
-    complete, open_ = handshakes[:20], handshakes[20:]
-    assert [deliver.send_ack(each, b"early") for each in complete] == [[]] * 20
-    group.leave(CLOSING)
-    assert deliver.read_replies() == []
-    assert [deliver.send_ack(each, b"late") for each in open_] == [[]] * 20
+    with late_syn_ack_timer():
+        group = make(make_group, shape, TARGET)
+        deliver = delivery_to(group)
+        before = Counters.read()
+        handshakes = [deliver.send_syn(deliver.command(CLOSING)) for _ in range(40)]
+        complete, open_ = handshakes[:20], handshakes[20:]
+        assert [deliver.send_ack(each, b"early") for each in complete] == [[]] * 20
+        group.leave(CLOSING)
+        assert deliver.read_replies() == []
+        assert [deliver.send_ack(each, b"late") for each in open_] == [[]] * 20
     assert group.collect() == {TARGET: (b"early",) * 20 + (b"late",) * 20}
     assert Counters.read().since(before) == Counters(40, 0)
     assert group.program.migration().count == 40

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Timers of TCP that go off early, by the kernel's own means."""
+"""TCP's timer of a SYN-ACK, set to go off early or late, by the kernel's own means."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 _TIMEOUT_INIT = 1  # BPF_SOCK_OPS_TIMEOUT_INIT (include/uapi/linux/bpf.h)
 _OP, _REPLY = 0, 4  # offsets in struct bpf_sock_ops
-_JIFFIES = 25
-"""From 25 ms at 1000 Hz to 250 ms at 100 Hz: enough for a slow guest to close a listener before."""
+_EARLY = 25
+"""Jiffies: from 25 ms at 1000 Hz to 250 ms at 100 Hz, which is enough for a slow guest to close a listener before."""
+
+_LATE = 30_000
+"""Jiffies: 30 s at 1000 Hz, longer at less. No case takes that long to answer."""
 
 
 @contextmanager
@@ -27,10 +30,27 @@ def early_syn_ack_timer() -> Iterator[None]:
 
     Raises what `program_on_own_sockets` raises.
     """
+    with _timer(_EARLY):
+        yield
+
+
+@contextmanager
+def late_syn_ack_timer() -> Iterator[None]:
+    """Let the listeners that this process opens send no SYN-ACK again while a slow guest takes over a second.
+
+    Raises what `program_on_own_sockets` raises.
+    """
+    with _timer(_LATE):
+        yield
+
+
+@contextmanager
+def _timer(jiffies: int) -> Iterator[None]:
+    # tcp_timeout_init() (include/net/tcp.h) asks the program; tcp_conn_request() starts the timer with its answer.
     code = b"".join((
         bpf.load(4, bpf.R2, bpf.R1, _OP),
         bpf.skip_unless_equal(bpf.R2, _TIMEOUT_INIT, 2),
-        bpf.move(bpf.R3, _JIFFIES),
+        bpf.move(bpf.R3, jiffies),
         bpf.store_register(4, bpf.R1, bpf.R3, _REPLY),
         bpf.verdict(1),
     ))  # fmt: skip

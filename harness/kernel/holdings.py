@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.loader.bindings import BpfError, call
+from harness.loader.bindings import BpfError, library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,15 +32,26 @@ class Bpf(StrEnum):
     LINK = "link"
 
 
-def sockets_in_use() -> int:
-    """Return the number of sockets in the present network namespace, whatever their family.
+class SocketCount:
+    """The number of sockets in the network namespace that is present when this is made, whatever their family.
 
     The kernel counts from sk_alloc() to the end of the last reference (sock_inuse_add(), net/core/sock.c): orphans and
-    what waits in accept queues included, requests and TIME_WAIT not.
+    what waits in accept queues included, requests and TIME_WAIT not. The file stays open, as it is read after every
+    case; `close` closes it.
     """
-    found = re.match(r"sockets: used (\d+)", (_NET / "sockstat").read_text())
-    assert found is not None, "/proc/net/sockstat begins with another line"
-    return int(found[1])
+
+    def __init__(self) -> None:
+        self._file = os.open(_NET / "sockstat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> int:
+        """Return the number at this moment."""
+        found = re.match(rb"sockets: used (\d+)", os.pread(self._file, 64, 0))
+        assert found is not None, "/proc/net/sockstat begins with another line"
+        return int(found[1])
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
 
 
 def own_sockets() -> int:
@@ -80,14 +91,13 @@ def bpf_ids(kind: Bpf, *, after: int = 0) -> Iterator[int]:
     None where the kernel gives objects of the kind no ids (links before 5.8). BpfError carries the kernel's errno.
     """
     found = ctypes.c_uint32(after)
-    while True:
-        try:
-            call(f"list BPF objects ({kind})", f"bpf_{kind}_get_next_id", found, ctypes.byref(found))
-        except BpfError as error:
-            if error.errno in {errno.ENOENT, errno.EINVAL}:
-                return
-            raise
+    where = ctypes.byref(found)
+    next_id = getattr(library(), f"bpf_{kind}_get_next_id")
+    while not (refused := next_id(found, where)):
         yield found.value
+    # Every case ends here three times: an error that is expected is not worth an exception.
+    if -refused not in {errno.ENOENT, errno.EINVAL}:
+        raise BpfError(-refused, f"list BPF objects ({kind})")
 
 
 def own_bpf_ids(kind: Bpf) -> set[int]:

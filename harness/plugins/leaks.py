@@ -15,7 +15,7 @@ import pytest
 
 from harness.interface.keys import KERNEL_LOG
 from harness.kernel import holdings
-from harness.kernel.holdings import Bpf
+from harness.kernel.holdings import Bpf, SocketCount
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Leaks:
         self._at_first: set[tuple[int, str]] = set()
         self._seen: dict[tuple[int, str], str] = {}
         self._place: Namespace | None = None
+        self._sockets: SocketCount | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
@@ -64,19 +65,20 @@ class Leaks:
         """Look once a case has ended; fail the last case of a file if something was left."""
         if self._place is None and "wire" in getattr(item, "fixturenames", ()):
             # The session's namespace, which the last case's end leaves.
-            self._place = Namespace.current()
+            self._place, self._sockets = Namespace.current(), SocketCount()
         result = yield
-        if self._place is None:
+        if self._place is None or self._sockets is None:
             return result
         if nextitem is None:
             with self._place.inside():
-                left = self._left_by(item.nodeid)
+                left = self._left_by(item.nodeid, self._sockets)
             self._place.close()
+            self._sockets.close()
             left += self._left_open()
         elif nextitem.path != item.path:
-            left = self._left_by(item.nodeid)
+            left = self._left_by(item.nodeid, self._sockets)
         else:
-            self._note(item.nodeid)
+            self._note(item.nodeid, self._sockets)
             return result
         if left:
             # The first line stands by itself in summaries.
@@ -84,14 +86,14 @@ class Leaks:
             pytest.fail("\n  ".join([said, *left[1:]]), pytrace=False)
         return result
 
-    def _note(self, case: str) -> None:
-        self._course.append((case, holdings.sockets_in_use()))
+    def _note(self, case: str, sockets: SocketCount) -> None:
+        self._course.append((case, sockets.read()))
         self._note_objects(case)
 
-    def _left_by(self, last: str) -> list[str]:
+    def _left_by(self, last: str, sockets: SocketCount) -> list[str]:
         """Return a line for each thing that the cases of a file left; `last` is the last of them."""
-        self._note(last)
-        left = [*self._lost_sockets(), *self._lost_objects()]
+        self._note(last, sockets)
+        left = [*self._lost_sockets(sockets), *self._lost_objects()]
         self._course.clear()
         for each in _descriptors():
             self._seen.setdefault(each, last)
@@ -103,10 +105,10 @@ class Leaks:
                 self._born[kind, number] = case
                 self._newest[kind] = number
 
-    def _lost_sockets(self) -> list[str]:
+    def _lost_sockets(self, sockets: SocketCount) -> list[str]:
         def lost() -> int:
             owned = holdings.own_sockets() + holdings.sockets_of_connections()
-            return max(0, holdings.sockets_in_use() - owned - self._sockets_reported)
+            return max(0, sockets.read() - owned - self._sockets_reported)
 
         if not (count := _least(lost)):
             return []
