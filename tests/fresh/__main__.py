@@ -58,8 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
     if reason := why_not(arguments.directory):
         print(reason, file=sys.stderr)
         return EXIT_USAGE
-    # To end after SIGTERM as after Ctrl-C: with nothing left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # To end after SIGTERM, or when the terminal is closed, as after Ctrl-C: with nothing left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         return _run(chosen, arguments)
     except FetchError as error:
@@ -160,8 +161,10 @@ def _directory(parent: Path, *, keep: bool, line: Line) -> Iterator[_Place]:
         if keep and not interrupted and not place.passed:
             line.say(f"kept for a look, {size}: {place.root}")
         else:
-            line.show(f"removing {size} from {outer}", "")
-            remove(outer)
+            try:
+                line.show(f"removing {size} from {outer}", "")
+            finally:  # a terminal that was closed takes no line
+                remove(outer)
 
 
 def _bundle(file: Path) -> Path:

@@ -19,7 +19,7 @@ from vm.base.paths import PROJECT
 from vm.bisection.record import Judgement
 from vm.kernels.local import TREE_IMAGE
 from vm.report import results, stories
-from vm.report.outcomes import EXIT_STATUS, CaseOutcome, KernelOutcome
+from vm.report.outcomes import AS_EXPECTED, EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from vm.bisection.record import Record
     from vm.bisection.repository import Commit
     from vm.report.results import CaseResult, KernelResult
-
-FINE = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 LONGEST = 40
 """Lines of a failure's message that are kept."""
@@ -136,7 +134,7 @@ def _digest(image: Path) -> str:
 
 
 def _take_in(judgement: Judgement, kernel: KernelResult) -> None:
-    bad = [case for case in kernel.cases if case.outcome not in FINE]
+    bad = [case for case in kernel.cases if case.outcome not in AS_EXPECTED]
     judgement.failed = dict(Counter(_TURN.sub("", case.id).replace("[]", "") for case in bad))
     if bad:
         judgement.excerpt = _excerpt(bad[0])

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from vm.controller.protocol import Instruction
+from vm.controller.xdist_protocol import Name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class Link:
 
     def send(self, name: str, content: Any) -> None:
         """Send a message of xdist's protocol, as a worker does."""
-        self._channel.send((name, content))
+        self._channel.send((str(name), content))
 
     def connect(
         self,
@@ -96,7 +97,7 @@ class Link:
     def is_shut_down(self) -> bool:
         """Return whether xdist has told a worker that is not up to end."""
         with self._lock:
-            return any(message[0] == "shutdown" for message in self._early or ())
+            return any(message[0] == Name.SHUTDOWN for message in self._early or ())
 
     def _be_interrupted(self) -> None:
         self.stop.set()

@@ -28,11 +28,11 @@ from vm.boot.patience import Patience
 from vm.boot.qemu import demand_qemu
 from vm.controller import protocol
 from vm.controller.admission import capacity
-from vm.controller.guest_worker import with_plugins, xdist_worker
 from vm.controller.idle import be_idle
 from vm.controller.link import LOOK_EVERY, Link
 from vm.controller.protocol import BootRequest, End, Ending, Notice, Order, Progress
 from vm.controller.watchdog import Watchdog
+from vm.controller.xdist_protocol import Name, worker_source
 from vm.guest import wire_format
 from vm.kernels.catalogue import load_catalogue
 from vm.kernels.obtain import obtain, select
@@ -123,7 +123,7 @@ class Relay:
         if not self._wait_for_admission():
             return Ending(how=End.STOPPED, why="the run was ended")
         greeting = Greeting(
-            environment=with_plugins(self._order.plugins),
+            environment=_with_plugins(self._order.plugins),
             bytecode=self._order.bytecode if self._order.directory is None else None,
         )
         with contextlib.ExitStack() as until_served:
@@ -202,7 +202,7 @@ class Relay:
         watchdog = Watchdog(vm, self._patience, stop=self._link.stop, ended=self._ended)
         try:
             gateway = open_gateway(vm.port, name=self._order.kernel, execmodel="main_thread_only", has_execnet=True)
-            guest = gateway.remote_exec(xdist_worker())
+            guest = gateway.remote_exec(worker_source())
             guest.send(first)
             self._link.connect(
                 guest, before_message=self._patience.resume, on_message=self._from_guest, on_end=self._ended.set
@@ -236,9 +236,9 @@ class Relay:
         """Send the controller what xdist's worker says; called in execnet's thread."""
         self._patience.renew()
         for name, content in wire_format.unpack(message):
-            if name == "workerfinished":
+            if name == Name.FINISHED:
                 self._worker_finished = True
-            elif name == "collectionfinish":
+            elif name == Name.COLLECTED:
                 # The guest waits for the controller, which may be busy with other kernels.
                 self._patience.pause()
             self._link.send(name, content)
@@ -253,3 +253,11 @@ def _error_of(guest: Any) -> str:
     except EOFError:  # the connection broke, of which the console and QEMU say more
         pass
     return ""
+
+
+def _with_plugins(names: list[str]) -> dict[str, str]:
+    """Return the variables that make pytest load these plugins and not look for others.
+
+    To look, it reads the entry points of every installed distribution.
+    """
+    return {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(names)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vm.report.functions import function_of
-from vm.report.outcomes import CaseOutcome
+from vm.report.outcomes import AS_EXPECTED, CaseOutcome
 from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from vm.report.history import History
     from vm.report.results import BugEntry, CaseResult, KernelResult, RunResult
-
-EXPECTED = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 _MOST_BUGS = 2
 """Bugs of the topic that a finding names where none is its own."""
@@ -76,7 +74,7 @@ def _of_cases(run: RunResult, history: History | None) -> Iterator[Finding]:
             if case.outcome not in (CaseOutcome.NOT_RUN, CaseOutcome.SKIPPED):
                 ran.setdefault(function, {}).setdefault(kernel.name, 0)
                 ran[function][kernel.name] += 1
-            if case.outcome in EXPECTED:
+            if case.outcome in AS_EXPECTED:
                 continue
             not_run = case.outcome is CaseOutcome.NOT_RUN
             what = "cases that did not run" if not_run else function

@@ -17,8 +17,9 @@ from markupsafe import Markup
 from harness.interface.sentences import heading, topic
 from vm.report import charts, page_data, results, stories
 from vm.report.failure import Failure, sentence_html
-from vm.report.findings import EXPECTED, Finding, findings
+from vm.report.findings import Finding, findings
 from vm.report.functions import function_of
+from vm.report.outcomes import AS_EXPECTED
 from vm.report.picture import draw
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _told(run: RunResult) -> Iterable[Finding]:
     told: dict[str, list[CaseResult]] = {}
     for kernel in run.kernels:
         for case in kernel.cases:
-            if case.outcome in EXPECTED and case.story:
+            if case.outcome in AS_EXPECTED and case.story:
                 told.setdefault(kernel.name, []).append(case)
     if told:
         yield Finding(what="as expected, with a story", outcome="", reason="", cases=told)

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from vm.report.outcomes import CaseOutcome, KernelOutcome
+from vm.report.outcomes import AS_EXPECTED, CaseOutcome, KernelOutcome
 from vm.report.tree import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from vm.report.results import CaseResult, FunctionResult, KernelResult, RunResult
-
-FINE = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 _DIRECTIVES = {
     CaseOutcome.SKIPPED: "SKIP",
@@ -67,7 +65,7 @@ def promise_lines(number: int, promise: str, cases: list[CaseResult]) -> Iterato
     """Yield a promise's test with its cases."""
     yield from begin(promise, len(cases), depth=3)
     for at, case in enumerate(cases, start=1):
-        if case.outcome not in FINE:
+        if case.outcome not in AS_EXPECTED:
             yield from (f"        # {line}".rstrip() for line in case.detail.splitlines()[:_DETAIL])
         yield f"        {case_line(at, case, promise)}"
     yield from end(number, promise, cases, depth=3)
@@ -100,7 +98,7 @@ def end(number: int, name: str, cases: list[CaseResult], *, depth: int) -> Itera
     """Yield the totals and the result of a test that has others nested in it."""
     outcomes = [case.outcome for case in cases]
     yield "  " * depth + totals(outcomes)
-    line = f"{'ok' if FINE.issuperset(outcomes) else 'not ok'} {number} {name_of(name)}"
+    line = f"{'ok' if AS_EXPECTED.issuperset(outcomes) else 'not ok'} {number} {name_of(name)}"
     skipped = " # SKIP every case was skipped" if {*outcomes} == {CaseOutcome.SKIPPED} else ""
     yield "  " * (depth - 1) + line + skipped
 
@@ -124,8 +122,8 @@ def apart(name: str, parent: str, kind: str) -> str:
 def case_line(number: int, case: CaseResult, promise: str) -> str:
     """Return a case's result: its name within the promise, and why it is not a plain one."""
     name = apart(case.id.partition("::")[2] or case.id, promise, "case")
-    line = f"{'ok' if case.outcome in FINE else 'not ok'} {number} {name_of(name)}"
-    reason = one_line(case.reason)
+    line = f"{'ok' if case.outcome in AS_EXPECTED else 'not ok'} {number} {name_of(name)}"
+    reason = one_line(case.reason.replace("#", ""))
     directive = _DIRECTIVES.get(case.outcome)
     if directive is not None:
         return f"{line} # {directive} {reason}".rstrip()

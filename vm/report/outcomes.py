@@ -27,6 +27,10 @@ class CaseOutcome(enum.StrEnum):
     NOT_RUN = "not run"  # its kernel was given up before
 
 
+AS_EXPECTED = frozenset({CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED})
+"""The outcomes of a case that nobody has to look at."""
+
+
 class KernelOutcome(enum.StrEnum):
     """What a kernel came to, and with it a run: the gravest of its kernels'."""
 

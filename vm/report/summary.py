@@ -8,8 +8,8 @@ from heapq import nlargest
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from vm.report.findings import EXPECTED, findings
-from vm.report.outcomes import CaseOutcome
+from vm.report.findings import findings
+from vm.report.outcomes import AS_EXPECTED, CaseOutcome
 from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _folded(topics: list[str], counts: list[dict[str, Counter[CaseOutcome]]]) ->
         return set()
     found = {topic: {outcome for of_kernel in counts for outcome in of_kernel.get(topic, ())} for topic in topics}
     green = [topic for topic in topics if found[topic] <= {CaseOutcome.PASSED}]
-    expected = [topic for topic in topics if topic not in green and found[topic] <= EXPECTED]
+    expected = [topic for topic in topics if topic not in green and found[topic] <= AS_EXPECTED]
     too_many = len(topics) - len(green) - _MOST_TOPICS
     return {*green, *expected[max(0, len(expected) - too_many) :]} if too_many > 0 else {*green}
 
