@@ -108,6 +108,8 @@ def test_kernels_of_one_run_are_told_apart_by_name(root: Path, capsys: pytest.Ca
     ("word", "said"),
     [
         ("absent", "there is no run absent; .* has two-kernels"),
+        ("", "there is no run ''; .* has two-kernels"),
+        ("x" * 300, "there is no run x{300}; .* has two-kernels"),
         ("killed", "killed has no results.json"),
         ("two-kernels", "has several kernels: say which, as RUN:KERNEL; it has 6.1, 7.2"),
         ("two-kernels:6.2", "has no kernel 6.2; it has 6.1, 7.2"),

@@ -13,6 +13,7 @@ import pytest
 
 from vm.__main__ import main
 from vm.kselftest import ktap
+from vm.kselftest.__main__ import main as kselftest_main
 from vm.kselftest.export import COPY
 from vm.report.outcomes import CaseOutcome
 from vm.report.results import CaseResult, KernelResult
@@ -181,3 +182,8 @@ def test_netdev_s_ci_reads_a_result_for_each_file() -> None:
 def test_the_exit_status_is_kselftest_s(outcomes: list[CaseOutcome], status: int) -> None:
     cases = [result(f"x.py::test_{number}", outcome) for number, outcome in enumerate(outcomes)]
     assert ktap.status(KernelResult(name="host", cases=cases)) == status
+
+
+def test_help_needs_no_root_and_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kselftest_main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m vm.kselftest")

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         with publishing.translate_oserror(output):
             output.mkdir(parents=True, exist_ok=True)
             merged, notes = _one(read, into=output)
+            if args.history and not args.remember and not args.history.is_file():
+                notes.append(f"there is no history {args.history}: --remember begins one")
             before = _history(args.history or results.ROOT / history.FILE, notes, merged if args.remember else None)
             publishing.write_reports(merged, output, before=before)
             said = _others(args, merged, before)

@@ -22,9 +22,20 @@ print(missing_requirement() or "")
 
 _RESULTS = "results: "
 
+_HELP = """\
+usage: python -m vm.kselftest [-k EXPRESSION] [arguments for pytest]
+
+Run the cases on this kernel, as root, and print the results as a selftest of the kernel tree does (KTAP). The arguments
+choose cases: -k 'reference and udp', or files such as cases/test_reference.py. 'tox -e host -- --help' lists all.
+'python -m vm export-kselftest DIR' writes the files that make this a selftest of a kernel tree (docs/kselftest.md).
+Exit status: 0 passed, 1 something failed, 4 it cannot run here, or every case was skipped."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the cases that pytest selects by `arguments`; return a selftest's exit status."""
+    if {"-h", "--help"} & {*arguments}:
+        print(_HELP)
+        return 0
     # The one place that knows where the KTAP comes from: a run's results, once it has ended.
     try:
         from vm.kselftest import ktap  # noqa: PLC0415  # nothing of the project can be imported without its packages

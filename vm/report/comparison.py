@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def find(word: str, *, root: Path) -> KernelResult:
         run, kernel = word, ""
     path = _path_of(run, root)
     if path is None:
-        if any(directory.is_dir() for directory in (Path(run), root / run)):
+        if any(directory.is_dir() for directory in _meant(run, root)):
             raise NoSuchRunError(
                 f"{run} has no {FILE}: it is no run, or one that was killed (python -m vm report {run}) or goes on"
             )
@@ -66,7 +67,7 @@ def directory_of(word: str, *, root: Path) -> Path:
 
     Raises NoSuchRunError.
     """
-    for path in (Path(word), root / word):
+    for path in _meant(word, root):
         if path.is_dir():
             return path.resolve()
         if path.is_file() and path.name == FILE:
@@ -76,7 +77,7 @@ def directory_of(word: str, *, root: Path) -> Path:
 
 def _no_such_run(word: str, root: Path) -> NoSuchRunError:
     names = sorted((entry.name for entry in root.glob("*") if (entry / FILE).is_file()), reverse=True)
-    return NoSuchRunError(f"there is no run {word}; {root} has {', '.join(names[:10]) or 'none'}")
+    return NoSuchRunError(f"there is no run {word or repr(word)}; {root} has {', '.join(names[:10]) or 'none'}")
 
 
 def changes(before: KernelResult, after: KernelResult) -> Iterator[Change]:
@@ -96,10 +97,16 @@ def changes(before: KernelResult, after: KernelResult) -> Iterator[Change]:
 
 
 def _path_of(word: str, root: Path) -> Path | None:
-    for path in (Path(word), root / word):
+    for path in _meant(word, root):
         if path.is_file() or (path / FILE).is_file():
             return path
     return None
+
+
+def _meant(word: str, root: Path) -> list[Path]:
+    """Return what is there of the two paths that a word can mean; the empty word means none."""
+    # os.path, for pathlib raises OSError for a name that is too long to be one.
+    return [path for path in (Path(word), root / word) if word and os.path.exists(path)]  # noqa: PTH110
 
 
 def _outcome(case: CaseResult | None) -> str:
