@@ -7,15 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.interface.keys import MISSING_FEATURE, OBSERVED
-from vm.report.outcomes import CaseOutcome
+from vm.report.outcomes import AS_EXPECTED, CaseOutcome
 from vm.report.results import CaseResult, KernelResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pytest
-
-_GOOD = {CaseOutcome.PASSED, CaseOutcome.SKIPPED, CaseOutcome.XFAILED}
 
 
 class Recorder:
@@ -38,9 +36,9 @@ class Recorder:
             outcome = CaseOutcome.FEATURE_MISSING
             case.missing_feature = str(properties[MISSING_FEATURE])
         # The first failure of a case counts, even if a later phase passes.
-        if outcome is not CaseOutcome.PASSED and case.outcome in _GOOD:
+        if outcome is not CaseOutcome.PASSED and case.outcome in AS_EXPECTED:
             case.outcome = outcome
-            self.failed[kernel] += outcome not in _GOOD
+            self.failed[kernel] += outcome not in AS_EXPECTED
             case.reason = _reason_of(report)
             if report.failed:
                 case.detail = report.longreprtext
@@ -55,7 +53,7 @@ class Recorder:
     def add_splat(self, kernel: str, name: str, *, title: str) -> bool:
         """Mark the case that was running as one with a splat; return False if it had failed already."""
         case = self._cases.get((kernel, name))
-        if case is None or case.outcome not in _GOOD:
+        if case is None or case.outcome not in AS_EXPECTED:
             return False
         case.outcome, case.reason = CaseOutcome.SPLAT, title
         return True
