@@ -77,7 +77,7 @@ class Store:
         """
         found = []
         with translate_oserror(self.root):
-            manifests = list((self.root / name).glob(f"[!.]*/{_MANIFEST}"))
+            manifests = [entry / _MANIFEST for entry in _visible(self.root / name)]
         for manifest in manifests:
             # An entry that cannot be read is from another version of this project, or damaged: it does not count.
             with contextlib.suppress(OSError, ValueError, TypeError):
@@ -107,7 +107,7 @@ class Store:
     def names(self) -> list[str]:
         """Return the names of all kernels in the store. Raises StoreError."""
         with translate_oserror(self.root):
-            return sorted(path.name for path in self.root.glob("[!.]*") if path.is_dir())
+            return sorted(path.name for path in _visible(self.root) if path.is_dir())
 
     @contextlib.contextmanager
     def locked(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
@@ -201,6 +201,15 @@ def translate_oserror(root: Path, *, elsewhere: str = "point XDG_CACHE_HOME at a
         raise
     except OSError as error:
         raise _storage_error(root, error, elsewhere) from error
+
+
+def _visible(directory: Path) -> list[Path]:
+    """Return what is in a directory but for hidden files; nothing if there is no such directory. Raises OSError."""
+    try:
+        # Not by glob(), which since Python 3.13 takes a directory that cannot be read for an empty one.
+        return [path for path in directory.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
 
 
 def _storage_error(root: Path, error: OSError, elsewhere: str) -> StoreError:
