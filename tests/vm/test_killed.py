@@ -106,7 +106,9 @@ def demand_nothing_left(run: Started, kill: Kill) -> None:
     assert run.ended(seconds=30) == -signal.SIGKILL
     assert run.left() == []
     assert not (run.directory / "results/latest").is_symlink()
-    assert {path.name for path in run.directory.glob("results/**/*") if not path.is_dir()} <= {"console.log"}
+    # What `python -m vm report` makes the reports of.
+    kept = {"console.log", "journal.jsonl"}
+    assert {path.name for path in run.directory.glob("results/**/*") if not path.is_dir()} <= kept
 
 
 def demand_the_next_run_works(here: Path, archive: SmallArchive, *arguments: str) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-_REMOVE_AT_THE_END = 'cat >/dev/null; exec rm -rf -- "$0"'
+_REMOVE_AT_THE_END = 'cat >/dev/null; rm -rf -- "$0" || { sleep 1; exec rm -rf -- "$0"; }'
+"""A second time, as a program that is being killed may have written into the directory meanwhile."""
 
 
 def end_with_tox() -> None:

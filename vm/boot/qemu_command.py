@@ -101,6 +101,8 @@ def _ask_virtme(kernel: Kernel, initramfs: Path, *, acceleration: Acceleration, 
             *("--overlay-rwdir", "/tmp"),
             *("--dry-run", "--show-command"),
         ],
+        # It makes a directory of its own, which it does not remove when it is killed.
+        env={**os.environ, "TMPDIR": str(initramfs.parent)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
