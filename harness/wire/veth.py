@@ -62,6 +62,8 @@ _LOST_SECONDS = 300.0 if os.environ.get("KSFT_MACHINE_SLOW") == "yes" else 30.0
 The kernel's selftests say by KSFT_MACHINE_SLOW that a kernel has debugging on, or is emulated.
 """
 
+_ANSWERED_SECONDS = 0.1
+"""After this time the first ping is sent again."""
 
 _REMEMBERED = 256
 """Frames that are kept to show them where a case fails."""
@@ -112,6 +114,8 @@ class Wire:
             self._connect()
             self.settings = Settings(cpu=min(self._affinity))
             self._socket = self._listen()
+            undo.callback(self._socket.close)
+            self._wait_until_links_send()
             undo.pop_all()
 
     def close(self) -> None:
@@ -232,6 +236,23 @@ class Wire:
             with IPRoute() as links:
                 links.link("set", index=_index(links, _PEER_LINK), state="up")
             _switch_offloads_off(_PEER_LINK)
+
+    def _wait_until_links_send(self) -> None:
+        """Ping until an answer comes: what leaves a link that has just come up may be dropped, without an error.
+
+        A worker of the kernel has to see that the other end is up (linkwatch_do_dev(), net/core/link_watch.c) before
+        the link gets a queue, and on a busy machine the worker is late. WireError if no ping is ever answered.
+        """
+        until = time.monotonic() + _LOST_SECONDS
+        self._socket.settimeout(_ANSWERED_SECONDS)
+        while True:
+            try:
+                self.send(())
+                break
+            except WireError:
+                if time.monotonic() > until:
+                    raise
+        self._socket.settimeout(_LOST_SECONDS)
 
     def _listen(self) -> socket.socket:
         with self.peer.inside():
