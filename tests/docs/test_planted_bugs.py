@@ -2,8 +2,8 @@
 """A bug in each kind of program is named by `python -m harness restart` on the running kernel (needs root).
 
 Each program finds the number of a client's member in the packet. It is right, or reads at a wrong offset, or reads less
-of the connection ID than the server writes, or takes the number for a place in the group, which it is no longer once a
-member has left.
+of the connection ID than the server writes, or goes by the order of the members that are there, which is another once a
+member has left: a filter's place in the group always is that, and a map's slots may be counted so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ HEAD = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 char _license[] SEC("license") = "GPL";
+
+#define MEMBERS 8 /* of both generations */
 
 /* PAYLOAD is where the payload begins in what the program sees; the number stands so many bytes into the payload. */
 static __always_inline int number_of(void *ctx, void *number, __u32 size)
@@ -55,7 +57,15 @@ int by_slot(struct sk_reuseport_md *ctx)
 	if (number_of(ctx, &number, sizeof(number)))
 		return SK_PASS;
 	slot = number;
-	bpf_sk_select_reuseport(ctx, &members, &slot, 0);
+	if (!BY_ORDER) {
+		bpf_sk_select_reuseport(ctx, &members, &slot, 0);
+		return SK_PASS;
+	}
+	for (int i = 0; i < MEMBERS; i++) {
+		slot = i;
+		if (!bpf_sk_select_reuseport(ctx, &members, &slot, 0) && !number--)
+			break;
+	}
 	return SK_PASS;
 }
 """
@@ -68,14 +78,23 @@ extern int listeners;
 SEC("sk_reuseport")
 int by_id(struct sk_reuseport_md *ctx)
 {
+	__u64 key = 0, number;
 	__u8 id[8] = {};
-	__u64 key = 0;
 
 	if (number_of(ctx, id, sizeof(id)))
 		return SK_PASS;
 	for (int i = 0; i < 8; i++)
 		key = key << 8 | id[i];
-	bpf_sk_select_reuseport(ctx, &listeners, &key, 0);
+	if (!BY_ORDER) {
+		bpf_sk_select_reuseport(ctx, &listeners, &key, 0);
+		return SK_PASS;
+	}
+	number = key;
+	for (int i = 0; i < MEMBERS; i++) {
+		key = i;
+		if (!bpf_sk_select_reuseport(ctx, &listeners, &key, 0) && !number--)
+			break;
+	}
 	return SK_PASS;
 }
 """
@@ -106,9 +125,18 @@ int by_tunnel(struct sk_reuseport_md *ctx)
 	if (number_of(ctx, &number, sizeof(number)))
 		return SK_PASS;
 	key = number;
-	worker = bpf_map_lookup_elem(&workers, &key);
-	if (worker)
-		bpf_sk_select_reuseport(ctx, worker, &only, 0);
+	if (!BY_ORDER) {
+		worker = bpf_map_lookup_elem(&workers, &key);
+		if (worker)
+			bpf_sk_select_reuseport(ctx, worker, &only, 0);
+		return SK_PASS;
+	}
+	for (int i = 0; i < MEMBERS; i++) {
+		key = i;
+		worker = bpf_map_lookup_elem(&workers, &key);
+		if (worker && !bpf_sk_select_reuseport(ctx, worker, &only, 0) && !number--)
+			break;
+	}
 	return SK_PASS;
 }
 """
@@ -158,6 +186,9 @@ KINDS = {
 }
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+each_with_maps = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=name) for name, kind in KINDS.items() if not kind.by_place]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -166,10 +197,11 @@ def _able() -> None:
         pytest.skip(reason)
 
 
-def restart(directory: Path, kind: Kind, known: str, *, at: int = 1) -> tuple[int, str]:
+def restart(directory: Path, kind: Kind, known: str, *, at: int = 1, by_order: bool = False) -> tuple[int, str]:
     """Carry a restart out with the kind's program; return the exit status, and the lines on what went wrong."""
     program = directory / f"mine{kind.suffix}"
-    program.write_text(kind.text.replace("HEAD", HEAD).replace("AT", str(at)))
+    text = kind.text.replace("HEAD", HEAD)
+    program.write_text(text.replace("AT", str(at)).replace("BY_ORDER", str(int(by_order))))
     given = [word for option in kind.options for word in ("--program-option", option)]
     done = subprocess.run(
         [sys.executable, "-m", "harness", "restart", "--strategy", "hash", "--program", str(program), *given,
@@ -204,3 +236,12 @@ def test_a_part_of_a_connection_id_is_named(tmp_path: Path, kind: Kind) -> None:
     status, said = restart(tmp_path, kind, kind.long)
     assert status == 1
     assert re.search(rf"packets of clients of A[123] went astray, to .*; first when {kind.wrong_since}", said), said
+
+
+@each_with_maps
+def test_slots_that_are_counted_in_order_are_named_once_a_member_has_left(tmp_path: Path, kind: Kind) -> None:
+    """The number is a turn among the slots that are taken: right as long as all of them are."""
+    status, said = restart(tmp_path, kind, kind.known, by_order=True)
+    assert status == 1
+    assert re.search(r"packets of clients of (A[123]|B\d) went astray, to .*; first when A0 has left", said), said
+    assert not re.search(r"first when (A runs|B has joined)", said), said
