@@ -14,6 +14,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import Section, Symbol, SymbolTableSection
 
+from harness.loader.object_types import resolved_by_libbpf
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -137,7 +139,8 @@ def _read(name: str, sections: list[Section]) -> ObjectFile:
     if table is None:
         raise ObjectFileError(f"{name} has no table of symbols: it was stripped; strip no more than -g does")
     symbols = list(table.iter_symbols())
-    programs = tuple(_programs(sections, symbols))
+    resolved = resolved_by_libbpf(by_name[".BTF"].data()) if ".BTF" in by_name else frozenset()
+    programs = tuple(_programs(sections, symbols, resolved))
     for program in programs:
         count = len(program.instructions) // _INSTRUCTION
         if count > MOST_INSTRUCTIONS:
@@ -161,7 +164,7 @@ def _read(name: str, sections: list[Section]) -> ObjectFile:
     )
 
 
-def _programs(sections: list[Section], symbols: list[Symbol]) -> Iterator[ProgramInFile]:
+def _programs(sections: list[Section], symbols: list[Symbol], resolved: frozenset[str]) -> Iterator[ProgramInFile]:
     for index, section in enumerate(sections):
         if not section["sh_flags"] & _EXECUTABLE or section.name == ".text" or not section["sh_size"]:
             continue
@@ -170,7 +173,7 @@ def _programs(sections: list[Section], symbols: list[Symbol]) -> Iterator[Progra
                 continue
             start = symbol["st_value"]
             end = start + symbol["st_size"]
-            uses, needs = _relocations(index, sections, symbols, start, end)
+            uses, needs = _relocations(index, sections, symbols, range(start, end), resolved)
             yield ProgramInFile(
                 section=section.name,
                 function=symbol.name,
@@ -181,23 +184,25 @@ def _programs(sections: list[Section], symbols: list[Symbol]) -> Iterator[Progra
 
 
 def _relocations(
-    index: int, sections: list[Section], symbols: list[Symbol], start: int, end: int
+    index: int, sections: list[Section], symbols: list[Symbol], where: range, resolved: frozenset[str]
 ) -> tuple[tuple[MapUse, ...], tuple[str, ...]]:
     uses, needs = [], []
     for table in sections:
         if not isinstance(table, RelocationSection) or table["sh_info"] != index:
             continue
         for entry in table.iter_relocations():
-            if not start <= entry["r_offset"] < end:
+            if entry["r_offset"] not in where:
                 continue
             symbol = symbols[entry["r_info_sym"]]
-            where = symbol["st_shndx"]
-            home = sections[where].name if isinstance(where, int) else ""
+            number = symbol["st_shndx"]
+            home = sections[number].name if isinstance(number, int) else ""
             shown = symbol.name or home
             if entry["r_info_type"] == _CALL:
                 needs.append(f"the call of {shown}")
+            elif shown in resolved:
+                needs.append(f"the kernel's {shown}")
             elif entry["r_info_type"] == _MAP_LOAD and home in {"", _LEGACY, ".maps"}:
-                uses.append(MapUse(offset=entry["r_offset"] - start, name=shown))
+                uses.append(MapUse(offset=entry["r_offset"] - where.start, name=shown))
             else:
                 needs.append(f"the data {shown}")
     return tuple(uses), tuple(dict.fromkeys(needs))

@@ -205,6 +205,11 @@ def _made_maps(
     specs = dict(options.maps)
     if unused := specs.keys() - set(found.undefined) - found.legacy.keys():
         raise ObjectFileError(f"map={min(unused)}: {name} has no extern or legacy map of that name")
+    if found.has_maps and (found.undefined or found.legacy):
+        raise ObjectFileError(
+            f'{name} has maps in SEC(".maps") and {", ".join([*found.undefined, *found.legacy])} besides: define all '
+            'maps in SEC(".maps")'
+        )
     if missing := [each for each in found.undefined if each not in specs]:
         raise ObjectFileError(
             f"{name} uses {', '.join(missing)}, which it does not define: say what its loader makes, as "
@@ -212,15 +217,10 @@ def _made_maps(
         )
     if not specs and not found.legacy:
         return None
-    if found.has_maps:
-        raise ObjectFileError(
-            f'{name} has maps in SEC(".maps") and {", ".join([*specs, *found.legacy])} besides: define all maps in '
-            'SEC(".maps")'
-        )
     if program.needs:
         raise ObjectFileError(
             f"{name}: a program with extern or legacy maps cannot have {program.needs[0]} here: make functions "
-            'static __always_inline, and define maps in SEC(".maps") to have global data'
+            'static __always_inline, and define maps in SEC(".maps") to have the rest'
         )
     try:
         return {each: from_legacy(legacy, name=each) for each, legacy in found.legacy.items()} | specs

@@ -86,6 +86,16 @@ def test_the_loader_s_map_is_found_in_the_instructions(tmp_path: Path) -> None:
     assert program.instructions[offset] == 0x18, "BPF_LD | BPF_IMM | BPF_DW: the instruction that takes a map"
 
 
+def test_what_libbpf_resolves_is_no_map_of_the_loader_s(tmp_path: Path) -> None:
+    code = f"""{HEAD}{LICENSE}
+extern int LINUX_KERNEL_VERSION __kconfig;
+extern const void init_net __ksym;
+SEC("sk_reuseport")
+int f(struct sk_reuseport_md *ctx) {{ return LINUX_KERNEL_VERSION > 0x50a00 && &init_net; }}
+"""
+    assert read_object(compiled(tmp_path, code)).undefined == ()
+
+
 def test_legacy_definitions_are_translated(tmp_path: Path) -> None:
     found = read_own(example("legacy_map.bpf.c", tmp_path), ProgramOptions())
     assert found.maps == {"listeners": MapSpec(kind="sockarray", key_size=4, value_size=8, max_entries=8)}
@@ -129,6 +139,17 @@ PLANTED = {
 extern int socks;
 static __attribute__((noinline)) unsigned OTHER(unsigned a) {{ return a / 3; }}
 {SELECTS}""",
+    "cannot have the kernel's LINUX_KERNEL_VERSION": f"""{HEAD}{LICENSE}
+extern int socks;
+extern int LINUX_KERNEL_VERSION __kconfig;
+#define OTHER(a) LINUX_KERNEL_VERSION
+{SELECTS}""",
+    'has maps in SEC(".maps") and socks besides': f"""{HEAD}{LICENSE}
+extern int socks;
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); }}
+numbers SEC(".maps");
+#define OTHER(a) (bpf_map_lookup_elem(&numbers, &a) ? 1 : 0)
+{SELECTS}""",
     "has more than struct bpf_map_def": f"""{HEAD}{LICENSE}
 struct {{ int n[9]; }} typedef def;
 def SEC("maps") socks = {{{{ 20, 4, 8, 1, 0, 0, 2 }}}};
@@ -144,7 +165,7 @@ def SEC("maps") socks = {{{{ 77, 4, 8, 1, 0 }}}};
 
 @pytest.mark.parametrize("says", PLANTED)
 def test_objects_that_cannot_be_loaded_are_refused_by_name(tmp_path: Path, says: str) -> None:
-    options = read_options(["map=socks=sockarray"] if "call" in says else [])
+    options = read_options(["map=socks=sockarray"] if says.startswith("cannot have") else [])
     with pytest.raises(ObjectFileError) as refused:
         read_own(compiled(tmp_path, PLANTED[says]), options)
     assert says in str(refused.value)
