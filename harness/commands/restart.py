@@ -20,7 +20,7 @@ from harness.kernel.preflight import missing_requirement
 from harness.loader.bindings import BpfError
 from harness.loader.compiler import CompileError, compile_program
 from harness.loader.object_file import ObjectFileError
-from harness.loader.own_object import read_own
+from harness.loader.own_object import demand_source, read_own
 from harness.loader.program_options import OptionError, read_options
 from harness.loader.verifier_log import cut_log
 from harness.model.layout import Family, Protocol
@@ -153,6 +153,7 @@ def _compiled(path: Path, options: ProgramOptions) -> Path:
     """Return the program's file, compiled if it is C. Raises ObjectFileError and CompileError."""
     if not os.path.isfile(path):  # noqa: PTH113  # pathlib's raises for a name that is too long
         raise ObjectFileError(f"there is no file {str(path)!r}")
+    demand_source(path, options)
     if path.suffix == ".c":
         path = compile_program(path.resolve(), defines=options.defines, includes=(path.parent.resolve(),))
     read_own(path, options)

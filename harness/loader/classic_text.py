@@ -71,7 +71,9 @@ def _check(program: tuple[Instruction, ...]) -> None:
         if code & _CLASS == _JUMP:
             furthest = k if code == _JUMP_ALWAYS else max(jt, jf)
             if furthest >= left:
-                raise ClassicTextError(f"{shown} jumps over {furthest} instructions, and {left} follow it")
+                raise ClassicTextError(
+                    f"{shown} jumps to {place + 1 + furthest}, and the last one is {len(program) - 1}"
+                )
         elif code in _DIVIDE_BY_CONSTANT and k == 0:
             raise ClassicTextError(f"{shown} divides by zero")
         elif code in _SHIFT_BY_CONSTANT and k >= 32:

@@ -50,8 +50,9 @@ def compile_program(
     project; its warnings are no errors. Raises CompileError.
     """
     directory = cache_directory or user_cache_path("reuseport-harness") / "bpf"
-    name = source.name.removesuffix(".bpf.c")
-    target = directory / f"{name}-{_content_key(source, defines, includes)}.bpf.o"
+    name = source.name.removesuffix(".c").removesuffix(".bpf")
+    # In a directory for the content: messages name the object, and users know their program by its file's name.
+    target = directory / _content_key(source, defines, includes) / f"{name}.bpf.o"
     digest = target.with_name(f"{target.name}.sha256")
     if _is_whole(target, digest):
         return target
@@ -61,7 +62,7 @@ def compile_program(
     if run.returncode:
         raise CompileError(f"clang cannot compile {source.name}:\n{run.stderr.decode(errors='replace')}".rstrip())
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, run.stdout)
         write_text(digest, hashlib.sha256(run.stdout).hexdigest())
     except OSError as error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CLASSIC = "classic"
 
+MOST_BYTES_OF_TEXT = 1 << 20
+"""4096 instructions, the most that the kernel takes, in the language of bpf_asm and with comments."""
+
 _OTHER_KINDS = {
     "xdp", "tc", "tcx", "classifier", "action", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt", "tracepoint",
     "tp", "raw_tp", "raw_tracepoint", "tp_btf", "fentry", "fexit", "fmod_ret", "lsm", "iter", "sk_lookup", "sk_skb",
@@ -71,6 +74,11 @@ def read_own(path: Path, options: ProgramOptions) -> OwnFile:
         if given:
             raise ObjectFileError(f"{path.name} is a classic program: {name}= is for compiled ones")
     try:
+        if path.stat().st_size > MOST_BYTES_OF_TEXT:
+            raise ObjectFileError(
+                f"{path.name} has {path.stat().st_size:,} bytes; no text of a classic program is that long, and a "
+                "compiled object is called .o"
+            )
         return OwnFile(kind=CLASSIC, classic=read_classic(path.read_text(encoding="ascii")))
     except OSError as error:
         raise ObjectFileError(f"cannot read {path}: {error.strerror}") from error
@@ -80,6 +88,13 @@ def read_own(path: Path, options: ProgramOptions) -> OwnFile:
         ) from None
     except ClassicTextError as error:
         raise ObjectFileError(f"{path.name} is no classic program: {error}") from error
+
+
+def demand_source(path: Path, options: ProgramOptions) -> None:
+    """Raise ObjectFileError for a word of the preprocessor's and an object that is compiled already."""
+    if options.defines and path.suffix == ".o":
+        word = options.defines[0]
+        raise ObjectFileError(f"define={word}: {path.name} is compiled already: give its C, or compile with -D{word}")
 
 
 def load_own(path: Path, options: ProgramOptions) -> LoadedOwn:

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.loader.bindings import BpfError
-from harness.loader.program_options import HELP, OptionError, read_options
+from harness.loader.program_options import HELP, OptionError, ProgramOptions, read_options
 from harness.loader.verifier_log import cut_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.group.own_program import OwnProgram
-    from harness.loader.program_options import ProgramOptions
 
 OWN = "own"
 """The name that a user's program goes by among the compiled objects."""
@@ -77,8 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if name != OWN and path.suffix not in {".c", ".o"}:
         raise pytest.UsageError(f"--program: {path.name} is neither C (.c) nor a compiled object (.o)")
     options = _options(config)
+    if name != OWN and replace(options, defines=()) != ProgramOptions():
+        raise pytest.UsageError("--program-option: a program in a variant's place takes define= alone")
     if path.suffix != ".c":
-        _check(path, options, own=name == OWN)
+        _check(path, options, own=name == OWN, given=path)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -120,7 +122,7 @@ def replacements(config: pytest.Config) -> dict[str, Path]:
     options = _options(config)
     includes = (path.parent.parent, path.parent)
     made = compile_program(path.resolve(), defines=options.defines, includes=includes)
-    _check(made, options, own=name == OWN)
+    _check(made, options, own=name == OWN, given=path)
     return {name: made}
 
 
@@ -151,12 +153,16 @@ def _options(config: pytest.Config) -> ProgramOptions:
         raise pytest.UsageError(f"--program-option {error}") from error
 
 
-def _check(path: Path, options: ProgramOptions, *, own: bool) -> None:
-    """Raise UsageError for a file that no kernel loads. A variant's program is loaded as the harness's own are."""
+def _check(path: Path, options: ProgramOptions, *, own: bool, given: Path) -> None:
+    """Raise UsageError for a file that no kernel loads, compiled of the one that was given if that is C.
+
+    A variant's program is loaded as the harness's own are.
+    """
     from harness.loader.object_file import ObjectFileError, read_object  # noqa: PLC0415
-    from harness.loader.own_object import read_own  # noqa: PLC0415
+    from harness.loader.own_object import demand_source, read_own  # noqa: PLC0415
 
     try:
+        demand_source(given, options)
         if own:
             read_own(path, options)
         else:

@@ -61,6 +61,7 @@ def test_each_kind_of_program_passes_the_general_cases(program: str, options: tu
         ("two_programs.bpf.c", (), "has more than one program"),
         ("two_programs.bpf.c", ("entrance=f",), "--program-option 'entrance=f' is no option of a program"),
         ("by_cpu.ddd", ("entry=f",), "by_cpu.ddd is a classic program: entry= is for compiled ones"),
+        ("by_cpu.ddd", ("define=SLOTS=8",), "by_cpu.ddd is a classic program: define= is for compiled ones"),
     ],
 )
 def test_what_no_kernel_takes_is_an_error_of_usage(program: str, options: tuple[str, ...], says: str) -> None:
@@ -73,7 +74,9 @@ def test_a_jump_out_of_range_is_an_error_of_usage(tmp_path: Path) -> None:
     (tmp_path / "far.ddd").write_text("2\n21 0 1 2054\n6 0 0 0\n")
     done = run(tmp_path / "far.ddd")
     assert done.returncode == 4
-    assert "far.ddd is no classic program: instruction 0 (0x15 0 1 0x806) jumps over 1 instructions" in done.stderr
+    assert (
+        "far.ddd is no classic program: instruction 0 (0x15 0 1 0x806) jumps to 2, and the last one is 1" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("extern", [False, True], ids=["libbpf's", "the loader's"])

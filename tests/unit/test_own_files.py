@@ -12,7 +12,7 @@ import pytest
 
 from harness.loader.compiler import compile_program
 from harness.loader.object_file import ObjectFileError, read_object
-from harness.loader.own_object import read_own
+from harness.loader.own_object import demand_source, read_own
 from harness.loader.program_options import MapSpec, OptionError, ProgramOptions, read_options
 from harness.loader.verifier_log import MOST_LINES, cut_log
 
@@ -229,6 +229,20 @@ def test_a_classic_program_takes_no_options(tmp_path: Path) -> None:
     (tmp_path / "all.ddd").write_text("1\n6 0 0 0\n")
     with pytest.raises(ObjectFileError, match="is a classic program: entry= is for compiled ones"):
         read_own(tmp_path / "all.ddd", read_options(["entry=f"]))
+
+
+def test_a_text_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "long.bpf").open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    with pytest.raises(ObjectFileError, match=r"long.bpf has 1,048,577 bytes; no text of a classic program is that"):
+        read_own(tmp_path / "long.bpf", ProgramOptions())
+
+
+def test_a_word_for_the_compiler_is_refused_where_the_object_is_compiled_already(tmp_path: Path) -> None:
+    options = read_options(["define=SLOTS=4"])
+    demand_source(tmp_path / "mine.bpf.c", options)
+    with pytest.raises(ObjectFileError, match=r"define=SLOTS=4: mine.o is compiled already: give its C"):
+        demand_source(tmp_path / "mine.o", options)
 
 
 def test_a_long_log_is_cut_to_its_end_and_the_line_of_source() -> None:
