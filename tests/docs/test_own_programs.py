@@ -144,6 +144,18 @@ struct {
 	__type(value, __u64);
 } sk_info SEC(".maps");
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__uint(value_size, 176);
+} aes_key SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 255);
+	__type(key, __u64);
+	__type(value, __u32);
+} worker_id_map SEC(".maps");
+struct {
 	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
 	__uint(max_entries, 255);
 	__type(key, __u32);
@@ -152,20 +164,32 @@ struct {
 SEC("sk_reuseport")
 int by_length_and_hash(struct sk_reuseport_md *ctx)
 {
-	__u8 start[6], port[2];
-	__u32 zero = 0, slot;
+	__u8 start[26], port[2], id[8] = {0x32, 0x43, 0xf6, 0xa8, 0x88, 0x5a, 0x30, 0x8d}; /* "decrypted" */
+	__u32 zero = 0, slot, *worker = bpf_map_lookup_elem(&worker_id_map, id);
 	__u64 *count = bpf_map_lookup_elem(&sk_info, &zero);
 
 	if (!count || !*count || ctx->len < 30 || bpf_skb_load_bytes(ctx, 0, port, sizeof(port)) || port[0] < 4)
 		return SK_DROP;
-	if (bpf_skb_load_bytes(ctx, 8, start, sizeof(start)) || start[0] != 0xc0 || start[5] < 8 || start[5] > 20)
+	if (bpf_skb_load_bytes(ctx, 8, start, sizeof(start)))
 		return SK_DROP;
-	slot = ctx->hash % *count;
+	if (worker && (start[0] & 0x80 ? start[5] == 17 && start[7] == 0x39 : start[2] == 0x39))
+		slot = *worker;
+	else if (start[0] == 0xc0 && start[5] >= 8 && start[5] <= 20)
+		slot = ctx->hash % *count;
+	else
+		return SK_DROP;
 	return bpf_sk_select_reuseport(ctx, &workers, &slot, 0) ? SK_DROP : SK_PASS;
 }
 """,
 }
 """Programs of our own that take the options of those in the field: their texts are not here."""
+
+
+def test_a_variant_s_program_takes_words_for_the_compiler_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.bpf.c").write_text("")
+    done = run(f"reference={tmp_path / 'mine.bpf.c'}", "entry=f")
+    assert done.returncode == 4
+    assert "a program in a variant's place takes define= alone" in done.stderr
 
 
 @pytest.mark.parametrize("command", commands("docs/in-the-field.md"))
