@@ -32,6 +32,9 @@ SK_PASS = 1  # enum sk_action (include/uapi/linux/bpf.h)
 SIZE = 8
 LARGE = 140
 PACKETS = 64
+MANY = 400
+BACKLOG = 128
+"""Connections of which a listener of the bench answers the SYN, one member of the group all of them perhaps."""
 FEW = 8
 """Packets of different lengths that are made at once: each length is a form of its own, which takes time to make."""
 HOP_BY_HOP, DESTINATION_OPTIONS = 0, 60
@@ -170,13 +173,15 @@ def test_a_group_that_grows_keeps_it(bench: Bench, own_program: OwnProgram, prot
 
 
 @promise("own.replaced")
+@each_protocol
 @each_family
 def test_it_may_be_attached_again_and_detached_under_traffic(
-    bench: Bench, own_program: OwnProgram, family: Family
+    bench: Bench, own_program: OwnProgram, protocol: Protocol, family: Family
 ) -> None:
-    """While it is attached again and again, and detached, no datagram is held twice."""
-    members = open_group(bench, own_program, Protocol.UDP, family)
-    packets = [bench.packet(0, Protocol.UDP, family, payload=number.to_bytes(8, "big")) for number in range(400)]
+    """While it is attached again and again, and detached, no datagram is held twice and every SYN has one answer."""
+    members = open_group(bench, own_program, protocol, family)
+    count = MANY if protocol is Protocol.UDP else BACKLOG
+    packets = [bench.packet(0, protocol, family, payload=number.to_bytes(8, "big")) for number in range(count)]
     with bench.sending_meanwhile(packets) as still_sending:
         changes = 0
         while still_sending() or changes < 4:
@@ -185,6 +190,11 @@ def test_it_may_be_attached_again_and_detached_under_traffic(
             else:
                 bench.attach(members[changes % SIZE], own_program)
             changes += 1
+    if protocol is Protocol.TCP:
+        answers = {(reply.port, reply.kind) for reply in bench.replies_meanwhile}
+        assert sorted(port for port, _ in answers) == sorted(packet.source_port for packet in packets)
+        assert {kind for _, kind in answers} <= {ReplyKind.SYN_ACK, ReplyKind.RESET}
+        return
     held = [data for each in bench.read().values() for data in each]
     assert len(held) == len(set(held))
     assert set(held) <= {packet.payload for packet in packets}

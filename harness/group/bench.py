@@ -45,6 +45,8 @@ class Bench(NumberedSockets):
         self.wire = wire
         self._ports = count()
         self._connections: list[socket.socket] = []
+        self.replies_meanwhile: list[Reply] = []
+        """What the packets provoked that `sending_meanwhile` sent last."""
 
     def close(self) -> None:
         """Close every socket and every connection that came of them."""
@@ -147,11 +149,12 @@ class Bench(NumberedSockets):
 
     @contextmanager
     def sending_meanwhile(self, packets: Sequence[Packet]) -> Iterator[Callable[[], bool]]:
-        """Send datagrams from another process for a while; the function given tells whether it still sends.
+        """Send packets (of TCP the SYN) from another process; the function given tells whether it still sends.
 
-        At the end all of them have been sent, and decided. Raises AssertionError if the other process failed.
+        At the end all of them have been sent, and decided: `replies_meanwhile` has the replies. Raises AssertionError
+        if the other process failed.
         """
-        sent = [frame for packet in packets for frame in frames.datagram(packet)]
+        sent = [frame for packet in packets for frame in frames.opening(packet)]
         child = os.fork()
         if not child:
             status = 1
@@ -174,8 +177,8 @@ class Bench(NumberedSockets):
         finally:
             if ended is None:
                 _, ended = os.waitpid(child, 0)
-        assert ended == 0, "the process that was to send the datagrams failed"
-        self.wire.read_replies()
+        assert ended == 0, "the process that was to send the packets failed"
+        self.replies_meanwhile = self.wire.read_replies()
 
     def read(self) -> dict[int, list[bytes]]:
         """Take everything that the sockets hold: a socket's number to its datagrams, b"" for each connection."""

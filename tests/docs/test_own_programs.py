@@ -113,6 +113,33 @@ int any(struct sk_reuseport_md *ctx) {{ {body} return SK_PASS; }}
     assert "state a license that is compatible with the GPL" in done.stdout
 
 
+def test_a_program_that_takes_one_packet_from_each_port_passes_the_general_cases(tmp_path: Path) -> None:
+    """What became of a packet is seen from that packet: a second one would be refused."""
+    (tmp_path / "once.bpf.c").write_text("""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "GPL";
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u16);
+	__type(value, __u8);
+} had SEC(".maps");
+SEC("sk_reuseport")
+int once(struct sk_reuseport_md *ctx)
+{
+	__u16 port;
+	__u8 yes = 1;
+
+	if (bpf_skb_load_bytes(ctx, 0, &port, sizeof(port)))
+		return SK_DROP;
+	return bpf_map_update_elem(&had, &port, &yes, BPF_NOEXIST) ? SK_DROP : SK_PASS;
+}
+""")
+    done = run(tmp_path / "once.bpf.c")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 STAND_INS = {
     "ngx_quic_reuseport_helper.c": """
 #include <linux/bpf.h>
