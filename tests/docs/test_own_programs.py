@@ -228,8 +228,11 @@ def test_commands_for_programs_in_the_field_run(tmp_path: Path, command: str) ->
     words = [sys.executable, *shlex.split(command)[1:]] if restarts else as_on_this_kernel(command)
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     by_place = restarts and "connection_word" in command
-    assert done.returncode == int(by_place), done.stdout + done.stderr
+    at_random = restarts and "any_of_eight" in command
+    assert done.returncode == int(by_place or at_random), done.stdout + done.stderr
     assert "began at" in done.stdout if restarts else " passed" in done.stdout
+    if at_random:
+        assert "went astray" in done.stdout.split("program: ", 1)[1]
     if by_place:
         assert "program: " in done.stdout
         assert "first when A runs" not in done.stdout.split("program: ", 1)[1], "all is well until a member has left"
