@@ -43,6 +43,7 @@ LINT = "tests/lint/test_linters.py::test"
 CAMPAIGN = "tests/docs/test_commands.py::test_campaigns_find_a_bug_that_they_are_not_told_of"
 FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_and_removed"
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
+MUTANTS = "tests/unit/test_mutant_runs.py::test_mutants_are_tried_resumed_and_reported"
 KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
 
 RUN_BY = {
@@ -54,7 +55,10 @@ RUN_BY = {
     "tox -e lint": ".ci/run",
     "tox -e unit": ".ci/run",
     "tox -e docs": ".ci/run",
-    "tox -e mutants": "tests/mutants/test_mutants.py",  # which is what the environment runs
+    "tox -e mutants": MUTANTS,
+    "tox -e mutants -- --resume": MUTANTS,
+    "tox -e mutants -- bpf/select.h": MUTANTS,
+    "./bootstrap tox -e kernel-faults": KERNEL_FAULTS,
     "tox -e kernel-faults": KERNEL_FAULTS,
     "tox -e kernel-faults -- --resume": KERNEL_FAULTS,
     "tox -e kernel-faults -- members-not-counted": KERNEL_FAULTS,
