@@ -159,6 +159,9 @@ class Run:
     def _try(self, guest: Guest, task: _Task, *, clean: bool) -> None:
         """Run one stage of a task; raise _Dirty when the VM is not to be used further."""
         if task.noticed is not None:
+            if not clean:  # a VM that another fault has met tells nothing of the case alone
+                self._tasks.appendleft(task)
+                raise _Dirty
             (done, case), task.noticed = task.noticed, None
             assert done.case is not None
             if guest.run(0, [done.case]).outcome == "passed":
