@@ -157,7 +157,10 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
 
 def _plant(source: Path, work: Path, faults: Sequence[Fault], progress: Progress) -> Planted:
     if not source.exists():
-        raise KernelError(f"{source} is missing: run 'apt-get install linux-source-6.1', or name a tree by --source")
+        raise KernelError(
+            f"{source} is missing: run './bootstrap tox -e kernel-faults', which installs linux-source-6.1, "
+            "or name a tree by --source"
+        )
     work.mkdir(parents=True, exist_ok=True)
     tree = source if source.is_dir() else trees.unpack(source, work, progress=progress)
     planted = trees.plant_tree(tree, work / "planted", faults)

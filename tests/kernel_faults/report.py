@@ -23,7 +23,7 @@ Each line is one wrong edit of a kernel function. All of them are in one kernel,
 then, under emulation.
 
 ```sh
-tox -e kernel-faults                          # all of them: hours
+./bootstrap tox -e kernel-faults              # all of them: hours
 tox -e kernel-faults -- --resume              # go on where a run ended
 tox -e kernel-faults -- members-not-counted   # one
 ```

@@ -70,6 +70,7 @@ def bootstrap(checkout: Path, *words: str, user: int = 0, **variables: str) -> t
         (["tox", "--env=fresh"], "tox fresh"),
         (["tox", "-e", "vm", "--", "-k", "outcomes"], "tox vm"),
         (["python", "-m", "vm", "build"], "python vm build"),
+        (["tox", "-e", "kernel-faults", "--", "--list"], "tox kernel-faults"),
     ],
 )
 def test_words_of_the_command_are_the_profiles(checkout: Path, words: list[str], asked: str) -> None:
@@ -138,3 +139,4 @@ def test_every_profile_is_a_word_of_a_command_and_the_help_names_it() -> None:
 def test_tools_of_a_build_are_in_its_profile_or_for_every_command() -> None:
     every = re.findall(r"^([\w-]+)(?: \[platform:\w+\])?$", (ROOT / "bindep.txt").read_text(), re.MULTILINE)
     assert set(BUILD_TOOLS.values()) <= {*profiles()["build"], *every}
+    assert set(profiles()["build"]) < set(profiles()["kernel-faults"]), "which builds a kernel as well"

@@ -410,7 +410,10 @@ def test_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["nonsense"], "no fault is called nonsense"), (["--source", "/nowhere"], "/nowhere is missing: run 'apt-get")],
+    [
+        (["nonsense"], "no fault is called nonsense"),
+        (["--source", "/nowhere"], "/nowhere is missing: run './bootstrap tox"),
+    ],
 )
 def test_what_cannot_be_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     assert command.main(arguments) == command.EXIT_USAGE
