@@ -14,7 +14,6 @@ struct question {
 
 struct answer {
 	__s32 error;
-	__u32 linear; /* bytes between data and data_end */
 	__u8 bytes[MOST_BYTES];
 };
 
@@ -43,7 +42,6 @@ static __always_inline struct decision choose(struct sk_reuseport_md *ctx, struc
 		return DECIDE(DROP_MISC);
 	/* 1 to MOST_BYTES: every verifier knows the bound of a mask; some lose that of a comparison */
 	length = ((question->length - 1) & (MOST_BYTES - 1)) + 1;
-	answer->linear = (__u32)((long)ctx->data_end - (long)ctx->data);
 	if (question->header == ABSOLUTE)
 		answer->error = bpf_skb_load_bytes(ctx, question->offset, answer->bytes, length);
 	else

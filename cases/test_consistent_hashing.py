@@ -17,7 +17,8 @@ import pytest
 from harness.cases import in_sockarray, programs, promise, shapes
 from harness.interface.keys import MEASURED
 from harness.interface.measured import Moved, Shares, measured_to_json
-from harness.model.consistent_hashing import maglev_table, rendezvous_nodes
+from harness.model.abi import MOST_NODES, TABLE_SIZE
+from harness.model.consistent_hashing import hash_client, maglev_table, rendezvous_nodes
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 from harness.model.spread import band
 
@@ -212,6 +213,34 @@ def test_table_of_nobody_drops(make_group: MakeGroup, delivery_to: DeliverTo, pr
     owners = deliver.send_many(packets)
     group.leave(2)
     assert deliver.send_many(packets) == [None if owner == 2 else owner for owner in owners]
+
+
+@promise("hashing.last-entry")
+def test_last_entry_of_the_table_is_used(make_group: MakeGroup, delivery_to: DeliverTo) -> None:
+    """A client whose hash points to the table's last entry reaches the member that it names."""
+    group = make_group(UDP4, program="maglev", size=2)
+    deliver = delivery_to(group)
+    group.program.table = [*[0] * (TABLE_SIZE - 1), 1]
+    last = [
+        packet
+        for packet in clients(deliver)
+        if hash_client(packet.source, packet.source_port) % TABLE_SIZE == TABLE_SIZE - 1
+    ]
+    assert last, f"none of {CLIENTS} clients has this hash"
+    assert deliver.send_many(last) == [1] * len(last)
+
+
+@promise("hashing.most-nodes")
+def test_nodes_beyond_those_that_are_scored_win_nothing(make_group: MakeGroup, delivery_to: DeliverTo) -> None:
+    """Rendezvous hashing scores the table's first 128 nodes: the last of them has its share, the next one has none."""
+    group = make_group(UDP4, program="rendezvous", size=3)
+    deliver = delivery_to(group)
+    packets = clients(deliver, SOME)
+    group.program.table = [copy << 16 for copy in range(MOST_NODES - 1)] + [1, 2]
+    received = Counter(deliver.send_many(packets))
+    assert received[0] + received[1] == len(packets)
+    low, high = band(len(packets), MOST_NODES)
+    assert low <= received[1] <= high
 
 
 @promise("hashing.stable")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases import in_sockarray, programs, promise, udp
+from harness.loader.compiler import SOURCES
 from harness.model.abi import ABSOLUTE, Result
 from harness.model.layout import Bind, Family, Protocol
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from harness.cases import Delivery, Packet, Program, ReuseportGroup
+    from harness.cases import Bench, Delivery, LoadProgram, Packet, Program, ReuseportGroup
 
 pytestmark = in_sockarray
 loading = programs("load_bytes")
@@ -90,6 +91,19 @@ def test_linear_part_ends_with_the_first_fragment(group: ReuseportGroup, deliver
     deliver(deliver.packet(bytes(1300), fragments=(cut,)))
     seen = noted(group.program)
     assert (seen["len"], seen["data_end - data"]) == (1308, cut)
+
+
+@promise("context.line")
+def test_line_that_decided_is_recorded(bench: Bench, load_for_test: LoadProgram) -> None:
+    """The reference program records the line of its source that decided, in linum_map as the kernel's own test does."""
+    member = bench.open()
+    program = load_for_test("reference", size=1)
+    bench.attach(member, program)
+    bench.fill(program.inner, [member])
+    source = (SOURCES / "select.h").read_text().splitlines()
+    for index, result in ((0, Result.PASS), (1, Result.DROP_ERR_SK_SELECT_REUSEPORT)):
+        assert bench.send_and_find(bench.packet(index)) == (member if result.passes else None)
+        assert source[program.deciding_line() - 1].strip() == f"return DECIDE({result.name});"
 
 
 def ask(

@@ -7,6 +7,7 @@ The delivery checks that the program ran, counted once, and saw the packet as it
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import in_sockarray, on_wildcard, place_by_hash, programs, promise, tcp, udp
+from harness.cases import each_protocol, in_sockarray, on_wildcard, place_by_hash, programs, promise, tcp, udp
 from harness.interface.keys import MEASURED
 from harness.interface.measured import Shares, measured_to_json
 from harness.model.abi import CID_LENGTH, Result
@@ -23,7 +24,7 @@ from harness.model.outcome import Delivered, Dropped
 from harness.model.spread import band
 
 if TYPE_CHECKING:
-    from harness.cases import Delivery, RecordProperty, ReuseportGroup, Wire
+    from harness.cases import Bench, Delivery, LoadProgram, RecordProperty, ReuseportGroup, Wire
     from harness.model.outcome import Selection
 
 pytestmark = [on_wildcard, in_sockarray]
@@ -48,7 +49,7 @@ def addresses(family: Family, count: int) -> list[str]:
     """Return clients' addresses out of the ranges for documentation."""
     if family is Family.IPV4:
         return [str(CLIENTS_OF_IPV4[host]) for host in range(1, count + 1)]
-    return [f"2001:db8:{host:x}::{host * 31:x}" for host in range(1, count + 1)]
+    return [f"2001:db8:{host:x}:0:{host * 7:x}::{host * 31:x}" for host in range(1, count + 1)]
 
 
 @promise("key.source-port")
@@ -166,6 +167,21 @@ def test_key_of_an_empty_slot_drops(group: ReuseportGroup, deliver: Delivery, wi
     assert NO_SOCKET in selections or wire.settings.cpu == filled
 
 
+@promise("key.no-size")
+@each_protocol
+def test_key_leads_nowhere_without_a_size(bench: Bench, load_for_test: LoadProgram, protocol: Protocol) -> None:
+    """A size of zero leads no key anywhere: the program drops the packet, and does not divide."""
+    member = bench.open(protocol)
+    program = load_for_test("by_source_port", size=1)
+    bench.attach(member, program)
+    bench.fill(program.inner, [member])
+    assert bench.send_and_find(bench.packet(protocol=protocol)) == member
+    assert program.new_results() == {Result.PASS: 1}
+    program.maps["size_map"].update(bytes(4), bytes(4))
+    assert bench.send_and_find(bench.packet(protocol=protocol)) is None
+    assert program.new_results() == {Result.DROP_MISC: 1}
+
+
 @promise("key.no-inner-map")
 @programs(*EVERY_KEY)
 def test_missing_inner_map_drops(group: ReuseportGroup, deliver: Delivery) -> None:
@@ -187,7 +203,7 @@ def test_content_of_udp_over_ipv4_names_the_member(deliver: Delivery) -> None:
     """A program may take the content as key, of UDP over IPv4 alone; what it does not look into is left to the hash."""
     looks_into = (deliver.shape.protocol, deliver.shape.family) == (Protocol.UDP, Family.IPV4)
     for session, finalized in FINALIZED.items():
-        for more in (b"request", b"request, continued"):
+        for more in (b"", b"request", b"request, continued"):
             selection = deliver(deliver.packet(session_of(session) + more))
             assert selection == (Delivered(finalized % GROUP_SIZE) if looks_into else by_hash(selection))
 
@@ -213,14 +229,14 @@ def test_content_behind_the_linear_part(deliver: Delivery) -> None:
         assert selection == (Delivered(finalized % GROUP_SIZE) if looks_into else by_hash(selection))
 
 
-def short_header(cid: bytes) -> bytes:
-    """Return the start of a QUIC packet with a short header (RFC 9000, section 17.3.1)."""
-    return b"\x41" + cid + b"sealed payload"
+def short_header(cid: bytes, low: int = 1) -> bytes:
+    """Return the start of a QUIC packet with a short header (section 17.3.1); `low` are the low bits of its flags."""
+    return bytes([0x40 | low]) + cid + b"sealed payload"
 
 
-def long_header(kind: int, cid: bytes) -> bytes:
-    """Return the start of a QUIC packet with a long header (section 17.2): 0 Initial, 1 0-RTT, 2 Handshake, 3 Retry."""
-    return bytes([0xC0 | kind << 4, 0, 0, 0, 1, len(cid)]) + cid + b"\x00sealed payload"
+def long_header(kind: int, cid: bytes, low: int = 0) -> bytes:
+    """Return the start of one with a long header (RFC 9000, section 17.2): 0 Initial, 1 0-RTT, 2 Handshake, 3 Retry."""
+    return bytes([0xC0 | kind << 4 | low, 0, 0, 0, 1, len(cid)]) + cid + b"\x00sealed payload"
 
 
 def server_cid(index: int) -> bytes:
@@ -234,10 +250,12 @@ def server_cid(index: int) -> bytes:
 def test_quic_packet_reaches_the_member_that_chose_its_connection_id(deliver: Delivery) -> None:
     """A QUIC packet reaches the member that chose its connection ID, whatever address it comes from."""
     for index in range(GROUP_SIZE):
-        assert deliver(deliver.packet(short_header(server_cid(index)))) == Delivered(index)
-        assert deliver(deliver.packet(long_header(2, server_cid(index)))) == Delivered(index)
+        assert deliver(deliver.packet(short_header(server_cid(index), index))) == Delivered(index)
+        assert deliver(deliver.packet(long_header(2 + index % 2, server_cid(index), index % 16))) == Delivered(index)
     for address in addresses(deliver.shape.family, 4):
         assert deliver(deliver.packet(short_header(server_cid(9)), source_address=address)) == Delivered(9)
+    assert deliver(deliver.packet(short_header(server_cid(9))[: 1 + CID_LENGTH])) == Delivered(9)
+    assert deliver(deliver.packet(long_header(2, server_cid(9))[: 6 + CID_LENGTH])) == Delivered(9)
 
 
 @promise("key.quic-client-id")
@@ -246,7 +264,18 @@ def test_quic_packet_reaches_the_member_that_chose_its_connection_id(deliver: De
 @pytest.mark.parametrize("kind", [0, 1], ids=["initial", "0-rtt"])
 def test_quic_connection_id_of_the_client_is_left_to_the_hash(deliver: Delivery, kind: int) -> None:
     """QUIC's Initial and 0-RTT packets, whose connection ID the client chose, are left to the hash."""
-    for length in (CID_LENGTH, CID_LENGTH + 4, 20):
+    for length, low in itertools.product((CID_LENGTH, CID_LENGTH + 4, 20), (0, 15)):
+        selection = deliver(deliver.packet(long_header(kind, bytes([3, *[0] * (length - 1)]), low)))
+        assert selection == by_hash(selection)
+
+
+@promise("key.quic-other-length")
+@udp
+@programs("by_quic_index", "by_quic_connection")
+@pytest.mark.parametrize("kind", [2, 3], ids=["handshake", "retry"])
+def test_quic_connection_id_of_another_length_is_left_to_the_hash(deliver: Delivery, kind: int) -> None:
+    """No member chose a connection ID that is shorter or longer than those of this server: it is left to the hash."""
+    for length in (CID_LENGTH - 1, CID_LENGTH + 1, 20):
         selection = deliver(deliver.packet(long_header(kind, bytes([3, *[0] * (length - 1)]))))
         assert selection == by_hash(selection)
 
@@ -256,9 +285,13 @@ def test_quic_connection_id_of_the_client_is_left_to_the_hash(deliver: Delivery,
 @programs("by_quic_index", "by_quic_connection")
 def test_what_is_no_quic_is_dropped(deliver: Delivery) -> None:
     """A datagram without QUIC's fixed bit, or one that ends within the connection ID, is dropped (RFC 9000, 17)."""
-    whole = short_header(server_cid(3))
-    for payload in (b"", whole[:1], whole[:CID_LENGTH], b"\x01" + whole[1:], long_header(2, server_cid(3))[:10]):
-        assert deliver(deliver.packet(payload)) == SHORT
+    whole, long = short_header(server_cid(3)), long_header(2, server_cid(3))
+    for length in range(1 + CID_LENGTH):
+        assert deliver(deliver.packet(whole[:length])) == SHORT
+    for length in range(6 + CID_LENGTH):
+        assert deliver(deliver.packet(long[:length])) == SHORT
+    for flags in (0x00, 0x3F, 0x80, 0xBF):
+        assert deliver(deliver.packet(bytes([flags]) + whole[1:])) == SHORT
 
 
 @promise("key.quic-tcp")

@@ -105,6 +105,16 @@ def test_override_without_socket_drops(group: ReuseportGroup, deliver: Delivery,
     assert deliver(command(2)) == Delivered(2)
 
 
+@promise("reference.override-kept")
+def test_override_is_kept_where_no_index_is_looked_at(
+    group: ReuseportGroup, deliver: Delivery, command: MakeCommand
+) -> None:
+    """An index set aside is not used up by a packet that is dropped for want of an inner map."""
+    group.override_index(9)
+    group.withdraw_inner_map()
+    assert deliver(command(2)) == Dropped(Result.DROP_ERR_INNER_MAP)
+
+
 @promise("select.pass-on-failure")
 def test_failure_passes_on_to_the_hash(group: ReuseportGroup, deliver: Delivery, command: MakeCommand) -> None:
     """SK_PASS after a selection that failed leaves the choice to the hash of the four-tuple, over all members."""

@@ -119,11 +119,16 @@ class Context:
 
 
 def unpack_context(record: bytes) -> tuple[Context, int]:
-    """Return the context and the hash from the `CONTEXT_SIZE` bytes of data_check_map."""
+    """Return the context and the hash from the `CONTEXT_SIZE` bytes of data_check_map.
+
+    ValueError is raised if anything stands behind the two addresses: a program has read more than them.
+    """
     ip_protocol, addresses, source_port, destination_port, eth, inany, length, hash_ = _CONTEXT.unpack(record)
     eth_protocol = int.from_bytes(native_bytes(eth, 2), "big")
     width = 4 if eth_protocol == Family.IPV4.eth_protocol else 16
     source, destination = (spelled(addresses[start : start + width]) for start in (0, width))
+    if any(behind := addresses[2 * width :]):
+        raise ValueError(f"data_check_map has {behind.hex(' ')} behind the two addresses")
     context = Context(
         ip_protocol=ip_protocol,
         eth_protocol=eth_protocol,
@@ -174,7 +179,7 @@ def unpack_migration(record: bytes) -> Migration:
     )
 
 
-_ANSWER = struct.Struct("=iI64s")
+_ANSWER = struct.Struct("=i64s")
 
 
 def pack_question(offset: int, length: int, header: int = ABSOLUTE) -> bytes:
@@ -184,10 +189,10 @@ def pack_question(offset: int, length: int, header: int = ABSOLUTE) -> bytes:
 
 def pack_answer(error: int, buffer: bytes) -> bytes:
     """Return a value of answer_map, whose buffer has 64 bytes."""
-    return _ANSWER.pack(error, 0, buffer)
+    return _ANSWER.pack(error, buffer)
 
 
 def unpack_answer(record: bytes) -> tuple[int, bytes]:
     """Return the helper's answer (0 or -errno) and the buffer of 64 bytes from the value of answer_map."""
-    error, _, buffer = _ANSWER.unpack(record)
+    error, buffer = _ANSWER.unpack(record)
     return error, buffer

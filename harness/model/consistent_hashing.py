@@ -79,8 +79,8 @@ def rendezvous_nodes(weights: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def rendezvous_seeds(nodes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Return (seed, member) of each node before the first `NOBODY`."""
-    return _seeds(nodes[: nodes.index(NOBODY)] if NOBODY in nodes else nodes)
+    """Return (seed, member) of each node before the first `NOBODY`, of as many as the program looks at."""
+    return _seeds((nodes[: nodes.index(NOBODY)] if NOBODY in nodes else nodes)[:MOST_NODES])
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from types import MappingProxyType
 from typing import Any
 
@@ -11,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.abi import Result, pack_command
+from harness.model.abi import Result, pack_command, unpack_context
 from harness.model.decision import HashUnknownError
 from harness.model.expect import expect, expect_without_hash, reciprocal_scale
 from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
 from harness.model.outcome import Outcome, ReplyKind
 from harness.model.packets import Packet
+from harness.model.uapi import ETH_P_IP
 
 UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 TCP6 = Shape(protocol=Protocol.TCP, family=Family.IPV6, bind=Bind.SPECIFIC, inner_map=InnerMap.SOCKHASH)
@@ -30,6 +33,15 @@ def layout(shape: Shape = UDP4, **changes: object) -> Layout:
         **changes,
     }
     return Layout(**values)  # type: ignore[arg-type]
+
+
+def test_a_record_that_holds_more_than_two_ipv4_addresses_is_refused() -> None:
+    addresses = bytes([192, 0, 2, 9, 192, 0, 2, 1])
+    rest = (b"\0\1", b"\0\2", socket.htons(ETH_P_IP), 1, 16, 7)
+    context, hash_ = unpack_context(struct.pack("=I32s2s2sHB1xII", 17, addresses, *rest))
+    assert (context.source, context.destination, hash_) == ("192.0.2.9", "192.0.2.1", 7)
+    with pytest.raises(ValueError, match="behind the two addresses"):
+        unpack_context(struct.pack("=I32s2s2sHB1xII", 17, addresses + b"\1", *rest))
 
 
 def packet(shape: Shape = UDP4, payload: bytes = b"", **changes: object) -> Packet:
