@@ -110,21 +110,25 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         state.write(journal, kept.values())
         left = [mutant for mutant in wanted if mutant.digest not in kept]
         progress.tell(f"{len(left)} mutants to try of {len(wanted)}")
-        if left:
-            _try_all(left, known, work, args.workers, progress)
-    results = {name: one for name, one in (state.read(RESULTS) | state.read(journal)).items() if name in there}
-    state.write(RESULTS, results.values())
-    write_text(PAGE, report.page(mutants, results, known.reason))
+        try:
+            if left:
+                _try_all(left, known, work, args.workers, progress)
+        finally:
+            results = {name: one for name, one in (state.read(RESULTS) | state.read(journal)).items() if name in there}
+            state.write(RESULTS, results.values())
+            write_text(PAGE, report.page(mutants, results, known.reason))
     return _judge(wanted, results, progress)
 
 
 def _try_all(left: Sequence[Mutant], known: scope.Scope, work: Path, count: int, progress: Progress) -> None:
     objects = {name: str(path) for name, path in compile_variants().items()}
-    shared = Shared(root=ROOT, work=work, arguments=_ARGUMENTS, objects=objects)
+    cases = (str(path.relative_to(ROOT)) for path in sorted((ROOT / "cases").glob("test_*.py")))
+    files = (*(name for name in cases if name not in _FOR_PROGRAMS_OF_USERS), *known.tests)
+    shared = Shared(root=ROOT, work=work, arguments=_ARGUMENTS, files=files, objects=objects)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = [Worker(shared, str(number)) for number in range(count)]
     try:
-        learnt = _learn(workers, shared, known.tests, progress)
+        learnt = _learn(workers, shared, progress)
         run = Run(
             shared,
             left,
@@ -153,10 +157,9 @@ def _in_threads(threads: Sequence[threading.Thread], shared: Shared) -> None:
         raise shared.failure
 
 
-def _learn(workers: Sequence[Worker], shared: Shared, tests: Sequence[str], progress: Progress) -> reach.Reach:
+def _learn(workers: Sequence[Worker], shared: Shared, progress: Progress) -> reach.Reach:
     """Return which cases come to which lines; a file of cases that was run on the same model is not run again."""
-    cases = (str(path.relative_to(ROOT)) for path in sorted((ROOT / "cases").glob("test_*.py")))
-    files = [*(name for name in cases if name not in _FOR_PROGRAMS_OF_USERS), *tests]
+    files = shared.files
     below = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "harness/model").rglob("*.py"))))
     kept = {file: shared.work / f"reach-{file.replace('/', '-')}.json" for file in files}
     stamps = {file: _stamp(below.copy(), ROOT / file) for file in files}
@@ -171,7 +174,7 @@ def _learn(workers: Sequence[Worker], shared: Shared, tests: Sequence[str], prog
                     return
                 file = missing.pop(0)
             try:
-                answer = worker.run([file], seconds=_SECONDS_OF_A_FILE, reach=True)
+                answer = worker.learn(file, seconds=_SECONDS_OF_A_FILE)
                 if not answer["said"]:
                     raise RunError(f"{file} cannot be run:\n{worker.log.read_text(errors='replace')[-2000:]}")
             except BaseException as error:
@@ -186,7 +189,10 @@ def _learn(workers: Sequence[Worker], shared: Shared, tests: Sequence[str], prog
     _in_threads([threading.Thread(target=learn, args=(worker,), daemon=True) for worker in workers], shared)
     variants = {variant.name: variant.file for variant in VARIANTS.values() if variant.file is not None}
     texts = {path.name: path.read_text() for path in (ROOT / "bpf").iterdir()}
-    return reach.from_answers((_read(kept[file]) for file in files), reach.sources_of(variants, texts))
+    model = {
+        str(path.relative_to(ROOT)): path.read_text().splitlines() for path in (ROOT / "harness/model").rglob("*.py")
+    }
+    return reach.from_answers((_read(kept[file]) for file in files), reach.sources_of(variants, texts), model)
 
 
 def _stamp(below: Any, file: Path) -> str:

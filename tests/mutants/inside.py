@@ -2,8 +2,8 @@
 """The pytest plugin of each run: take the cases of the plan in its order, and write down what came of them.
 
 The plan is a file of JSON that MUTANTS_PLAN names: `cases` by their ids (None: all), `variants` whose programs are
-compiled from the mutated sources (None: all), `objects` of the others by name, `answer` to write to, and `reach`:
-whether to write down what each case runs instead.
+compiled from the mutated sources, `objects` of the others by name (None: nothing is mutated), `answer` to write to, and
+`reach`: whether to write down what each case runs instead. The plugin of a warm session is another one (`warm`).
 """
 
 from __future__ import annotations
@@ -27,27 +27,34 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the plan."""
     plan = json.loads(Path(os.environ["MUTANTS_PLAN"]).read_text())
     _compile_by(plan)
+    if plan["warm"]:
+        return
     config.pluginmanager.register(_Chosen(plan))
-    config.pluginmanager.register(_Reach(plan) if plan["reach"] else _Told(plan))
+    config.pluginmanager.register(_Reach(plan) if plan["reach"] else Told(plan))
 
 
 def _compile_by(plan: dict[str, Any]) -> None:
-    """Have the programs compiled that the cases load, without what only warns, and the others taken as they are."""
+    """Have the programs compiled that the cases load, and the others taken as they are."""
     if plan["objects"] is None:
         return
     from harness.loader import compiler as of_the_tree
 
     compiler: Any = of_the_tree
+    objects = {name: Path(path) for name, path in plan["objects"].items()}
+    compiler.compile_variants = lambda: objects | compile_variants(plan["variants"])
+
+
+def compile_variants(names: list[str]) -> dict[str, Path]:
+    """Return the objects of some variants, compiled here from the tree; what only warns is no error."""
+    from harness.loader import compiler as of_the_tree
+
+    compiler: Any = of_the_tree
     compiler.FLAGS = tuple(flag for flag in compiler.FLAGS if flag != "-Werror")
-
-    def compile_variants() -> dict[str, Path]:
-        made = {name: Path(path) for name, path in plan["objects"].items()}
-        for variant in compiler.VARIANTS.values():
-            if variant.file is not None and (plan["variants"] is None or variant.name in plan["variants"]):
-                made[variant.name] = compiler.compile_program(compiler.SOURCES / variant.file, defines=variant.defines)
-        return made
-
-    compiler.compile_variants = compile_variants
+    variants = [variant for variant in compiler.VARIANTS.values() if variant.name in names and variant.file]
+    return {
+        variant.name: compiler.compile_program(compiler.SOURCES / variant.file, defines=variant.defines)
+        for variant in variants
+    }
 
 
 class _Chosen:
@@ -62,12 +69,17 @@ class _Chosen:
             items[:] = sorted((one for one in items if one.nodeid in wanted), key=lambda one: wanted[one.nodeid])
 
 
-class _Told:
+class Told:
     """What came of the cases: how many passed, and the first that did not; it has to fail twice."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._answer = Path(plan["answer"])
         self._said: dict[str, Any] = {"case": "", "why": "", "passed": 0, "race": ""}
+
+    @property
+    def failed(self) -> bool:
+        """Return whether a case has failed twice."""
+        return bool(self._said["why"])
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a case, and one that failed again: failures of one run alone are written down as a race."""
@@ -85,7 +97,7 @@ class _Told:
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        if not self._said["why"]:
+        if not self.failed:
             self._write(case="", passed=self._said["passed"] + 1)
         return True
 

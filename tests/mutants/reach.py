@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .mutant import Mutant
 
 _TURNS_AT_IMPORT = 2
-"""Of a line that runs as its module is imported, any case may depend: so many of each function are tried."""
+"""On a line that runs as its module is imported any case may depend: of each function that uses what it defines, or of
+every function, so many are tried."""
 
 _LINES_OF_A_STATEMENT = 8
 
@@ -49,6 +50,8 @@ class Reach:
     cases: tuple[Case, ...]
     sources: Mapping[str, frozenset[str]]
     """The variants that are compiled from a file, directly or as a header."""
+    model: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The lines of the model, by file."""
 
     @cached_property
     def _by_line(self) -> Mapping[tuple[str, int], list[Case]]:
@@ -66,6 +69,23 @@ class Reach:
                 return cases
         return ()
 
+    def _using(self, mutant: Mutant) -> Sequence[Case]:
+        """Return the cases that run a line of the model which names what the mutated line defines."""
+        name = _defined(self.model.get(mutant.file, ()), mutant.line)
+        if not name:
+            return ()
+        if any(name in case.variants for case in self.cases):  # an entry of the table of variants
+            return [case for case in self.cases if name in case.variants]
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        found = {
+            case.id: case
+            for file, lines in self.model.items()
+            for number, line in enumerate(lines, 1)
+            if word.search(line)
+            for case in self._by_line.get((file, number), ())
+        }
+        return list(found.values())
+
     def variants(self, mutant: Mutant) -> frozenset[str]:
         """Return the programs that a mutant of bpf/ changes."""
         return self.sources.get(mutant.file, frozenset())
@@ -76,12 +96,22 @@ class Reach:
             changed = self.variants(mutant)
             meeting = _spread([case for case in self.cases if case.variants & changed])
         elif mutant.edit.at_import:
-            meeting = _spread(self.cases, turns=_TURNS_AT_IMPORT)
+            meeting = _spread(self._using(mutant) or self.cases, turns=_TURNS_AT_IMPORT)
         else:
             meeting = _spread(self._running(mutant.file, mutant.line))
         there = {case.id: case for case in meeting}
         known = [there[name] for name in dict.fromkeys(first) if name in there]
         return [*known, *(case for case in meeting if case not in known)]
+
+
+def _defined(lines: Sequence[str], number: int) -> str:
+    """Return the name that the statement on a line defines: a variable, a field, or a variant of the table."""
+    for line in reversed(lines[:number]):
+        if match := re.match(r"""\s*(?:Variant\()?\s*name="(\w+)",""", line):
+            return match[1]
+        if match := re.match(r"(?:    )?([A-Za-z_]\w*)(?:,\s*\w+)*\s*(?::[^=]+)?= ", line):
+            return match[1]
+    return ""
 
 
 def _spread(cases: Sequence[Case], *, turns: int | None = None) -> list[Case]:
@@ -106,7 +136,11 @@ def _mixed(name: str) -> int:
     return number * 0x9E3779B1 & 0xFFFFFFFF
 
 
-def from_answers(answers: Iterable[Mapping[str, Any]], sources: Mapping[str, frozenset[str]]) -> Reach:
+def from_answers(
+    answers: Iterable[Mapping[str, Any]],
+    sources: Mapping[str, frozenset[str]],
+    model: Mapping[str, Sequence[str]],
+) -> Reach:
     """Return the reach that runs of the plugin `inside` wrote down; a case that did not pass is left out."""
     cases = []
     for answer in answers:
@@ -114,7 +148,7 @@ def from_answers(answers: Iterable[Mapping[str, Any]], sources: Mapping[str, fro
             if case["outcome"] == "passed":
                 lines = {file: frozenset(found) for file, found in answer["lines"].get(name, {}).items()}
                 cases.append(Case(id=name, seconds=case["seconds"], variants=frozenset(case["variants"]), lines=lines))
-    return Reach(cases=tuple(cases), sources=sources)
+    return Reach(cases=tuple(cases), sources=sources, model=model)
 
 
 def sources_of(variants: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, frozenset[str]]:

@@ -49,7 +49,8 @@ def page(mutants: Sequence[Mutant], results: Mapping[str, Result], reason: Calla
             f"{len(equivalent)} more change nothing, {len(untried)} were not tried.\n",
             _table(
                 "By file",
-                "What the compiler refuses, or makes the same instructions of, is no mutant and not counted.",
+                "What the compiler refuses, or makes the same instructions of, is no mutant and not counted.\n"
+                "One that the first cases did not notice is not tried before all others have run.",
                 (
                     "file",
                     "mutants",
@@ -58,6 +59,7 @@ def page(mutants: Sequence[Mutant], results: Mapping[str, Result], reason: Calla
                     "by time",
                     "not noticed",
                     "change nothing",
+                    "not tried",
                 ),
                 (_row(file, mutants, results, reason) for file in files),
             ),
@@ -94,6 +96,7 @@ def _row(
         late,
         missed,
         sum(bool(reason(mutant)) for mutant in own),
+        sum(mutant.digest not in results and not reason(mutant) for mutant in own),
     )
     return [f"`{file}`", *(str(number or "") for number in numbers)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import trees
+from .serving import VARIABLE
 from .state import Outcome, Result
 
 if TYPE_CHECKING:
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from .mutant import Mutant
     from .reach import Case, Reach
 
-_STAGES = (12, 150)
+_STAGES = (6, 60)
 """How many cases run before the next mutant is taken, at first and then; all others come last."""
 _PATIENCE = 20.0
-"""Seconds for what is not a case: starting pytest, compiling, waiting for a core."""
+"""Seconds for what is not a case: compiling, waiting for a core."""
+_PATIENCE_WITH_PYTEST = 60.0
+"""Seconds for that and starting pytest."""
 _SLOWER = 6
 """How many times as long as without a mutant cases may take, on a machine that is as busy as ever."""
 _NEIGHBOURS = 4
@@ -42,6 +46,7 @@ class _Task:
     stage: int = 0
     tried: int = 0
     seconds: float = 0.0
+    original: str = ""  # what the file has without the mutant
     cases: list[Case] | None = None  # that are left, in their order
     race: str = ""  # a case that failed, and not again, and what it said
 
@@ -62,6 +67,8 @@ class Shared:
     root: Path
     work: Path
     arguments: tuple[str, ...]
+    files: tuple[str, ...]
+    """Of cases and of tests."""
     objects: Mapping[str, str]
     """The compiled programs of the project as it is, by name."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,7 +76,11 @@ class Shared:
 
 
 class Worker:
-    """A copy of the project, and the process that runs cases in it."""
+    """A copy of the project, and the two processes that run cases in it, each case in a fork.
+
+    One has imported nothing of the project: for what runs at import. The other, which starts when it is first needed,
+    has collected the cases.
+    """
 
     def __init__(self, shared: Shared, name: str) -> None:
         self._shared = shared
@@ -78,62 +89,114 @@ class Worker:
         self.log = shared.work / f"log-{name}"
         self._cache = shared.work / f"cache-{name}"
         trees.copy_project(shared.root, self.tree)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.mutants.zygote"],
-            cwd=shared.root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._fresh = _Server(["-m", "tests.mutants.zygote"], tree=self.tree, log=self.log)
+        self._warm: _Server | None = None
+        self._is_spoilt = False
+
+    def close(self) -> None:
+        """End the processes, and what they run."""
+        for server in (self._fresh, self._warm):
+            if server is not None:
+                server.close()
+
+    def learn(self, file: str, *, seconds: float) -> dict[str, Any]:
+        """Run the cases of a file with no mutant; return how pytest ended, with what they came to as `said`."""
+        self._write_plan(cases=None, variants=[], objects=None, reach=True)
+        return self._ask(self._fresh, seconds=seconds, reach=True, arguments=[*self._shared.arguments, file])
+
+    def run(
+        self, mutant: Mutant, original: str, cases: Sequence[Case], variants: Sequence[str], *, seconds: float
+    ) -> dict[str, Any]:
+        """Run cases on a mutant that is in the tree; return how the run ended, with what was written down as `said`."""
+        names = [case.id for case in cases]
+        cache = str(self._cache) if variants else ""
+        if mutant.edit.at_import:
+            self._write_plan(cases=names, variants=variants, objects=self._shared.objects, reach=False)
+            files = sorted({name.partition("::")[0] for name in names})
+            arguments = [*self._shared.arguments, "-x", *files]
+            return self._ask(self._fresh, seconds=seconds, reach=False, arguments=arguments, cache=cache)
+        assert self._warm is not None, "it was prepared"
+        needed = {case.id: sorted(case.variants) for case in cases}
+        self._write_plan(cases=names, variants=variants, needed=needed)
+        return self._ask(self._warm, seconds=seconds, file=mutant.file, original=original, cache=cache)
+
+    def prepare(self) -> None:
+        """Have the process ready that has collected the cases: from the tree without a mutant."""
+        if self._is_spoilt and self._warm is not None:
+            self._warm.close()
+            self._warm = None
+        if self._warm is None:
+            self._is_spoilt = False
+            self._write_plan(cases=None, variants=[], objects=self._shared.objects, reach=False, warm=True)
+            arguments = [*self._shared.arguments, "-p", "tests.mutants.warm", "-s", *self._shared.files]
+            environment = {"MUTANTS_PLAN": str(self._plan)}
+            self._warm = _Server(["-m", "pytest", *arguments], tree=self.tree, log=self.log, environment=environment)
+            self._warm.wait()
+
+    def spoil(self) -> None:
+        """Have another process take its place before the next mutant: a fork that was ended left who knows what."""
+        self._is_spoilt = True
+
+    def _write_plan(self, *, warm: bool = False, **plan: Any) -> None:
+        self._plan.write_text(json.dumps({**plan, "answer": str(self._answer), "warm": warm}))
+
+    def _ask(self, server: _Server, *, cache: str = "", **job: Any) -> dict[str, Any]:
+        self._answer.unlink(missing_ok=True)
+        answer = server.ask({**job, "plan": str(self._plan), "log": str(self.log), "cache": cache})
+        answer["said"] = json.loads(self._answer.read_text()) if self._answer.exists() else {}
+        return answer
+
+
+class _Server:
+    """A process of tests.mutants.serving."""
+
+    def __init__(
+        self, arguments: Sequence[str], *, tree: Path, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._log = log
+        jobs, self._jobs = os.pipe()
+        self._answers, answers = os.pipe()
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=tree,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=(jobs, answers),
+                env={**os.environ, **(environment or {}), VARIABLE: f"{jobs},{answers}"},
+                start_new_session=True,
+            )
+        os.close(jobs)
+        os.close(answers)
+        self._lines = os.fdopen(self._answers, "rb")
+        self._is_ready = False
+
+    def ask(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a job done; return how it ended. Raises RunError if the process did."""
+        self.wait()
+        os.write(self._jobs, (json.dumps(job) + "\n").encode())
+        return self._read()
+
+    def wait(self) -> None:
+        """Wait until the process takes jobs. Raises RunError if it does not come to that."""
+        if not self._is_ready:
+            self._read()
+            self._is_ready = True
+
+    def _read(self) -> dict[str, Any]:
+        line = self._lines.readline()
+        if not line:
+            raise RunError(f"the process that runs cases ended:\n{self._log.read_text(errors='replace')[-2000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         """End the process, and what it runs."""
         self._process.terminate()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-
-    def run(
-        self,
-        files: Sequence[str],
-        *,
-        seconds: float,
-        cases: Sequence[str] | None = None,
-        variants: Sequence[str] | None = None,
-        reach: bool = False,
-    ) -> dict[str, Any]:
-        """Run the cases of files; return how pytest ended, with what the plugin `inside` wrote as `said`."""
-        plan = {
-            "cases": cases,
-            "variants": variants,
-            "objects": None if reach else self._shared.objects,
-            "answer": str(self._answer),
-            "reach": reach,
-        }
-        self._plan.write_text(json.dumps(plan))
-        self._answer.unlink(missing_ok=True)
-        stop = [] if reach else ["-x"]
-        job = {
-            "root": str(self._shared.root),
-            "tree": str(self.tree),
-            "plan": str(self._plan),
-            "arguments": [*self._shared.arguments, *stop, *files],
-            "seconds": seconds,
-            "log": str(self.log),
-            "warm": reach,
-            "cache": "" if variants is None else str(self._cache),
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write((json.dumps(job) + "\n").encode())
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RunError(f"the process that runs cases ended: {self.log}")
-        answer: dict[str, Any] = json.loads(line)
-        answer["said"] = json.loads(self._answer.read_text()) if self._answer.exists() else {}
-        return answer
+        self._lines.close()
+        os.close(self._jobs)
 
 
 class Run:
@@ -150,7 +213,8 @@ class Run:
         tell: Callable[[str], None],
     ) -> None:
         self._shared, self._reach, self._record, self._tell = shared, reach, record, tell
-        self._tasks = deque(_Task(mutant) for mutant in mutants)
+        # Those that need a pytest of their own come last: each takes as long as many others.
+        self._tasks = deque(_Task(one) for one in sorted(mutants, key=lambda one: one.edit.at_import))
         self._before = before
         self._noticed: dict[str, Counter[str]] = {}
         for mutant in mutants:
@@ -170,7 +234,7 @@ class Run:
         with self._shared.lock:
             if not self._tasks:
                 return None
-            task = min(self._tasks, key=lambda task: task.stage)
+            task = min(self._tasks, key=lambda task: (task.mutant.edit.at_import, task.stage))
             self._tasks.remove(task)
             return task
 
@@ -187,6 +251,9 @@ class Run:
         with self._shared.lock:
             self._number += 1
             number = self._number
+        if not mutant.edit.at_import:
+            worker.prepare()
+        task.original = (worker.tree / mutant.file).read_text()
         with trees.planted(worker.tree, mutant, number=number):
             ending = self._run_cases(worker, task, now) if now else _Ending(outcome=None)
             if ending.outcome is not None:
@@ -218,7 +285,11 @@ class Run:
     def _run_cases(self, worker: Worker, task: _Task, cases: Sequence[Case]) -> _Ending:
         """Run cases; one that did not end in its time gets more of it, alone, before it is said not to end."""
         ending = self._run_once(worker, task, cases)
-        if ending.outcome is not Outcome.LATE or not ending.case:
+        if ending.outcome is Outcome.LATE and not ending.case:  # no case has begun
+            ending = self._run_once(worker, task, cases, patience=5)
+            if ending.outcome is Outcome.LATE and not ending.case:
+                raise RunError(f"{task.mutant.name}: no case has begun, this machine is too busy")
+        if ending.outcome is not Outcome.LATE:
             return ending
         place = next(at for at, case in enumerate(cases) if case.id == ending.case)
         ending = self._run_once(worker, task, cases[place : place + 1], patience=3)
@@ -228,17 +299,21 @@ class Run:
 
     def _run_once(self, worker: Worker, task: _Task, cases: Sequence[Case], *, patience: int = 1) -> _Ending:
         changed = self._reach.variants(task.mutant)
+        start = _PATIENCE_WITH_PYTEST if task.mutant.edit.at_import else _PATIENCE
         answer = worker.run(
-            sorted({case.id.partition("::")[0] for case in cases}),
-            cases=[case.id for case in cases],
-            variants=sorted(changed & {name for case in cases for name in case.variants}),
-            seconds=patience * (_PATIENCE + _SLOWER * sum(case.seconds for case in cases)),
+            task.mutant,
+            task.original,
+            cases,
+            sorted(changed & {name for case in cases for name in case.variants}),
+            seconds=patience * (start + _SLOWER * sum(case.seconds for case in cases)),
         )
         task.seconds += answer["seconds"]
         said = answer["said"]
         case = said.get("case", "")
         task.tried += said.get("passed", 0) + bool(case)
         task.race = task.race or said.get("race", "")
+        if answer["late"] or "signal" in answer:
+            worker.spoil()
         if answer["late"]:
             return _Ending(outcome=Outcome.LATE, case=case, why="it did not end")
         if "signal" in answer:

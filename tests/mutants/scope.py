@@ -30,10 +30,14 @@ class Equivalent:
     text: str
     change: str
     reason: str
+    places: tuple[int, ...] = ()
+    """Which of the lines with the same text, from 0 on; all of them, if empty."""
 
     def covers(self, mutant: Mutant) -> bool:
         """Return whether `mutant` is one of them; a `*` stands for anything."""
-        return self.file == mutant.file and _fits(self.text, mutant.text) and _fits(self.change, mutant.change)
+        if self.file != mutant.file or (self.places and mutant.place not in self.places):
+            return False
+        return _fits(self.text, mutant.text) and _fits(self.change, mutant.change)
 
 
 def _fits(pattern: str, text: str) -> bool:
@@ -62,7 +66,8 @@ def load(root: Path, path: Path = SCOPE) -> Scope:
         if not found:
             raise ScopeError(f"{path.name}: no file is called {pattern}")
         files += [name for name in found if name not in content["not"]]
-    equivalents = tuple(Equivalent(**entry) for entry in content.get("equivalent", ()))
+    entries = content.get("equivalent", ())
+    equivalents = tuple(Equivalent(**{**entry, "places": tuple(entry.get("places", ()))}) for entry in entries)
     return Scope(files=tuple(dict.fromkeys(files)), tests=tuple(content["tests"]), equivalents=equivalents)
 
 

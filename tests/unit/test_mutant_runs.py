@@ -205,6 +205,15 @@ def test_cases_that_run_the_line_are_tried_each_function_once_before_the_next_pa
     assert names(learnt.order(mutant_of("m.py"), first=["tests/unit/c.py::test_c", "gone"]))[0] == "test_c"
     assert names(learnt.order(mutant_of("other.py"))) == []
     assert len(learnt.order(mutant_of("other.py", at_import=True))) == 4, "any case may depend on it"
+    model = {"other.py": ["", "", "SIZE = 1"], "m.py": [*[""] * 8, "return SIZE"]}
+    knowing = Reach(cases=CASES, sources={}, model=model)
+    assert names(knowing.order(mutant_of("other.py", at_import=True))) == ["test_a[2]"], "which runs line 9"
+
+
+def test_cases_of_an_entry_are_those_that_load_the_variant() -> None:
+    model = {"v.py": ["_TABLE = (", "    Variant(", '        name="by_cpu",', "        key_size=8,"]}
+    knowing = Reach(cases=CASES, sources={}, model=model)
+    assert names(knowing.order(mutant_of("v.py", 4, at_import=True))) == ["test_b"]
 
 
 def test_cases_of_a_program_are_those_that_load_what_is_compiled_from_the_file() -> None:
@@ -234,6 +243,7 @@ def test_two_members_share():
 """
 NOTICED = "    if members == 1:", "== → !="
 ENDLESS = "        low += 1", "low += 1 → pass"
+AT_IMPORT = "CHANCE = 1e-9", "1e-9 → 2e-09"
 MISSED = "    most = CHANCE / 2 / members", "2 → 3"
 
 
@@ -248,7 +258,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "cases").mkdir()
     (root / "cases/test_small.py").write_text(SMALL_CASES)
     reason = Equivalent(
-        file="harness/model/spread.py", text="CHANCE = 1e-9", change="*", reason="any small one will do"
+        file="harness/model/spread.py", text="share = 1 / members", change="1 → 2", reason="any small one will do"
     )
     known = Scope(files=("harness/model/spread.py",), tests=(), equivalents=(reason,))
     monkeypatch.setattr(command, "ROOT", root)
@@ -271,25 +281,27 @@ def number_of(root: Path, text: str, change: str) -> str:
 def test_mutants_are_tried_resumed_and_reported(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = {name: number_of(project, *name) for name in (NOTICED, ENDLESS, MISSED)}
+    wanted = {name: number_of(project, *name) for name in (NOTICED, ENDLESS, MISSED, AT_IMPORT)}
     assert command.main(["--workers", "1", *wanted.values()]) == command.EXIT_SURVIVORS
     results = state.read(tmp_path / "results.jsonl")
     outcomes = {name: results[number].outcome for name, number in wanted.items()}
-    assert outcomes == {NOTICED: Outcome.FAILED, ENDLESS: Outcome.LATE, MISSED: Outcome.SURVIVED}
+    missed = dict.fromkeys((MISSED, AT_IMPORT), Outcome.SURVIVED)
+    assert outcomes == {NOTICED: Outcome.FAILED, ENDLESS: Outcome.LATE} | missed
     assert results[wanted[ENDLESS]].case == "cases/test_small.py::test_two_members_share"
     assert results[wanted[MISSED]].tried == 1, "the other case does not come to the line"
+    assert results[wanted[AT_IMPORT]].tried == 2, "any case may depend on what runs at import"
     said = capsys.readouterr().err
     assert "cases/test_small.py: 2 cases" in said
-    assert "noticed: 2 of 3" in said
+    assert "noticed: 2 of 4" in said
     page = (tmp_path / "page.md").read_text()
-    assert "Noticed were 2 of 3 (66.7%)" in page
+    assert "Noticed were 2 of 4 (50.0%)" in page
     assert "any small one will do" in page
     # A run that was cut off, as it wrote what it had come to know.
     with (tmp_path / "cache/mutants/journal.jsonl").open("a") as journal:
         journal.write('{"digest": "0')
     assert command.main(["--workers", "1", "--resume", *wanted.values()]) == command.EXIT_SURVIVORS
     said = capsys.readouterr().err
-    assert "0 mutants to try of 3" in said
+    assert "0 mutants to try of 4" in said
 
 
 def test_the_tree_has_the_mutant_for_a_while_and_other_times_for_each(project: Path) -> None:
@@ -349,7 +361,7 @@ def test_the_page_counts_by_file_and_lists_what_was_not_noticed() -> None:
     page = report.page(mutants, results, lambda mutant: "it may" if mutant is mutants[5] else "")
     assert "Noticed were 3 of 4 (75.0%)" in page
     assert "1 more change nothing, 1 were not tried" in page
-    assert "| `bpf/key.h` | 4 | 1 | 1 | 1 | 1 | 1 |" in page
+    assert "| `bpf/key.h` | 4 | 1 | 1 | 1 | 1 | 1 | 1 |" in page
     assert f"| `{mutants[3].name}` |" in page
     assert "7 cases ran" in page
 
