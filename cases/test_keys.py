@@ -49,7 +49,7 @@ def addresses(family: Family, count: int) -> list[str]:
     """Return clients' addresses out of the ranges for documentation."""
     if family is Family.IPV4:
         return [str(CLIENTS_OF_IPV4[host]) for host in range(1, count + 1)]
-    return [f"2001:db8:{host:x}:0:{host * 7:x}::{host * 31:x}" for host in range(1, count + 1)]
+    return [f"2001:db8:{host * 40503 % 65536:x}:0:{host * 7:x}::{host * 31:x}" for host in range(1, count + 1)]
 
 
 @promise("key.source-port")
