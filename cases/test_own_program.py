@@ -33,8 +33,9 @@ SIZE = 8
 LARGE = 140
 PACKETS = 64
 MANY = 400
-BACKLOG = 128
-"""Connections of which a listener of the bench answers the SYN, one member of the group all of them perhaps."""
+SYNS = 64
+"""One member may get all of them. A listener takes requests of peers that it does not know up to three quarters of
+net.ipv4.tcp_max_syn_backlog (tcp_conn_request()), which is 128 where memory is small."""
 FEW = 8
 """Packets of different lengths that are made at once: each length is a form of its own, which takes time to make."""
 HOP_BY_HOP, DESTINATION_OPTIONS = 0, 60
@@ -180,7 +181,7 @@ def test_it_may_be_attached_again_and_detached_under_traffic(
 ) -> None:
     """While it is attached again and again, and detached, no datagram is held twice and every SYN has one answer."""
     members = open_group(bench, own_program, protocol, family)
-    count = MANY if protocol is Protocol.UDP else BACKLOG
+    count = MANY if protocol is Protocol.UDP else SYNS
     packets = [bench.packet(0, protocol, family, payload=number.to_bytes(8, "big")) for number in range(count)]
     with bench.sending_meanwhile(packets) as still_sending:
         changes = 0

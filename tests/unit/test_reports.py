@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -650,6 +651,7 @@ def test_reports_are_streamed_as_ktap(tmp_path: Path) -> None:
     assert run.results["functions"]["test_topic.py::test_good"]["says"] == "What is promised."
     assert run.case("test_bad")["parts"][0]["expected"] == "[1, 2]"
     assert not (run.directory / "journal.jsonl").exists()
+    time.sleep(1)  # runs are told apart by the second in which they started
     words = ["-m", "pytest", "-p", "harness.plugin", "--where-possible", "--ktap", "-"]
     done = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False
