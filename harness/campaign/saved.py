@@ -46,7 +46,7 @@ class Saved(Found):
 
     def content(self) -> dict[str, Any]:
         """Return the protocol, the frame and the steps as JSON."""
-        return {"protocol": self.protocol, "frame": self.frame, "steps": self.rows()}
+        return {"protocol": str(self.protocol), "frame": self.frame, "steps": self.rows()}
 
     @classmethod
     def from_json(cls, given: Any) -> Saved:

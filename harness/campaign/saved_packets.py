@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def to_json(packets: Iterable[Bent]) -> list[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, enum.Enum):
+        return value.value
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,11 @@ FOUND = Saved(
     seed=7,
     frame="00" * 60,
 )
+
+
+def test_what_was_found_can_leave_a_guest() -> None:
+    """Execnet takes plain values alone; marshal refuses what is not plain just so."""
+    assert marshal.dumps(FOUND.to_json())
 
 
 def test_history_is_kept_and_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from harness.model.layout import Family
@@ -23,7 +24,12 @@ _BY_NAME = {kind.__name__: kind for kind in STEPS}
 
 def to_json(history: Iterable[steps.Step]) -> list[list[Any]]:
     """Return a history as JSON: each step is its name and its fields."""
-    return [[type(step).__name__, *astuple(step)] for step in history]
+    return [[type(step).__name__, *map(_plain, astuple(step))] for step in history]
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of an enum: what execnet takes from a guest is a text or a number, no subclass of one."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def from_json(rows: Any) -> tuple[steps.Step, ...]:
