@@ -40,7 +40,7 @@ class Form:
     checksum_at: int
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def form(
     family: Family,
     protocol: Protocol,

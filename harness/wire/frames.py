@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _OPTIONLESS_FLAG = 0x100  # NS, without meaning since RFC 8311: tells a SYN without options from the usual one
 _PING_ID = 0x5E17
+_FIVE_WORDS = 5 << 12  # the data offset of a TCP header without options
 
 
 def opening(packet: Packet) -> list[bytes]:
@@ -184,6 +185,7 @@ def _ping_template() -> bytes:
 
 
 def _segment(packet: Packet, flags: int, sequence: int, acknowledge: int, payload: bytes) -> list[bytes]:
-    shared = form(packet.family, Protocol.TCP, packet.destination_port, len(payload), (), flags)
-    start = struct.pack("!HHII", packet.source_port, packet.destination_port, sequence, acknowledge)
+    shared = form(packet.family, Protocol.TCP, packet.destination_port, len(payload), (), 0)
+    ports = packet.source_port, packet.destination_port
+    start = struct.pack("!HHIIH", *ports, sequence, acknowledge, _FIVE_WORDS | flags)
     return fill(packet, shared, start, payload)
