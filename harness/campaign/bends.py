@@ -164,7 +164,7 @@ def packet_of(data: bytes, *, assigning: bool) -> Bent:
 def _fragments(digits: _Digits, length: int) -> tuple[tuple[int, int, bool], ...]:
     """Return fragments: the packet in pieces, in another order, one of them twice, left out, moved or stretched."""
     units = (length - 1) // 8
-    # often behind the transport header: what a program reads first is then in no linear part, if the rest is long
+    # Often right behind the transport header: the kernel then holds the payload in another buffer than the header.
     cuts = (
         sorted({8 * digits.one_of((1, 1 + digits.below(units))) for _ in range(1 + digits.below(3))}) if units else []
     )
@@ -188,8 +188,8 @@ def _fragments(digits: _Digits, length: int) -> tuple[tuple[int, int, bool], ...
 def packets() -> SearchStrategy[bytes]:
     """Return the strategy for the bytes of what one example sends.
 
-    Their number is fixed: otherwise hypothesis decides before each byte whether there is another one. What is too much
-    `search.without_idle` leaves out.
+    Their number is fixed: otherwise hypothesis draws before each byte whether another one follows. Packets that a
+    difference does not need are left out by `search.without_idle`.
     """
     return strategies.binary(min_size=PACKETS * _BYTES, max_size=PACKETS * _BYTES)
 
