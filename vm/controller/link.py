@@ -34,7 +34,7 @@ class Link:
         self._status = status
         self._early: list[Any] | None = []  # messages for a guest that was not up yet
         self._guest: Any = None
-        self._before_message: Callable[[], None] = lambda: None
+        self._before_message: Callable[[Any], None] = lambda message: None
         self._lock = threading.Lock()
         self._busy = False
 
@@ -72,13 +72,14 @@ class Link:
         self,
         guest: Any,
         *,
-        before_message: Callable[[], None],
+        before_message: Callable[[Any], None],
         on_message: Callable[[Any], None],
         on_end: Callable[[], None],
     ) -> None:
         """Pass messages on to `guest`, the channel to xdist's worker there, the early ones first.
 
-        `before_message` is called before each; `on_message` with what the guest says; `on_end` when it has ended.
+        `before_message` is called with each before it is sent; `on_message` with what the guest says; `on_end` when it
+        has ended.
         """
         with self._lock:
             self._guest, self._before_message = guest, before_message
@@ -122,6 +123,6 @@ class Link:
                 self._early.append(message)
 
     def _pass_on(self, message: Any) -> None:
-        self._before_message()
+        self._before_message(message)
         with contextlib.suppress(OSError):  # the guest is ending, which `on_end` reports
             self._guest.send(message)

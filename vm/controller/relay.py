@@ -28,6 +28,7 @@ from vm.boot.patience import Patience
 from vm.boot.qemu import demand_qemu
 from vm.controller import protocol
 from vm.controller.admission import capacity
+from vm.controller.duty import Duty
 from vm.controller.idle import be_idle
 from vm.controller.link import LOOK_EVERY, Link
 from vm.controller.protocol import BootRequest, End, Ending, Notice, Order, Progress
@@ -78,6 +79,7 @@ class Relay:
 
     _order: Order
     _patience: Patience
+    _duty: Duty
     _up: Booted
 
     def __init__(self, link: Link) -> None:
@@ -89,6 +91,7 @@ class Relay:
     def run(self, order: Order, first: tuple[Any, ...]) -> None:
         """Boot, pass messages on, and tell the controller how the VM ended; `first` is for xdist's worker."""
         self._order, self._patience = order, Patience(order.timeout)
+        self._duty = Duty(self._patience)
         self._link.listen()
         if self._order.idle:
             be_idle(self._link)
@@ -205,7 +208,7 @@ class Relay:
             guest = gateway.remote_exec(worker_source())
             guest.send(first)
             self._link.connect(
-                guest, before_message=self._patience.resume, on_message=self._from_guest, on_end=self._ended.set
+                guest, before_message=self._duty.take, on_message=self._from_guest, on_end=self._ended.set
             )
             self._guest_is_up = True
         except (EOFError, OSError) as error:
@@ -234,13 +237,9 @@ class Relay:
 
     def _from_guest(self, message: Any) -> None:
         """Send the controller what xdist's worker says; called in execnet's thread."""
-        self._patience.renew()
         for name, content in wire_format.unpack(message):
-            if name == Name.FINISHED:
-                self._worker_finished = True
-            elif name == Name.COLLECTED:
-                # The guest waits for the controller, which may be busy with other kernels.
-                self._patience.pause()
+            self._duty.hear(name)
+            self._worker_finished |= name == Name.FINISHED
             self._link.send(name, content)
 
 

@@ -19,10 +19,12 @@ from typing import Any
 class Name(enum.StrEnum):
     """The messages that a relay looks at; the others pass through."""
 
-    READY = "workerready"  # from the worker, as are the next two
+    READY = "workerready"  # from the worker, as are the next three
     COLLECTED = "collectionfinish"  # the worker waits from here on
+    ENDED = "runtest_protocol_complete"  # a case
     FINISHED = "workerfinished"
-    SHUTDOWN = "shutdown"  # controller to worker
+    RUN = "runtests"  # controller to worker, as is the next
+    SHUTDOWN = "shutdown"
 
 
 def worker_source() -> str:
