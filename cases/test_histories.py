@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.cases import Histories, PacketCampaign
     from harness.model.layout import Protocol
 
-pytestmark = pytest.mark.history
+pytestmark = [pytest.mark.history, pytest.mark.alone]
 
 
 @each_protocol

@@ -29,7 +29,7 @@ from harness.wire import frames
 if TYPE_CHECKING:
     from harness.cases import Bench, RecordProperty, Wire
 
-pytestmark = pytest.mark.race
+pytestmark = [pytest.mark.race, pytest.mark.alone]
 Action = Callable[[random.Random], object]
 Race = Callable[[Action, Action], None]
 

@@ -48,7 +48,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     options.add_options(group.addoption)
     group.addoption(
-        "--vms", type=int, metavar="N", help="VMs at once on a machine (default: as many as cores and memory allow)"
+        "--vms",
+        type=int,
+        metavar="N",
+        help="VMs at once on a machine, of all kernels together (default: as many as cores and memory allow)",
     )
     group.addoption(
         "--on",
@@ -88,8 +91,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     # Imported here: a worker in a guest, where imports are slow, has no use for these.
     from vm.base.errors import KernelError  # noqa: PLC0415
-    from vm.controller.plan import LOST_VMS, Plan, local_worker  # noqa: PLC0415
-    from vm.kernels.catalogue import load_catalogue  # noqa: PLC0415
+    from vm.controller.plan import LOST_VMS, Plan, Vm, local_worker  # noqa: PLC0415
+    from vm.kernels.catalogue import Series, load_catalogue  # noqa: PLC0415
     from vm.kernels.obtain import select  # noqa: PLC0415
 
     demand_consistent(option)
@@ -102,7 +105,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     except KernelError as error:
         raise pytest.UsageError(str(error)) from error
     kernels = [selection.name for selection in selections]
-    hosts, parts = _where(config, kernels)
+    hosts, machines, parts = _where(config, kernels)
     try:
         guest_options = options.read_options(append=option.append, memory=option.memory, cpus=option.cpus)
         if None in hosts.values():
@@ -120,13 +123,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         vms=option.vms,
         lost_vms=lost_vms,
         hosts=hosts,
+        other_hosts={
+            selection.name: tuple(machines if isinstance(selection.source, Series) else ()) for selection in selections
+        },
         parts=parts,
     )
     # xdist's own limit is on all workers together: no kernel may use up what another needs. One more for each is a
     # relay without cases, which ends a kernel that was given up; if that dies as well, there has to be an end.
     option.maxworkerrestart = str(len(kernels) * (lost_vms + 1))
     option.dist = "each"
-    option.tx = [local_worker(name) for name in kernels]
+    option.tx = [local_worker(Vm(name)) for name in kernels]
 
 
 def _campaign_seconds(config: pytest.Config) -> float:
@@ -151,15 +157,15 @@ def _open_ktap(config: pytest.Config, name: str) -> None:
     config.add_cleanup(file.close)
 
 
-def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[str]]:
-    """Return the machine of each kernel, and the parts of the project that have to be the same there."""
+def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | None], list[Host | None], list[str]]:
+    """Return the machine of each kernel, all machines, and the parts of the project that have to be the same there."""
     from vm.base.paths import PROJECT  # noqa: PLC0415
     from vm.remote.checkout import PARTS  # noqa: PLC0415
     from vm.remote.hosts import assign, case_paths, read_host  # noqa: PLC0415
 
     option = config.option
     if not option.on:
-        return assign(kernels, []), []
+        return assign(kernels, []), [], []
     if config.invocation_params.dir.resolve() != PROJECT:
         raise pytest.UsageError(f"--on: run this in {PROJECT}, so that paths mean the same on every machine")
     try:
@@ -167,7 +173,7 @@ def _where(config: pytest.Config, kernels: list[str]) -> tuple[dict[str, Host | 
         parts = [*PARTS, *case_paths(option.file_or_dir, root=PROJECT)]
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    return assign(kernels, hosts), parts
+    return assign(kernels, hosts), hosts, parts
 
 
 def demand_consistent(option: argparse.Namespace) -> None:

@@ -38,6 +38,9 @@ HISTORY = "history"
 REACHED = "reached"
 """Property of a report: what a campaign reached. Counts, by name, as a mapping."""
 
+ALONE_MARK = "alone"
+"""The mark of cases that need the machine to themselves: no other VM of their kernel runs cases meanwhile."""
+
 KERNEL_LOG = "REUSEPORT_KMSG"
 """Environment variable of a worker in a VM: the path of the kernel's log, to which marks are written."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.interface.keys import LEDGER, MISSING_FEATURE
+from harness.interface.keys import ALONE_MARK, LEDGER, MISSING_FEATURE
 from harness.kernel.features import FEATURES, expected, present
 from harness.kernel.ledger import State, bugs
 from harness.kernel.release import running
@@ -22,6 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "ledger(*bugs): the kernel bugs that a case shows (harness/kernel/ledger.toml)")
     config.addinivalue_line("markers", "race: tries for a while to provoke a race (--race-seconds)")
+    config.addinivalue_line(
+        "markers", f"{ALONE_MARK}: needs the machine to itself: no other VM of its kernel runs cases"
+    )
     config.addinivalue_line("markers", "promise(*ids): the promises of docs/rules.md that a case checks")
 
 

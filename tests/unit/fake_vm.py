@@ -9,6 +9,7 @@ The last argument is the port's file descriptor. The kernel's name says what goe
     silent      it never says hello
     panics      its command ends, and not a word about it comes after
     mute        it boots, but nothing of what is written to its kernel log reaches the console
+    lonely      its first VM boots; one beside that panics before it can say hello
 """
 
 import json
@@ -19,7 +20,7 @@ import time
 number = sys.argv[-1]
 kernel = os.environ.get("REUSEPORT_KERNEL", "")
 print("[    0.000000] Linux version 6.1.0 (builder@example)", flush=True)
-if kernel == "dies":
+if kernel == "dies" or (kernel == "lonely" and os.environ["REUSEPORT_VM"] != "1"):
     print("[    1.234567] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", flush=True)
     sys.exit()
 if kernel == "silent":

@@ -15,6 +15,7 @@ from runs import FAKE_VM, ROOT, run_pytest
 
 from vm.base.private import HIDE
 from vm.boot.acceleration import SUBSTITUTE
+from vm.report import history
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,8 @@ OUTCOMES = {
 IN_A_GUEST = ("sendevent", "channel", "terminalreporter", "logging-plugin", "location", "getfuncargnames")
 ON_THE_HOST = ("Popen2IO", "get_execmodel", "bootstrap", "_register", "terminal", "_gateways")
 WITH_OTHER_MACHINES = ("Popen2IO", "_register", "nodemanager", "_gateways", "_io", "iochan")
+
+FOR_ANOTHER_VM = ("setup_node", "queue", "_active_nodes", "_max_worker_restart")
 
 USERS = ("vm/base/insides.py", "vm/guest/fastpath.py")
 """The modules of vm/ that may use parts that are not public."""
@@ -76,9 +79,24 @@ def test_run_on_another_machine_passes_without(tmp_path: Path, hidden: str) -> N
     assert "3 passed, 1 xfailed" in done.stdout
 
 
+@pytest.mark.parametrize("hidden", FOR_ANOTHER_VM)
+def test_kernel_keeps_to_one_vm_without(tmp_path: Path, hidden: str) -> None:
+    """Though its cases take long enough for more, by what earlier runs say."""
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    (tmp_path / "results").mkdir()
+    slow = history.Entry(digest="", outcome="passed", since="", release="", seconds=[100.0])
+    known = {f"test_topic.py::{name}": slow for name in OUTCOMES}
+    history.write(history.History(kernels={"k61": known}), tmp_path / "results" / history.FILE)
+    variables = {SUBSTITUTE: FAKE_VM, HIDE: hidden}
+    run = run_pytest(tmp_path, ["--kernel", "./k61", "--vms", "2"], source=CASES, variables=variables, seconds=300)
+    assert run.cases() == OUTCOMES, run.output
+    assert run.kernel()["vms"] == 1
+    assert any("xdist starts no further workers" in note for note in run.kernel()["notes"])
+
+
 def test_each_part_is_hidden_once() -> None:
     asked = re.findall(r'\bpart\((?:"[\w.]+"|[\w.]+|part\(gateway, "_io"\)), "(\w+)"\)', "".join(map(source, USERS)))
-    hidden = {*IN_A_GUEST, *ON_THE_HOST, *WITH_OTHER_MACHINES}
+    hidden = {*IN_A_GUEST, *ON_THE_HOST, *WITH_OTHER_MACHINES, *FOR_ANOTHER_VM}
     assert {name for name in asked if name != "group"} <= hidden
 
 

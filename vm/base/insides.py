@@ -11,6 +11,9 @@ passes all bytes on to the socket.
 A relay on another machine is started through the gateway to that machine, which has to be in xdist's group of gateways.
 `Group._register` puts it there. Without that, or without xdist's group, xdist opens that gateway itself (--px), over a
 second connection.
+
+xdist starts all workers at the beginning, and later only those that replace others. Another VM for a kernel is a worker
+that is added later, by what xdist does to replace one. Without that a kernel has one VM.
 """
 
 from __future__ import annotations
@@ -122,6 +125,24 @@ def forget(config: pytest.Config, *, through: Iterable[Any]) -> None:
         channel = part(part(gateway, "_io"), "iochan")
         if channel is not None and id(channel.gateway) in gone:
             gateways.remove(gateway)
+
+
+def add_worker(config: pytest.Config, specification: str) -> bool:
+    """Have xdist start another worker while it runs, as it does to replace one; return whether that can be done.
+
+    One more worker may then die than before. Raises OSError.
+    """
+    distributor = _distributor(config)
+    manager, queue = part(distributor, "nodemanager"), part(distributor, "queue")
+    active, most = part(distributor, "_active_nodes"), part(distributor, "_max_worker_restart")
+    start = part(manager, "setup_node")
+    if start is None or queue is None or active is None or most is None:
+        return False
+    specified = execnet.XSpec(specification)
+    manager.group.allocate_id(specified)
+    active.add(start(specified, queue.put))
+    distributor._max_worker_restart = most + 1
+    return True
 
 
 def silence(config: pytest.Config) -> None:

@@ -28,7 +28,7 @@ def capacity(*, memory: int, cores: int | None = None, available_mebibytes: int 
 
 
 class Admission:
-    """The kernels that run and those that wait for a VM, on each host; they start in the order in which they asked."""
+    """The VMs that run and those that wait, on each host; they start in the order in which they asked."""
 
     def __init__(self, limit: int | None = None) -> None:
         """Admit `limit` VMs at once on each host, or as many as each host says that it can hold."""
@@ -38,22 +38,33 @@ class Admission:
         self._capacity: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def request(self, kernel: Hashable, *, host: str, capacity: int, start: Callable[[], None]) -> None:
-        """Call `start`, now or when another kernel on `host` has been released."""
+    def request(self, vm: Hashable, *, host: str, capacity: int, start: Callable[[], None]) -> None:
+        """Call `start`, now or when another VM on `host` has been released."""
         with self._lock:
             self._capacity[host] = self._limit or capacity
-            self._waiting.setdefault(host, deque()).append((kernel, start))
+            self._waiting.setdefault(host, deque()).append((vm, start))
         self._admit(host)
 
-    def release(self, kernel: Hashable) -> None:
-        """Take `kernel` off the running ones, or off the waiting ones."""
+    def release(self, vm: Hashable) -> None:
+        """Take `vm` off the running ones, or off the waiting ones."""
         with self._lock:
-            host = self._running.pop(kernel, None)
+            host = self._running.pop(vm, None)
             for waiting in self._waiting.values():
-                for entry in [entry for entry in waiting if entry[0] == kernel]:
+                for entry in [entry for entry in waiting if entry[0] == vm]:
                     waiting.remove(entry)
         if host is not None:
             self._admit(host)
+
+    def capacity(self, host: str) -> int:
+        """Return how many VMs may run on `host` at once, as far as that is known."""
+        with self._lock:
+            return self._capacity.get(host, self._limit or 1)
+
+    def room(self, host: str) -> int:
+        """Return how many more VMs may start on `host`, those that wait for it counted as running."""
+        with self._lock:
+            running = sum(1 for at in self._running.values() if at == host)
+            return self._capacity.get(host, 1) - running - len(self._waiting.get(host, ()))
 
     def _admit(self, host: str) -> None:
         while True:
@@ -61,6 +72,6 @@ class Admission:
                 running = sum(1 for at in self._running.values() if at == host)
                 if running >= self._capacity[host] or not self._waiting[host]:
                     return
-                kernel, start = self._waiting[host].popleft()
-                self._running[kernel] = host
+                vm, start = self._waiting[host].popleft()
+                self._running[vm] = host
             start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vm.controller.plan import Vm
 from vm.report import console
 from vm.report.outcomes import CaseOutcome, kernel_outcome
 from vm.report.results import SplatResult
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 def judge(run: Run, name: str) -> None:
     """Complete the results of the kernel `name`: cases that did not run, splats, its outcome and the reason."""
     result, state, scheduling = run.recorder.kernels[name], run.kernels[name], run.scheduling
+    run.consoles.merge(Vm(name), [vm for vm in run.vms if vm.kernel == name and vm.number > 1])
     why = f"{state.lost} VMs were lost" if state.lost else "the run ended before"
     run.recorder.add_not_run(name, scheduling.left(name), reason=why)
+    run.recorder.sort(name, scheduling.collection(name))
     _scan(run, name)
     lost_for_good = state.lost > 0 and (
         not scheduling.collected(name) or any(case.outcome is CaseOutcome.NOT_RUN for case in result.cases)
@@ -41,7 +44,9 @@ def _scan(run: Run, name: str) -> None:
     try:
         if unwritten := run.consoles.unwritten(name):
             raise console.ConsoleError(unwritten)
-        found = console.scan(run.consoles.read(name), ran=run.recorder.ran(name), allowances=console.load_allowances())
+        found = console.scan(
+            run.consoles.read(Vm(name)), ran=run.recorder.ran(name), allowances=console.load_allowances()
+        )
     except console.ConsoleError as error:
         state.trouble.append(f"its console could not be scanned for splats: {error}")
         run.report_error(name, state.trouble[-1])

@@ -27,7 +27,9 @@ class Link:
 
     def __init__(self, channel: Any, status: Any) -> None:
         self.stop = threading.Event()
-        """Set when the run was ended, or the controller is gone."""
+        """Set when the run was ended, or the controller is gone, or has no use for this VM."""
+        self.retired = False
+        """Whether the controller has no use for this VM, and the run goes on."""
         self.admitted = threading.Event()
         """Set when the controller allows to boot."""
         self._channel = channel
@@ -108,7 +110,8 @@ class Link:
     def _take_instruction(self, message: Any) -> None:
         if message == Instruction.GO:
             self.admitted.set()
-        else:  # Instruction.STOP, or None: the controller is gone
+        else:  # Instruction.STOP or RETIRE, or None: the controller is gone
+            self.retired = message == Instruction.RETIRE
             self.stop.set()
             if self._busy and (main := threading.main_thread().ident) is not None:
                 signal.pthread_kill(main, signal.SIGINT)

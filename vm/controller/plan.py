@@ -13,12 +13,20 @@ if TYPE_CHECKING:
     from vm.boot.options import GuestOptions
     from vm.remote.hosts import Host
 
-KERNEL_VARIABLE = "REUSEPORT_KERNEL"
-"""The name of the kernel, in the environment of its worker; also in its gateway's specification, which xdist copies
-when it replaces a worker."""
+KERNEL_VARIABLE, NUMBER_VARIABLE = "REUSEPORT_KERNEL", "REUSEPORT_VM"
+"""The name of the kernel, and the number of its VM, in the environment of its worker; also in its gateway's
+specification, which xdist copies when it replaces a worker."""
 
 LOST_VMS = 4
 """VMs that a kernel may lose before the rest of its cases is given up; --max-worker-restart changes it."""
+
+
+@dataclass(frozen=True)
+class Vm:
+    """One of the VMs of a kernel that may run at once, from 1; one that replaces another has its number."""
+
+    kernel: str
+    number: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +40,26 @@ class Plan:
     mirror: str | None
     vms: int | None  # at once on each host
     lost_vms: int
-    hosts: dict[str, Host | None]  # where each kernel runs; None: on this machine
+    hosts: dict[str, Host | None]  # where the first VM of each kernel runs; None: on this machine
+    other_hosts: dict[str, tuple[Host | None, ...]]  # where further ones may run, besides
     parts: list[str]  # files and directories of the project that have to be the same there
 
 
-def local_worker(kernel: str) -> str:
-    """Return execnet's specification of a worker on this machine for `kernel`."""
-    return f"popen//id={kernel}//env:{KERNEL_VARIABLE}={kernel}"
+def local_worker(vm: Vm) -> str:
+    """Return execnet's specification of a worker on this machine for a VM; that of a further one has no name yet."""
+    name = f"//id={vm.kernel}" if vm.number == 1 else ""
+    return f"popen{name}//env:{KERNEL_VARIABLE}={vm.kernel}//env:{NUMBER_VARIABLE}={vm.number}"
+
+
+def vm_of(node: Any) -> Vm:
+    """Return a worker's VM."""
+    environment = node.gateway.spec.env
+    return Vm(str(environment[KERNEL_VARIABLE]), int(environment[NUMBER_VARIABLE]))
 
 
 def kernel_of(node: Any) -> str:
     """Return the name of a worker's kernel."""
-    return str(node.gateway.spec.env[KERNEL_VARIABLE])
+    return vm_of(node).kernel
 
 
 def plugins_of(config: pytest.Config) -> list[str]:

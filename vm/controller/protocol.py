@@ -27,6 +27,7 @@ class Instruction(enum.StrEnum):
 
     GO = "go"  # there is room for another VM
     STOP = "stop"
+    RETIRE = "retire"  # end the VM, which there is nothing left for; the run goes on without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +117,17 @@ class Ending(_Status):
     why: str
 
 
-Status = Progress | Notice | BootRequest | Booted | Ending
+@dataclass(frozen=True, kw_only=True)
+class Alone(_Status):
+    """Which cases need the machine to themselves; comes before xdist's message that they are collected."""
 
-_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Notice, BootRequest, Booted, Ending)}
+    kind = "alone"
+    cases: tuple[str, ...]
+
+
+Status = Progress | Notice | BootRequest | Booted | Alone | Ending
+
+_KINDS: dict[str, type[Status]] = {kind.kind: kind for kind in (Progress, Notice, BootRequest, Booted, Alone, Ending)}
 
 
 def read_status(message: tuple[str, Any]) -> Status | bytes:

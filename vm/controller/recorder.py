@@ -50,6 +50,11 @@ class Recorder:
             case = self._case(kernel, name)
             case.outcome, case.reason = CaseOutcome.NOT_RUN, reason
 
+    def sort(self, kernel: str, order: Iterable[str]) -> None:
+        """Put the cases of `kernel` into an order, in which several VMs did not end them."""
+        places = {case: number for number, case in enumerate(order)}
+        self.kernels[kernel].cases.sort(key=lambda case: places.get(case.id, len(places)))
+
     def add_splat(self, kernel: str, name: str, *, title: str) -> bool:
         """Mark the case that was running as one with a splat; return False if it had failed already."""
         case = self._cases.get((kernel, name))

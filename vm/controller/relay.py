@@ -110,7 +110,7 @@ class Relay:
         if self._link.stop.is_set():
             ending = Ending(how=End.STOPPED, why="the run was ended")
         self._link.send_status(ending)
-        if ending.how is End.INFRASTRUCTURE:
+        if ending.how is End.INFRASTRUCTURE or (self._link.retired and not self._worker_finished):
             be_idle(self._link)
 
     def refuse(self, why: str) -> None:
@@ -239,6 +239,9 @@ class Relay:
         """Send the controller what xdist's worker says; called in execnet's thread."""
         for name, content in wire_format.unpack(message):
             self._duty.hear(name)
+            if name == wire_format.ALONE:
+                self._link.send_status(protocol.Alone(cases=tuple(content["cases"])))
+                continue
             self._worker_finished |= name == Name.FINISHED
             self._link.send(name, content)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.interface.keys import ALONE_MARK
 from vm.base.private import is_hidden, part
 from vm.guest import wire_format
 
@@ -61,8 +62,12 @@ class FastPath:
                 self._messages = Messages(channel.send)
                 plugin.sendevent = self._messages.send
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Prepare for thousands of cases in a row."""
+        """Say which cases need the machine to themselves, and prepare for thousands of cases in a row."""
+        if self._messages is not None:
+            alone = [item.nodeid for item in session.items if item.get_closest_marker(ALONE_MARK)]
+            self._messages.send(wire_format.ALONE, cases=alone)
         _share_locations(session.items)
         if not any("caplog" in getattr(item, "fixturenames", ()) for item in session.items):
             # Three handlers are set up and taken down three times a case, and the guest logs nothing.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     Message = tuple[str, dict[str, Any]]
 
+ALONE = "alone"
+"""The name of a message that is not xdist's: `cases` are those that need the machine to themselves."""
+
 FORMAT = 4
 """The version of marshal, for every Python since 3.4. Like execnet it takes built-in types alone."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The machines of a run: which kernel runs on which, and the connection to it."""
+"""The machines of a run: which VM runs on which, and the connection to it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from vm.remote.hosts import translate
 from vm.remote.ssh import Connection, close, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from vm.remote.hosts import Host
 
 
 class Connections:
-    """The connections to other machines; a kernel without a host runs on this one."""
+    """The connections to other machines; a VM without a host runs on this one. A VM is whatever has a hash."""
 
-    def __init__(self, hosts: Mapping[str, Host | None]) -> None:
-        self._hosts = hosts
+    def __init__(self, hosts: Mapping[Hashable, Host | None], *, others: Iterable[Host | None] = ()) -> None:
+        """`hosts` are the machines of the first VMs; those of later ones are among these or `others`."""
+        self._hosts = dict(hosts)
+        self._wanted = dict.fromkeys(host for host in (*hosts.values(), *others) if host is not None)
         self._found: dict[Host, Connection | RemoteError] = {}
 
     def connect(self, *, root: Path, parts: Sequence[str], modules: Sequence[str], tell: Callable[[str], None]) -> None:
-        """Connect to every machine that has a kernel to run; `tell` is called with each later error line from there."""
-        wanted = dict.fromkeys(host for host in self._hosts.values() if host is not None)
-        self._found = connect(wanted, root=root, parts=parts, modules=modules) if wanted else {}
+        """Connect to every machine that may have a VM; `tell` is called with each later error line from there."""
+        self._found = connect(self._wanted, root=root, parts=parts, modules=modules) if self._wanted else {}
         for connection in self._found.values():
             if isinstance(connection, Connection):
                 connection.tell(tell)
@@ -40,24 +41,45 @@ class Connections:
             if isinstance(connection, Connection):
                 connection.collect(translate(arguments, root=str(root), directory=connection.directory))
 
-    def word(self, kernel: str) -> str:
-        """Return the word of --on for the machine of `kernel`, "" for this one."""
-        host = self._hosts.get(kernel)
+    def place(self, vm: Hashable, host: Host | None) -> None:
+        """Have a further VM run on one of the machines."""
+        self._hosts[vm] = host
+
+    def host(self, vm: Hashable) -> Host | None:
+        """Return the machine of a VM, None for this one."""
+        return self._hosts.get(vm)
+
+    def is_reached(self, host: Host | None) -> bool:
+        """Return whether VMs can be started on a machine."""
+        if host is None:
+            return True
+        found = self._found.get(host)
+        return isinstance(found, Connection) and not found.is_gone
+
+    def word(self, vm: Hashable) -> str:
+        """Return the word of --on for the machine of a VM, "" for this one."""
+        host = self._hosts.get(vm)
         return host.word if host is not None else ""
 
-    def connection(self, kernel: str) -> Connection | None:
-        """Return the connection to the machine of `kernel`, None if it is this one or there is none."""
-        found = self._of(kernel)
+    def connection(self, vm: Hashable) -> Connection | None:
+        """Return the connection to the machine of a VM, None if it is this one or there is none."""
+        found = self._of(vm)
         return found if isinstance(found, Connection) else None
 
-    def refusal(self, kernel: str) -> str:
-        """Return why the connection to the machine of `kernel` failed, "" if it did not."""
-        found = self._of(kernel)
+    def refusal(self, vm: Hashable) -> str:
+        """Return why the connection to the machine of a VM failed, "" if it did not."""
+        found = self._of(vm)
         return str(found) if isinstance(found, RemoteError) else ""
 
-    def specification(self, kernel: str, local: str) -> str:
-        """Return execnet's specification of the relay of `kernel`; `local` is that for a relay on this machine."""
-        connection = self.connection(kernel)
+    def refusals(self, *, beside: Iterable[Hashable]) -> list[str]:
+        """Return why connections failed, but for those to the machines of VMs that report it themselves."""
+        known = {self._hosts.get(vm) for vm in beside}
+        found = self._found.items()
+        return [str(error) for host, error in found if isinstance(error, RemoteError) and host not in known]
+
+    def specification(self, vm: Hashable, local: str) -> str:
+        """Return execnet's specification of the relay of a VM; `local` is that for a relay on this machine."""
+        connection = self.connection(vm)
         return f"{local}//via={connection.name}" if connection is not None else local
 
     @property
@@ -78,15 +100,15 @@ class Connections:
         """
         return [found.proxy_specification() for found in self._found.values() if isinstance(found, Connection)]
 
-    def is_cut_off(self, kernel: str) -> bool:
-        """Return whether the connection to the machine of `kernel` has broken, for a kernel whose relay has ended."""
-        connection = self.connection(kernel)
+    def is_cut_off(self, vm: Hashable) -> bool:
+        """Return whether the connection to the machine of a VM has broken, whose relay has ended."""
+        connection = self.connection(vm)
         return connection is not None and connection.ends()
 
     def close(self) -> None:
         """End every connection."""
         close(self._found.values())
 
-    def _of(self, kernel: str) -> Connection | RemoteError | None:
-        host = self._hosts.get(kernel)
+    def _of(self, vm: Hashable) -> Connection | RemoteError | None:
+        host = self._hosts.get(vm)
         return self._found.get(host) if host is not None else None

@@ -20,7 +20,7 @@ BEGIN, END = "reuseport-harness: begin ", "reuseport-harness: end"
 """What a worker in a VM writes to /dev/kmsg around each case."""
 
 NEW_VM = "---- another VM: "
-"""Between two VMs of one kernel in a console.log, followed by why the one before ended."""
+"""Between two VMs of one kernel in a console.log, followed by why the one before ended, or by what runs beside it."""
 
 KVM_FAILED = f"{NEW_VM}KVM failed: "
 """The same where KVM did not bring the kernel up: what that VM said is no news about the kernel."""

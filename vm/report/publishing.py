@@ -70,10 +70,14 @@ class Publication:
 
     def expect(self, kernel: KernelResult, cases: Iterable[str]) -> None:
         """Take note of a kernel that is up, and of the cases that it is going to run."""
-        if self._journal is not None:
-            self._journal.note_kernel(kernel)
+        self.note_kernel(kernel)
         if self._stream is not None:
             self._stream.expect(kernel.name, cases)
+
+    def note_kernel(self, kernel: KernelResult) -> None:
+        """Take note of what has become known of a kernel besides its cases."""
+        if self._journal is not None:
+            self._journal.note_kernel(kernel)
 
     def note(self, kernel: str, case: CaseResult) -> None:
         """Take note of a case that has come to its end."""
@@ -113,6 +117,12 @@ class Publication:
             if self._journal is not None:
                 self._journal.close()
             session.exitstatus = status_without_results(int(session.exitstatus))
+
+    def known(self, directory: Path) -> History:
+        """Return what is known of earlier runs; nothing where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            return history.read(self._history_file(directory))
+        return history.History()
 
     def sum_up(self, terminalreporter: Any) -> None:
         """Print the table of kernels and topics, what differs between kernels, and where the results are."""

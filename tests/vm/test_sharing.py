@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Three real VMs share the cases of one kernel, and one panics: that costs the case which ran in it, and no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sharing import CASES, PANICS
+from started import HERE, KERNEL, started
+
+from vm.report import history
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_panic_costs_one_case_of_three_vms(tmp_path: Path) -> None:
+    names = [f"test_shared[{number}]" for number in range(CASES)]
+    slow = history.Entry(digest="", outcome="passed", since="", release="", seconds=[10.0])
+    (tmp_path / "run/results").mkdir(parents=True)
+    # What earlier runs say has the VMs started at once.
+    history.write(
+        history.History(kernels={KERNEL: {f"sharing.py::{name}": slow for name in names}}),
+        tmp_path / "run/results" / history.FILE,
+    )
+    with started(tmp_path / "run", "--kernel", KERNEL, "--vms", "3", source=HERE / "sharing.py") as run:
+        assert run.ended() == 1, run.output
+        assert run.left() == []
+    assert list(run.outcomes) == names, "in the order of the file"
+    assert {name: outcome for name, outcome in run.outcomes.items() if outcome != "passed"} == {
+        f"test_shared[{PANICS}]": "failed"
+    }
+    (kernel,) = run.results["kernels"]
+    assert "sysrq triggered crash" in kernel["cases"][PANICS]["reason"]
+    assert {case["observed"] for case in kernel["cases"] if case["observed"]} >= {"1", "2", "3"}
+    assert kernel["splats"] == []
+    assert [file.name for file in (run.directory / "results/latest" / KERNEL).glob("console*")] == ["console.log"]
+    for name in names:
+        assert run.console.count(f"reuseport-harness: begin sharing.py::{name}\n") == 1, name

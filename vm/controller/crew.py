@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Decide how many VMs share the cases of a kernel: start another while enough cases wait, end one that is too late.
+
+A kernel's first VM shows that it boots and says what its cases are. Another is started when there is room for it, every
+other kernel on that machine has a VM, and the cases that wait would take each VM much longer than a boot does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from vm.base import insides
+from vm.controller.plan import Vm, local_worker, vm_of
+from vm.controller.protocol import Instruction
+
+if TYPE_CHECKING:
+    from vm.controller.run import Run
+    from vm.remote.hosts import Host
+
+WORTH = 1.5
+"""What waits for each VM has to take this many times as long as another VM takes to be up."""
+
+
+class Crew:
+    """The listener of the scheduling (`vm.controller.scheduling.Listener`)."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def changed(self, kernel: str) -> None:
+        """Start other VMs for a kernel if that pays."""
+        while self._run.scheduling.is_taken_care_of(kernel) and self.pays(kernel):
+            connections = self._run.connections
+            machines = [host for host in self._run.machines(kernel) if connections.is_reached(host)]
+            there = Counter(map(connections.host, self._run.vms_of(kernel)))
+            room = [host for host in sorted(machines, key=there.__getitem__) if self._has_room(host)]
+            if not room:
+                return
+            self._start(kernel, room[0])
+
+    def retire(self, node: Any) -> None:
+        """Have a VM not come up; what it was ordered for is done."""
+        vm = self._run.vms[vm_of(node)]
+        vm.idle = True
+        with contextlib.suppress(OSError):
+            vm.status.send(str(Instruction.RETIRE))
+
+    def is_needed(self, vm: Vm) -> bool:
+        """Return whether a worker that replaces the one of a VM has to boot again."""
+        scheduling = self._run.scheduling
+        if self._run.is_given_up(vm.kernel):
+            return False
+        if not scheduling.collected(vm.kernel):
+            return True
+        return scheduling.waits(vm.kernel) and (not scheduling.is_taken_care_of(vm.kernel) or self.pays(vm.kernel))
+
+    def pays(self, kernel: str) -> bool:
+        """Return whether one more VM of a kernel would end its cases much earlier."""
+        state, seconds = self._run.kernels[kernel], self._run.scheduling.waiting_seconds(kernel)
+        if seconds is None or state.seconds_to_come_up is None or not state.may_have_more:
+            return False
+        return seconds > WORTH * state.seconds_to_come_up * len(self._run.vms_of(kernel))
+
+    def _has_room(self, host: Host | None) -> bool:
+        """Return whether another VM may be started on a machine, every kernel there having one."""
+        run = self._run
+        there = [vm for vm in run.vms if run.connections.host(vm) == host]
+        for kernel in {vm.kernel for vm in there if vm.number == 1}:
+            is_through = run.is_given_up(kernel) or (
+                run.scheduling.collected(kernel) and not run.scheduling.waits(kernel)
+            )
+            if not is_through and not any(run.vms[vm].boots for vm in run.vms_of(kernel)):
+                return False
+        states = [run.vms[vm] for vm in there]
+        coming = [state for state in states if not (state.over or state.idle or state.boots)]
+        names = {state.host for state in states if state.host}
+        if not names:  # nothing is known of this machine yet: it takes one VM at least
+            return not coming
+        return all(run.admission.room(name) > len(coming) for name in names)
+
+    def _start(self, kernel: str, host: Host | None) -> None:
+        run = self._run
+        vm = Vm(kernel, 1 + max(vm.number for vm in run.vms if vm.kernel == kernel))
+        run.connections.place(vm, host)
+        run.add(vm)
+        try:
+            started = insides.add_worker(run.config, run.connections.specification(vm, local_worker(vm)))
+            why = "xdist starts no further workers"
+        except OSError as error:
+            started, why = False, str(error)
+        if not started:
+            run.vms[vm].over = True
+            run.go_on_without(vm, why)
