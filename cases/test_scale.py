@@ -96,6 +96,7 @@ def test_address_goes_before_the_wildcard_among_many(
 
 
 @promise("scale.cost")
+@pytest.mark.alone
 @each_family
 def test_program_runs_once_however_many_members(
     make_group: MakeGroup, delivery_to: DeliverTo, record_property: RecordProperty, family: Family
