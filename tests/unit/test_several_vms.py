@@ -11,9 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_archive import image
@@ -26,17 +25,12 @@ from test_remote import child_is_in, children_of, wait_until
 
 from vm.base.memory import available
 from vm.boot.acceleration import SUBSTITUTE
-from vm.controller.crew import Crew
-from vm.controller.plan import Vm
-from vm.controller.run import KernelState
 from vm.remote.hosts import HERE
 from vm.report import history
 from vm.report.outcomes import EXIT_STATUS, KernelOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from vm.controller.run import Run as RunningRun
 
 __all__ = ["one_kernel", "signing_key", "small_archive"]  # fixtures
 
@@ -199,22 +193,6 @@ def test_one_vm_where_there_is_room_for_one(tmp_path: Path, short_of: str) -> No
 def test_few_cases_need_one_vm(tmp_path: Path) -> None:
     run = run_in(tmp_path, "k61", "--vms", "3", "-k", "alone or test_last")
     assert (run.status, run.kernel()["vms"]) == (0, 1), run.output
-
-
-@pytest.mark.parametrize(
-    ("waiting", "vms", "pays"),
-    [(None, 1, False), (0.0, 1, False), (29.0, 1, False), (31.0, 1, True), (59.0, 2, False), (61.0, 2, True)],
-)
-def test_another_vm_pays_if_more_waits_for_each_than_it_takes_to_boot(
-    waiting: float | None, vms: int, pays: bool
-) -> None:
-    """Here a boot takes 20 seconds."""
-    run = Namespace(
-        kernels={"k": KernelState(seconds_to_come_up=20.0)},
-        scheduling=Namespace(waiting_seconds=lambda kernel: waiting),
-        vms_of=lambda kernel: [Vm(kernel, number) for number in range(vms)],
-    )
-    assert Crew(cast("RunningRun", run)).pays("k") is pays
 
 
 def test_splat_in_another_vm_names_its_case(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Crew:
             connections = self._run.connections
             machines = [host for host in self._run.machines(kernel) if connections.is_reached(host)]
             there = Counter(map(connections.host, self._run.vms_of(kernel)))
-            room = [host for host in sorted(machines, key=there.__getitem__) if self._has_room(host)]
+            room = [host for host in sorted(machines, key=there.__getitem__) if self.has_room(host)]
             if not room:
                 return
             self._start(kernel, room[0])
@@ -63,7 +63,7 @@ class Crew:
             return False
         return seconds > WORTH * state.seconds_to_come_up * len(self._run.vms_of(kernel))
 
-    def _has_room(self, host: Host | None) -> bool:
+    def has_room(self, host: Host | None) -> bool:
         """Return whether another VM may be started on a machine, every kernel there having one."""
         run = self._run
         there = [vm for vm in run.vms if run.connections.host(vm) == host]
