@@ -16,6 +16,7 @@ from harness.interface.atomic import write_text
 from harness.kernel.preflight import missing_requirement
 from harness.loader.compiler import CompileError, compile_variants
 from harness.model.variants import VARIANTS
+from vm.base.children import end_with_tox
 from vm.base.paths import cache_root
 from vm.base.progress import progress_on
 from vm.kernels.store import translate_oserror
@@ -126,6 +127,7 @@ def _try_all(left: Sequence[Mutant], known: scope.Scope, work: Path, count: int,
     files = (*(name for name in cases if name not in _FOR_PROGRAMS_OF_USERS), *known.tests)
     shared = Shared(root=ROOT, work=work, arguments=_ARGUMENTS, files=files, objects=objects)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_with_tox()
     workers = [Worker(shared, str(number)) for number in range(count)]
     try:
         learnt = _learn(workers, shared, progress)

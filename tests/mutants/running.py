@@ -28,6 +28,8 @@ _STAGES = (6, 60)
 """How many cases run before the next mutant is taken, at first and then; all others come last."""
 _PATIENCE = 20.0
 """Seconds for what is not a case: compiling, waiting for a core."""
+_PATIENCE_WITHOUT_COMPILER = 6.0
+"""Seconds for that where no program is compiled."""
 _PATIENCE_WITH_PYTEST = 60.0
 """Seconds for that and starting pytest."""
 _SLOWER = 6
@@ -95,9 +97,11 @@ class Worker:
 
     def close(self) -> None:
         """End the processes, and what they run."""
-        for server in (self._fresh, self._warm):
-            if server is not None:
-                server.close()
+        servers = [server for server in (self._fresh, self._warm) if server is not None]
+        for server in servers:
+            server.terminate()  # all, before any is waited for: Ctrl-C may interrupt that
+        for server in servers:
+            server.close()
 
     def learn(self, file: str, *, seconds: float) -> dict[str, Any]:
         """Run the cases of a file with no mutant; return how pytest ended, with what they came to as `said`."""
@@ -191,9 +195,13 @@ class _Server:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def terminate(self) -> None:
+        """Have the process end, and what it runs."""
+        self._process.terminate()
+
     def close(self) -> None:
         """End the process, and what it runs."""
-        self._process.terminate()
+        self.terminate()
         self._process.wait()
         self._lines.close()
         os.close(self._jobs)
@@ -299,7 +307,9 @@ class Run:
 
     def _run_once(self, worker: Worker, task: _Task, cases: Sequence[Case], *, patience: int = 1) -> _Ending:
         changed = self._reach.variants(task.mutant)
-        start = _PATIENCE_WITH_PYTEST if task.mutant.edit.at_import else _PATIENCE
+        start = _PATIENCE if changed else _PATIENCE_WITHOUT_COMPILER
+        if task.mutant.edit.at_import:
+            start = _PATIENCE_WITH_PYTEST
         answer = worker.run(
             task.mutant,
             task.original,

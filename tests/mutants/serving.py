@@ -2,7 +2,8 @@
 """Serve jobs, each in a fork of this process, which ends with the job or when its time is over.
 
 Jobs come as lines of JSON by the first of the two descriptors that MUTANTS_JOBS names; for each a line goes out by the
-second, which says how the fork ended: its `status`, or its `signal`, and whether it was `late`.
+second, which says how the fork ended: its `status`, or its `signal`, and whether it was `late`. When nobody is left
+who could write jobs, the fork that runs is ended: a run that was killed, or interrupted while it ended, leaves nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import time
 import traceback
@@ -32,13 +34,15 @@ def serve(become: Callable[[dict[str, Any]], int]) -> None:
     with os.fdopen(jobs, "rb", buffering=0) as lines:
         os.write(answers, b"{}\n")  # ready
         for line in lines:
-            os.write(answers, (json.dumps(_run(json.loads(line), become)) + "\n").encode())
+            os.write(answers, (json.dumps(_run(json.loads(line), become, jobs)) + "\n").encode())
 
 
 def _stop(*_: object) -> None:
     """End with the fork that runs."""
     for child in _running:
         _end(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # it may have no session of its own yet, and is none's but this process's
     os._exit(143)
 
 
@@ -47,7 +51,9 @@ def _end(child: int) -> None:
         os.killpg(child, signal.SIGKILL)
 
 
-def _run(job: dict[str, Any], become: Callable[[dict[str, Any]], int]) -> dict[str, Any]:
+def _run(job: dict[str, Any], become: Callable[[dict[str, Any]], int], jobs: int) -> dict[str, Any]:
+    writer = select.poll()
+    writer.register(jobs, 0)  # POLLHUP alone, which is always told
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -63,7 +69,8 @@ def _run(job: dict[str, Any], become: Callable[[dict[str, Any]], int]) -> dict[s
             _end(child)
             _, status = os.waitpid(child, 0)
             break
-        time.sleep(_TICK)
+        if writer.poll(_TICK * 1000):
+            _stop()
     _end(child)  # what it started and left behind
     _running.clear()
     answer: dict[str, Any] = {"seconds": round(time.monotonic() - started, 2), "late": late}

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +21,11 @@ from mutants import c_edits, python_edits, reach, report, running, scope, state,
 from mutants.mutant import OPERATORS, Edit, Mutant, mutants_of
 from mutants.reach import Case, Reach
 from mutants.scope import Equivalent, Scope, ScopeError
+from mutants.serving import VARIABLE
 from mutants.state import Outcome, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -267,7 +277,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "missing_requirement", lambda: None)
     monkeypatch.setattr(command, "compile_variants", dict)
     monkeypatch.setattr(command, "cache_root", lambda: tmp_path / "cache")
-    monkeypatch.setattr(running, "_PATIENCE", 3.0)
+    monkeypatch.setattr(running, "_PATIENCE_WITHOUT_COMPILER", 3.0)
     monkeypatch.setattr(scope, "load", lambda _: known)
     return root
 
@@ -322,6 +332,74 @@ def test_the_compiler_may_make_the_same_of_a_mutant(project: Path) -> None:
     with trees.planted(project, other, number=1):
         assert not trees.makes_the_same(project, ROOT, ["by_cpu"])
     assert trees.makes_the_same(project, ROOT, ["by_cpu"])
+
+
+SERVING = """
+import os, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from tests.mutants.serving import serve
+
+def become(job):
+    with open(job["started"], "w") as file:
+        file.write(f"{os.getpid()} {subprocess.Popen(['sleep', '600']).pid}")
+    os.rename(job["started"], job["ready"])
+    time.sleep(600)
+
+serve(become)
+"""
+
+
+@contextlib.contextmanager
+def serving(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[int]]]:
+    """Yield a server that does a job of ten minutes, the end that jobs are written to, and the job's processes."""
+    jobs, to_jobs = os.pipe()
+    from_answers, answers = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVING, str(ROOT)],
+        pass_fds=(jobs, answers),
+        env={**os.environ, VARIABLE: f"{jobs},{answers}"},
+        start_new_session=True,
+    )
+    os.close(jobs)
+    os.close(answers)
+    job = {"seconds": 600, "log": str(directory / "log"), "cache": ""}
+    names = {"started": str(directory / "started"), "ready": str(directory / "ready")}
+    os.write(to_jobs, (json.dumps({**job, **names}) + "\n").encode())
+    wait_until((directory / "ready").exists)
+    try:
+        yield process, to_jobs, [int(number) for number in (directory / "ready").read_text().split()]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(from_answers)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline, "in 20 seconds nothing came of it"
+        time.sleep(0.02)
+
+
+def has_ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("way", ["terminated", "abandoned"])
+def test_a_process_that_runs_cases_ends_with_them_when_the_run_does(tmp_path: Path, way: str) -> None:
+    with serving(tmp_path) as (process, jobs, of_the_job):
+        assert not any(map(has_ended, of_the_job))
+        if way == "terminated":
+            process.terminate()
+            process.wait(timeout=20)
+            os.close(jobs)
+        else:  # as by a run that was killed, and tells nobody
+            os.close(jobs)
+            process.wait(timeout=20)
+        wait_until(lambda: all(map(has_ended, of_the_job)))
 
 
 # ---- the command and the page ----
