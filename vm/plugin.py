@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vm.controller.plan import Plan
+    from vm.kernels.catalogue import Selection
+    from vm.kernels.counted import CountedKernel
     from vm.remote.hosts import Host
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
@@ -73,6 +75,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="the file that says since when a case behaves as it does (default: results/history.json)",
     )
+    group.addoption(
+        "--kernel-coverage",
+        action="store_true",
+        help="report which lines and branches of the kernels' reuseport code ran; they have to be built with "
+        "`python -m vm build --flavour gcov`",
+    )
     group.addoption("--mirror", metavar="ADDRESS", help="the mirror to fetch kernels from (default: apt's own)")
 
 
@@ -85,7 +93,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if option.ktap:
         _open_ktap(config, option.ktap)
     if not (option.vm or option.kernel or option.on):
-        for_vms = {"--accel": option.accel, "--vms": option.vms, "--mirror": option.mirror}
+        coverage = option.kernel_coverage or None
+        for_vms = {
+            "--accel": option.accel,
+            "--vms": option.vms,
+            "--mirror": option.mirror,
+            "--kernel-coverage": coverage,
+        }
         if idle := [*options.given(option), *(name for name, value in for_vms.items() if value is not None)]:
             raise pytest.UsageError(f"{idle[0]} is for kernels in VMs, and this run has none: add --vm or --kernel")
         return
@@ -107,6 +121,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     kernels = [selection.name for selection in selections]
     hosts, machines, parts = _where(config, kernels)
     try:
+        counted = _counted(option, selections)
         guest_options = options.read_options(append=option.append, memory=option.memory, cpus=option.cpus)
         if None in hosts.values():
             options.demand_kvm(option.accel)
@@ -127,12 +142,27 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             selection.name: tuple(machines if isinstance(selection.source, Series) else ()) for selection in selections
         },
         parts=parts,
+        counted=counted,
     )
     # xdist's own limit is on all workers together: no kernel may use up what another needs. One more for each is a
     # relay without cases, which ends a kernel that was given up; if that dies as well, there has to be an end.
     option.maxworkerrestart = str(len(kernels) * (lost_vms + 1))
     option.dist = "each"
     option.tx = [local_worker(Vm(name)) for name in kernels]
+
+
+def _counted(option: argparse.Namespace, selections: list[Selection]) -> dict[str, CountedKernel]:
+    """Return the kernels whose lines are counted, if that is wanted. Raises KernelError for one that counts none."""
+    if not option.kernel_coverage:
+        return {}
+    from vm.base.errors import OptionError  # noqa: PLC0415
+    from vm.kernels.counted import counted_kernels  # noqa: PLC0415
+    from vm.report import gcovr  # noqa: PLC0415
+
+    if option.on:
+        raise OptionError("--kernel-coverage: the notes of the build are on this machine: leave out --on")
+    gcovr.demand()
+    return counted_kernels(selections, parameters=" ".join(option.append))
 
 
 def _campaign_seconds(config: pytest.Config) -> float:
@@ -219,6 +249,10 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(marks, "vm-kmsg-marks")
             config.pluginmanager.register(FastPath(), "vm-fastpath")
             config.pluginmanager.register(report_codec, "vm-report-codec")
+            if config.getoption("kernel_coverage"):
+                from vm.guest.counters import Counters  # noqa: PLC0415
+
+                config.pluginmanager.register(Counters(), "vm-counters")
         return
     if config.option.collectonly:
         return

@@ -26,6 +26,7 @@ WHEEL = "tests/unit/wheel.py::installed"
 RESTART = "tests/docs/test_restarting.py::test_commands_of_the_page_run"
 KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_and_pruned"
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
+COVERAGE = "tests/unit/test_kernel_coverage.py::test"
 FLAVOUR = "tests/unit/test_build.py::test_a_flavour_has_the_last_word_in_the_configuration"
 BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
 RACE = "tests/unit/test_bisect.py::test_a_race_is_bad_if_it_fails_once_in_n_times"
@@ -88,6 +89,12 @@ RUN_BY = {
     "python -m vm build ~/linux": BUILD,
     "python -m vm build ~/linux --output ~/linux-build": BUILD,
     "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
+    "python -m vm build ~/linux --output ~/linux-gcov --flavour gcov": FLAVOUR,
+    "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage": f"{COVERAGE}_a_run_reports_what_the_guest_counted",
+    "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport": (
+        f"{COVERAGE}_a_command_whose_kernel_hands_over_no_counts_fails"
+    ),
+    "python -m tests.kernel_coverage": f"{COVERAGE}_the_page_is_what_was_counted",
     "tox -e vm -- --kernel ~/linux-build -k 'reference and udp'": (
         "tests/unit/test_kernels.py::test_a_built_tree_is_one_kernel_with_its_own_headers"
     ),

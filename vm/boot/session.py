@@ -15,6 +15,7 @@ import threading
 import time
 import tty
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,9 +66,15 @@ def read_guest(args: argparse.Namespace) -> Guest:
     return Guest(acceleration=args.accel, options=options)
 
 
-def run_command(kernel: Kernel, command: list[str], *, guest: Guest) -> int:
-    """Run `command` in a VM with `kernel` on this process's input; print what it prints, return its exit status."""
-    return _run(kernel, [*_IN_GUEST, "fed", *command], guest, _connect_streams)
+def run_command(
+    kernel: Kernel, command: list[str], *, guest: Guest, write: Callable[[bytes], object] | None = None
+) -> int:
+    """Run `command` in a VM with `kernel` on this process's input; return its exit status.
+
+    What it prints is printed, or handed to `write` part by part.
+    """
+    connect = partial(_connect_streams, write=write or _print)
+    return _run(kernel, [*_IN_GUEST, "fed", *command], guest, connect)
 
 
 def run_shell(kernel: Kernel, *, guest: Guest) -> int:
@@ -151,8 +158,13 @@ class _Observer:
         return lambda: time.monotonic() < deadline
 
 
-def _connect_streams(vm: Machine) -> None:
-    """Pass on the input in portions, and print what comes back, until the VM ends (`vm.guest.run_command`, "fed")."""
+def _print(part: bytes) -> None:
+    sys.stdout.buffer.write(part)
+    sys.stdout.buffer.flush()
+
+
+def _connect_streams(vm: Machine, *, write: Callable[[bytes], object]) -> None:
+    """Pass on the input in portions, and write what comes back, until the VM ends (`vm.guest.run_command`, "fed")."""
     # In the background of a terminal, reading would stop this process; ignored, reading fails.
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
 
@@ -165,8 +177,7 @@ def _connect_streams(vm: Machine) -> None:
 
     threading.Thread(target=feed, daemon=True).start()
     while part := _receive(vm):
-        sys.stdout.buffer.write(part)
-        sys.stdout.buffer.flush()
+        write(part)
 
 
 def _read_input() -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from vm.controller.cases import Cases
+from vm.controller.coverage import KernelCoverage
 from vm.controller.ends import Ends
 from vm.controller.judge import judge
 from vm.controller.run import Run
@@ -32,6 +33,10 @@ class Controller:
         config.pluginmanager.register(self._workers, "vm-workers")
         config.pluginmanager.register(self._cases, "vm-cases")
         config.pluginmanager.register(Ends(self._run), "vm-ends")
+        self._coverage: KernelCoverage | None = None
+        if plan.counted:
+            self._coverage = KernelCoverage(self._run)
+            config.pluginmanager.register(self._coverage, "vm-coverage")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
@@ -54,9 +59,13 @@ class Controller:
             exitstatus = pytest.ExitCode.TESTS_FAILED
         kernels = list(self._run.recorder.kernels.values())
         self._publication.publish(session, exitstatus, kernels=kernels, directory=self._run.directory)
+        if self._coverage is not None:
+            self._coverage.report(session)
         self._cases.ended = True
         return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of kernels and topics, and what differs between kernels."""
         self._publication.sum_up(terminalreporter)
+        if self._coverage is not None:
+            self._coverage.sum_up(terminalreporter)

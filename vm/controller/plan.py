@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from vm.boot.acceleration import Acceleration
     from vm.boot.options import GuestOptions
+    from vm.kernels.counted import CountedKernel
     from vm.remote.hosts import Host
 
 KERNEL_VARIABLE, NUMBER_VARIABLE = "REUSEPORT_KERNEL", "REUSEPORT_VM"
@@ -43,6 +44,7 @@ class Plan:
     hosts: dict[str, Host | None]  # where the first VM of each kernel runs; None: on this machine
     other_hosts: dict[str, tuple[Host | None, ...]]  # where further ones may run, besides
     parts: list[str]  # files and directories of the project that have to be the same there
+    counted: dict[str, CountedKernel] = field(default_factory=dict)  # by name, those whose counts are wanted
 
 
 def local_worker(vm: Vm) -> str:

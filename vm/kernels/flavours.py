@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,11 @@ FLAVOURS = {
 }
 """What a kernel of each flavour reports."""
 
-COUNTED = (
-    *("sock_reuseport", "reuseport_array", "filter", "sock_map", "udp", "inet_hashtables", "inet6_hashtables"),
-    *("inet_connection_sock", "tcp_ipv4", "tcp_ipv6", "tcp_minisocks"),
-)
-"""The objects that gcov is for."""
+COUNTED: dict[str, str] = {
+    file: entry["functions"]
+    for file, entry in tomllib.loads(Path(__file__).with_name("counted.toml").read_text()).items()
+}
+"""The files whose lines gcov counts; of each, which functions concern reuseport groups, as counted.toml has it."""
 
 
 def fragment(flavours: Sequence[str]) -> str:
@@ -34,7 +35,9 @@ def fragment(flavours: Sequence[str]) -> str:
 
 def variables(flavours: Sequence[str]) -> list[str]:
     """Return the variables that make is given (Documentation/dev-tools/gcov.rst): the tree stays as it is."""
-    return [f"GCOV_PROFILE_{name}.o=y" for name in COUNTED] if "gcov" in flavours else []
+    # By the object's name alone: one variable for net/ipv4/udp.o and net/ipv6/udp.o.
+    names = dict.fromkeys(Path(file).stem for file in COUNTED)
+    return [f"GCOV_PROFILE_{name}.o=y" for name in names] if "gcov" in flavours else []
 
 
 def missing(flavours: Sequence[str], config: str) -> list[str]:

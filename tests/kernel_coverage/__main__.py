@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Write docs/kernel-coverage.md: `python -m tests.kernel_coverage BUILD NAME=DIRECTORY…`, of what runs counted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.interface.atomic import write_text
+from vm.base.errors import KernelError
+from vm.kernels.counted import counted_kernel
+from vm.kernels.flavours import COUNTED
+from vm.kernels.local import locate
+from vm.report import gcovr, kernel_lines
+
+from . import reached
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).parent
+RESULTS, REASONS = HERE / "results.json", HERE / "unreached.toml"
+PAGE = HERE.parents[1] / "docs/kernel-coverage.md"
+
+EXIT_UNEXPLAINED, EXIT_USAGE = 1, 4
+
+_DESCRIPTION = """\
+Write docs/kernel-coverage.md from tests/kernel_coverage/results.json, after putting into that what runs counted on one
+kernel. Exit status: 0; 1 if lines are not reached for no known reason; 4 for what cannot be read."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel_coverage", description=_DESCRIPTION)
+    parser.add_argument("build", nargs="?", type=Path, metavar="BUILD", help="the directory that was built in")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="NAME=DIRECTORY",
+        help=f"a run, and the directory that has its {gcovr.JSON}; the first is the one whose gaps are listed",
+    )
+    args = parser.parse_args(arguments)
+    known = reached.reasons(REASONS.read_text())
+    try:
+        if args.build is not None:
+            write_text(RESULTS, reached.to_json(_read(args.build, args.runs)))
+        found = reached.from_json(RESULTS.read_text())
+    except (KernelError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    write_text(PAGE, reached.page(found, known))
+    for reason in reached.unused(found, known):
+        print(f"a reason for nothing: {reason.file}, {reason.function}: {reason.text}", file=sys.stderr)
+    rest = [one for one in found.missed if not any(reason.covers(one) for reason in known)]
+    for one in rest:
+        print(f"{one.file}:{one.line}: {one.function}: {one.text}", file=sys.stderr)
+    return EXIT_UNEXPLAINED if rest else 0
+
+
+def _read(build: Path, runs: Sequence[str]) -> reached.Reached:
+    source = counted_kernel(build).source
+    texts = {file: (source / file).read_text(errors="replace") for file in COUNTED if (source / file).is_file()}
+    found = {}
+    for name, _, directory in (run.partition("=") for run in runs):
+        coverage = json.loads((Path(directory) / gcovr.JSON).read_text())
+        found[name] = kernel_lines.by_function(coverage, texts, COUNTED)
+    if not found:
+        raise ValueError("name a run: NAME=DIRECTORY")
+    return reached.gather(locate(build).release, found, texts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

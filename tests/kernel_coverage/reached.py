@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What several runs reached of one kernel, as results.json has it; the reasons, as unreached.toml has them. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from vm.report.kernel_lines import NONE, Share, ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from vm.report.kernel_lines import Function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """A line that no run reached."""
+
+    file: str
+    function: str
+    line: int
+    text: str
+    """The line, without the white space around it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why lines are not reached: those of a function whose texts fit; a `*` stands for anything."""
+
+    file: str
+    function: str
+    text: str
+    reason: str
+
+    def covers(self, missed: Missed) -> bool:
+        """Return whether it is the reason of a line."""
+        return self.file == missed.file and _fits(self.function, missed.function) and _fits(self.text, missed.text)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What the runs reached."""
+
+    release: str
+    runs: Mapping[str, Mapping[str, Sequence[int]]]
+    """For each run what ran, by "FILE FUNCTION": lines that ran, all lines, branches that ran, all branches."""
+    missed: Sequence[Missed]
+    """The lines that the first run did not reach."""
+
+
+def gather(release: str, runs: Mapping[str, Sequence[Function]], texts: Mapping[str, str]) -> Reached:
+    """Return what the runs reached; `texts` has the sources, and the first run is the one whose gaps count."""
+    first = next(iter(runs.values()), ())
+    lines = {file: text.splitlines() for file, text in texts.items()}
+    missed = [
+        Missed(file=one.file, function=one.name, line=number, text=" ".join(lines[one.file][number - 1].split()))
+        for one in first
+        for number in one.missed
+    ]
+    rows = {
+        name: {
+            f"{one.file} {one.name}": (one.lines.hit, one.lines.of, one.branches.hit, one.branches.of)
+            for one in functions
+        }
+        for name, functions in runs.items()
+    }
+    return Reached(release=release, runs=rows, missed=missed)
+
+
+def to_json(reached: Reached) -> str:
+    """Return the text of results.json."""
+    rows = {name: {key: list(row) for key, row in run.items()} for name, run in reached.runs.items()}
+    content = {"release": reached.release, "runs": rows, "missed": [asdict(one) for one in reached.missed]}
+    # A function a line.
+    text = json.dumps(content, indent=1)
+    return re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2, \3, \4]", text) + "\n"
+
+
+def from_json(text: str) -> Reached:
+    """Return what results.json says."""
+    content: dict[str, Any] = json.loads(text)
+    missed = [Missed(**one) for one in content["missed"]]
+    return Reached(release=content["release"], runs=content["runs"], missed=missed)
+
+
+def reasons(text: str) -> list[Reason]:
+    """Return the reasons of unreached.toml."""
+    return [Reason(**entry) for entry in tomllib.loads(text).get("unreached", ())]
+
+
+_HEAD = """\
+<!-- SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause -->
+<!-- Written by `python -m tests.kernel_coverage` from tests/kernel_coverage/: change what is there. -->
+# Which lines of the kernel do the cases reach?
+
+A kernel of the flavour `gcov` counts which lines and branches of its reuseport code run: of the functions that
+[counted.toml](../vm/kernels/counted.toml) names. A run with `--kernel-coverage` brings the counts out of the guest, and
+gcovr writes them to `results/latest/KERNEL/`: `coverage/index.html`, the sources with each line's count, and
+`coverage.txt`, every function with the lines that did not run.
+
+```sh
+python -m vm build ~/linux --output ~/linux-gcov --flavour gcov
+tox -e vm -- --kernel ~/linux-gcov --kernel-coverage
+python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport
+```
+
+The second counts what any command reaches, here the kernel's own selftests. Counts begin with the boot. Functions that
+the compiler put into their callers are counted where they stand in the source; each copy has branches of its own.
+A kernel that counts nothing, notes or sources that are gone, and a kernel of another GCC than this machine's gcov are
+refused before anything boots (status 4, 13 for the missing gcov).
+"""
+
+
+def page(reached: Reached, known: Sequence[Reason]) -> str:
+    """Return the page: by file for each run, by function where it is the group's own code, and what was not reached."""
+    names = list(reached.runs)
+    if not any(reached.runs.values()):
+        return f"{_HEAD}\nNo run has been put down here yet.\n"
+    files = dict.fromkeys(key.partition(" ")[0] for run in reached.runs.values() for key in run)
+    by_file = [
+        [f"`{file}`", *(cell for name in names for cell in _shares(_of_file(reached.runs[name], file)))]
+        for file in files
+    ]
+    together = ["together", *(cell for name in names for cell in _shares(reached.runs[name].values()))]
+    functions = [
+        [f"`{key.partition(' ')[2]}`", *(cell for name in names for cell in _shares([reached.runs[name][key]]))]
+        for key in reached.runs[names[0]]
+        if key.partition(" ")[0] in list(files)[:2]
+    ]
+    heads = [f"{name}: {what}" for name in names for what in ("lines", "branches")]
+    why = {one: next((reason.reason for reason in known if reason.covers(one)), "") for one in reached.missed}
+    rest = [one for one in reached.missed if not why[one]]
+    parts = [
+        _HEAD,
+        f"The numbers are Linux {reached.release}'s, of one build.\n",
+        _table("By file", ["file", *heads], [*by_file, together]),
+        _table("The group and its map, by function", ["function", *heads], functions),
+    ]
+    if why:
+        shown = [
+            [f"`{file}` `{function}`", ranges(lines), reason or "none yet: a case is missing"]
+            for (file, function, reason), lines in _grouped(why).items()
+        ]
+        said = f"The cases do not reach {len(why)} lines; {len(rest)} of them for no reason that is known.\n"
+        parts.append(_table("Not reached by the cases", ["function", "lines", "why"], shown, said))
+    return "\n".join(parts)
+
+
+def _grouped(why: Mapping[Missed, str]) -> dict[tuple[str, str, str], list[int]]:
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for one, reason in why.items():
+        found.setdefault((one.file, one.function, reason), []).append(one.line)
+    return found
+
+
+def _of_file(run: Mapping[str, Sequence[int]], file: str) -> list[Sequence[int]]:
+    return [row for key, row in run.items() if key.partition(" ")[0] == file]
+
+
+def _shares(rows: Iterable[Sequence[int]]) -> tuple[str, str]:
+    lines, branches = NONE, NONE
+    for hit, of, hit_branches, of_branches in rows:
+        lines, branches = lines + Share(hit=hit, of=of), branches + Share(hit=hit_branches, of=of_branches)
+    return str(lines), str(branches)
+
+
+def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], said: str = "") -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    head = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join([f"## {title}\n", *([said] if said else []), *head, *lines, ""])
+
+
+def unused(reached: Reached, known: Sequence[Reason]) -> list[Reason]:
+    """Return reasons of lines that were reached, or are not there: to be taken out."""
+    used = Counter(reason for one in reached.missed for reason in known if reason.covers(one))
+    return [reason for reason in known if reason not in used]
