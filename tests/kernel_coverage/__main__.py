@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.interface.atomic import write_text
+from vm.base.children import scratch_directory
 from vm.base.errors import KernelError
 from vm.kernels.counted import counted_kernel
 from vm.kernels.flavours import COUNTED
 from vm.kernels.local import locate
-from vm.report import gcovr, kernel_lines
+from vm.report import gcovr
 
 from . import reached
 
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "runs",
         nargs="*",
-        metavar="NAME=DIRECTORY",
-        help=f"a run, and the directory that has its {gcovr.JSON}; the first is the one whose gaps are listed",
+        metavar="NAME=DIRECTORY[,DIRECTORY…]",
+        help=f"runs that count together, and the directories that have their {gcovr.DATA}/: results/RUN/KERNEL, or "
+        "that of `python -m vm run --kernel-coverage`; of the first name the gaps are listed",
     )
     args = parser.parse_args(arguments)
     known = reached.reasons(REASONS.read_text())
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.build is not None:
             write_text(RESULTS, reached.to_json(_read(args.build, args.runs)))
         found = reached.from_json(RESULTS.read_text())
-    except (KernelError, OSError, ValueError) as error:
+    except (KernelError, gcovr.CoverageError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     write_text(PAGE, reached.page(found, known))
@@ -61,14 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(build: Path, runs: Sequence[str]) -> reached.Reached:
-    source = counted_kernel(build).source
-    texts = {file: (source / file).read_text(errors="replace") for file in COUNTED if (source / file).is_file()}
+    kernel = counted_kernel(build)
+    counted = gcovr.Counted(objects=kernel.objects, source=kernel.source, gcov=kernel.gcov, functions=COUNTED)
     found = {}
-    for name, _, directory in (run.partition("=") for run in runs):
-        coverage = json.loads((Path(directory) / gcovr.JSON).read_text())
-        found[name] = kernel_lines.by_function(coverage, texts, COUNTED)
+    for name, _, directories in (run.partition("=") for run in runs):
+        with scratch_directory() as scratch:
+            for place, directory in enumerate(directories.split(",")):
+                shutil.copytree(Path(directory) / gcovr.DATA, scratch / gcovr.DATA / str(place))
+            found[name] = gcovr.make_reports(scratch, counted)
     if not found:
         raise ValueError("name a run: NAME=DIRECTORY")
+    texts = {file: (counted.source / file).read_text(errors="replace") for file in COUNTED}
     return reached.gather(locate(build).release, found, texts)
 
 

@@ -91,6 +91,9 @@ RUN_BY = {
     "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
     "python -m vm build ~/linux --output ~/linux-gcov --flavour gcov": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage": f"{COVERAGE}_a_run_reports_what_the_guest_counted",
+    "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage cases tests/kernel_coverage/test_no_memory.py": (
+        f"{COVERAGE}_a_run_reports_what_the_guest_counted"
+    ),
     "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport": (
         f"{COVERAGE}_a_command_whose_kernel_hands_over_no_counts_fails"
     ),

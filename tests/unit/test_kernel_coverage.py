@@ -267,6 +267,29 @@ def test_counts_of_several_vms_are_added(kernel: Kernel, tmp_path: Path) -> None
 
 
 @needs_gcc
+def test_the_page_takes_runs_together_that_have_one_name(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, arguments in (("a", ""), ("b", "abcd")):
+        gcovr.keep(kernel.run(*arguments), tmp_path / name, COUNTED)
+    for file in COUNTED:  # sources that no counts are of
+        if file != FILE:
+            (kernel.source / file).parent.mkdir(parents=True, exist_ok=True)
+            (kernel.source / file).touch()
+            (kernel.objects / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile((kernel.objects / FILE).with_suffix(".gcno"), (kernel.objects / file).with_suffix(".gcno"))
+    for name in ("RESULTS", "PAGE"):
+        monkeypatch.setattr(coverage_command, name, tmp_path / name)
+    runs = [f"cases={tmp_path / 'a'},{tmp_path / 'b'}", f"others={tmp_path / 'a'}"]
+    assert coverage_command.main([str(kernel.objects), *runs]) == coverage_command.EXIT_UNEXPLAINED
+    found = reached.from_json((tmp_path / "RESULTS").read_text())
+    assert {one.function for one in found.missed} == {"never_called"}
+    hit, of, *_ = found.runs["cases"][f"{FILE} keep"]
+    assert hit == of > found.runs["others"][f"{FILE} keep"][0]
+    assert found.release == "6.1.0-gcov"
+
+
+@needs_gcc
 def test_notes_of_another_build_are_said_to_be_others(kernel: Kernel, tmp_path: Path) -> None:
     gcovr.keep(kernel.run(), tmp_path / "out-results", COUNTED)
     found = reported(kernel)

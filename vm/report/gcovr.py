@@ -95,12 +95,11 @@ def make_reports(directory: Path, counted: Counted) -> list[Function]:
 def _lay_out(data: Path, counted: Counted, scratch: Path) -> None:
     """Put the notes beside the counts, where gcov looks for them."""
     for file in data.rglob("*.gcda"):
-        below = file.relative_to(data)
-        target = scratch / below
+        target = scratch / file.relative_to(data)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-        notes = counted.objects / Path(*below.parts[1:]).with_suffix(".gcno")
-        shutil.copyfile(notes, target.with_suffix(".gcno"))
+        source = Path(_counted_file(str(file), counted.functions))
+        shutil.copyfile((counted.objects / source).with_suffix(".gcno"), target.with_suffix(".gcno"))
 
 
 def _run_gcovr(scratch: Path, counted: Counted, *, page: Path, saved: Path) -> None:
