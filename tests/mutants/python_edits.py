@@ -245,7 +245,7 @@ class _Finder(ast.NodeVisitor):
             other = node.value - 1 if node.value == 0xFFFFFFFF else node.value + 1
             self._add(start, end, hex(other) if text.startswith("0x") else str(other), "constant")
         elif isinstance(node.value, float):
-            self._add(start, end, repr(node.value * 2), "constant")
+            self._add(start, end, repr(node.value * 2 or 1.0), "constant")
         elif isinstance(node.value, str):
             if node.value in _ORDERS:
                 self._add(start, end, f'"{_ORDERS[node.value]}"', "byte order")

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -17,7 +16,6 @@ import pytest
 from planted import KERNELS, planted_run
 
 from harness.interface.measured import KINDS, Cost, Moved, Shares, measured_from_json, measured_to_json
-from harness.model.spread import CHANCE, band
 from vm.report.charts import charts, colour
 
 if TYPE_CHECKING:
@@ -130,15 +128,3 @@ def test_run_without_cases_has_no_charts() -> None:
     for kernel in run.kernels:
         kernel.cases = []
     assert charts(run) == []
-
-
-@pytest.mark.parametrize(("packets", "members"), [(200, 8), (64, 2), (2048, 32)])
-def test_band_leaves_out_what_is_less_likely_than_stated(packets: int, members: int) -> None:
-    def chance(counts: range) -> Fraction:
-        ways = sum(math.comb(packets, count) * (members - 1) ** (packets - count) for count in counts)
-        return Fraction(ways, members**packets)
-
-    low, high = band(packets, members)
-    most = Fraction(CHANCE) / 2 / members
-    assert chance(range(low)) <= most < chance(range(low + 1))
-    assert chance(range(high + 1, packets + 1)) <= most < chance(range(high, packets + 1))
