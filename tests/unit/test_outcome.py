@@ -44,6 +44,7 @@ def test_wrong_member_is_named_and_underlined() -> None:
     ("changes", "words"),
     [
         ({"received": {}}, "nothing arrived; member 3 should hold it"),
+        ({"received": {}}, "  observed  no member"),
         ({"received": {3: (b"12345678",), 4: (b"12345678",)}}, "member 3, 4 instead of member 3"),
         ({"received": {3: (b"1234567",)}}, "member 3 holds other bytes"),
         ({"received": {3: (b"12345678",) * 2}}, "another number of packets"),
@@ -53,6 +54,8 @@ def test_wrong_member_is_named_and_underlined() -> None:
         ({"context": None}, "no record"),
         ({"select_errors": (-2,)}, "select -2"),
         ({"override": 5}, "override 5"),
+        ({"state": 42}, "state 0x2a"),
+        ({"state": 42}, "  - state_map holds another number"),
         ({"replies": (RESET,)}, "RST to 192.0.2.9:40000, ack 1001"),
     ],
 )
@@ -60,6 +63,39 @@ def test_every_part_is_compared(changes: dict[str, object], words: str) -> None:
     text = difference(OUTCOME, replace(OUTCOME, **changes))  # type: ignore[arg-type]
     assert words in text
     assert "^" in text
+
+
+def test_outcomes_stand_side_by_side() -> None:
+    """Twelve bytes of each datagram, the number of datagrams if there are several, and of a record what differs."""
+    long, short = bytes(range(13)), b"\x0f"
+    mine = replace(OUTCOME, received={3: (long,)}, override=5)
+    other = replace(mine, override=6)
+    same = "member 3 00 01 02 03 04 05 06 07 08 09 0a 0b · PASS +1 · len 16 · select 0"
+    lines = difference(mine, other).splitlines()
+    assert lines == [
+        f"  expected  {same} · override 5 · no reply",
+        f"  observed  {same} · override 6 · no reply",
+        "            " + " " * (lines[0].index("override") - 12) + "^" * len("override 5"),
+        "  - tmp_index_ovr_map holds another index",
+    ]
+    two = replace(OUTCOME, received={3: (long, short)})
+    text = difference(replace(two, context=replace(CONTEXT, source_port=1)), two)
+    assert "member 3 ×2 00 01 02 03 04 05 06 07 08 09 0a 0b|0f · PASS +1 · len 16, source_port 1 " in text
+
+
+def test_what_is_drawn_at_random_is_neither_compared_nor_shown() -> None:
+    assert replace(RESET, options=b"\x01") == RESET
+    assert Delivered(3, hash=7) == Delivered(3)
+    assert Dropped(None, hash=7) == Dropped(None)
+    assert (RESET.sequence, RESET.options) == (0, b"")
+    assert "options" not in repr(replace(RESET, options=b"\x01"))
+    assert "hash" not in repr(Delivered(3, hash=7))
+    assert "hash" not in repr(Dropped(None, hash=7))
+
+
+def test_what_is_not_said_of_an_outcome_is_that_nothing_happened() -> None:
+    assert (Outcome().state, Outcome().received, Outcome().replies) == (0, {}, ())
+    assert Delivered(3) == Delivered(3, Result.PASS)
 
 
 def test_difference_beyond_the_bytes_shown_is_shown() -> None:
