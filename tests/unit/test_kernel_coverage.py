@@ -404,6 +404,8 @@ def test_a_command_whose_kernel_hands_over_no_counts_fails(
     assert output.strip() == b"the command's"
     assert b"there are no counts: /sys/kernel/debug/gcov has no counts" in complaints
     assert main(["run", *where, "--", "sh", "-c", "exit 3"]) == 3, "the command's own failure comes first"
+    assert main(["run", *where[:2], "6.1", "--", "true"]) == 4
+    assert b"6.1 does not count its lines" in capfdbinary.readouterr().err
 
 
 # ---- docs/kernel-coverage.md ----

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vm.boot.session import run_command, take_kernel
 from vm.commands.statuses import EXIT_INFRASTRUCTURE
 from vm.guest import counters
-from vm.kernels.counted import counted_kernel
+from vm.kernels.catalogue import load_catalogue
+from vm.kernels.counted import counted_kernels
 from vm.kernels.flavours import COUNTED
+from vm.kernels.obtain import select
 from vm.report import gcovr, publishing
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import BinaryIO
 
     from vm.boot.session import Guest
@@ -58,9 +60,11 @@ class Separator:
 def run_counted(word: str, command: list[str], *, guest: Guest, directory: Path) -> int:
     """Run `command` on the kernel `word`, and write its counts below `directory`; return the command's exit status.
 
-    EXIT_INFRASTRUCTURE if it was 0 and the counts could not be reported. Raises KernelError before anything runs.
+    `word` is a path: a name of the archive's is refused. EXIT_INFRASTRUCTURE if the status was 0 and the counts could
+    not be reported. Raises KernelError before anything runs.
     """
-    kernel = counted_kernel(Path(word))
+    parameters = " ".join(guest.options.append)
+    kernel, *_ = counted_kernels(select([word], catalogue=load_catalogue()), parameters=parameters).values()
     gcovr.demand()
     separator = Separator(sys.stdout.buffer)
     inside = [sys.executable, "-I", "-S", str(counters.__file__), *command]
