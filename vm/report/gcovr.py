@@ -106,7 +106,7 @@ def _run_gcovr(scratch: Path, counted: Counted, *, page: Path, saved: Path) -> N
     files = [f"--filter={re.escape(str(counted.source / file))}$" for file in counted.functions]
     command = [
         *(sys.executable, "-m", "gcovr", "--no-color", f"--root={counted.source}", f"--gcov-executable={counted.gcov}"),
-        # The counters of a kernel are not atomic: two CPUs may take one from another.
+        # Not every kernel has atomic counters: two CPUs may take a count from each other.
         "--gcov-ignore-parse-errors=negative_hits.warn_once_per_file",
         "--gcov-ignore-parse-errors=suspicious_hits.warn_once_per_file",
         "--merge-mode-functions=separate",
