@@ -111,11 +111,12 @@ gcovr writes them to `results/latest/KERNEL/`: `coverage/index.html`, the source
 ```sh
 python -m vm build ~/linux --output ~/linux-gcov --flavour gcov
 tox -e vm -- --kernel ~/linux-gcov --kernel-coverage
-tox -e vm -- --kernel ~/linux-gcov --kernel-coverage cases tests/kernel_coverage/test_no_memory.py
+tox -e vm -- --kernel ~/linux-gcov --memory 2048 --kernel-coverage cases tests/kernel_coverage
 python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport
 ```
 
-The second run has cases in it whose allocations fail, for which the flavour has CONFIG_FAILSLAB. The last command
+The second run has cases in it whose allocations fail, for which the flavour has CONFIG_FAILSLAB, and some of a group
+that is full. The last command
 counts what any command reaches, here the kernel's own selftests. Counts begin with the boot. Functions that
 the compiler put into their callers are counted where they stand in the source; each copy has branches of its own.
 A kernel that counts nothing, notes or sources that are gone, and a kernel of another GCC than this machine's gcov are

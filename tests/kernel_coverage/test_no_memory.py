@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import threading
 from functools import partial
@@ -97,6 +98,8 @@ def test_number_of_a_group_that_cannot_be_stored(bench: Bench) -> None:
 
     Small numbers are stored in place; beyond them, of 1,024 groups one at least needs memory for a bitmap.
     """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     failures = []
     for _ in range(1100):
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -91,7 +91,7 @@ RUN_BY = {
     "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
     "python -m vm build ~/linux --output ~/linux-gcov --flavour gcov": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage": f"{COVERAGE}_a_run_reports_what_the_guest_counted",
-    "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage cases tests/kernel_coverage/test_no_memory.py": (
+    "tox -e vm -- --kernel ~/linux-gcov --memory 2048 --kernel-coverage cases tests/kernel_coverage": (
         f"{COVERAGE}_a_run_reports_what_the_guest_counted"
     ),
     "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport": (
