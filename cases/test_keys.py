@@ -235,8 +235,12 @@ def short_header(cid: bytes, low: int = 1) -> bytes:
 
 
 def long_header(kind: int, cid: bytes, low: int = 0) -> bytes:
-    """Return the start of one with a long header (RFC 9000, section 17.2): 0 Initial, 1 0-RTT, 2 Handshake, 3 Retry."""
-    return bytes([0xC0 | kind << 4 | low, 0, 0, 0, 1, len(cid)]) + cid + b"\x00sealed payload"
+    """Return the start of one with a long header (RFC 9000, section 17.2): 0 Initial, 1 0-RTT, 2 Handshake, 3 Retry.
+
+    What follows the connection ID, the length of the sender's own, is not zero: of an ID that is read too far it would
+    be a leading zero.
+    """
+    return bytes([0xC0 | kind << 4 | low, 0, 0, 0, 1, len(cid)]) + cid + b"\x04peersealed payload"
 
 
 def server_cid(index: int) -> bytes:
