@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -14,7 +15,9 @@ from harness.model.decision import Decision, HashUnknownError, View
 from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
 from harness.model.packets import Packet
 from harness.model.rules import RULES
+from harness.model.variants import VARIANTS
 
+BPF = Path(__file__).parents[2] / "bpf"
 UDP4 = Shape(protocol=Protocol.UDP, family=Family.IPV4, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
 SLOTS = MappingProxyType({index: index for index in range(4) if index != 3})
 
@@ -76,6 +79,16 @@ def test_last_success_wins(first: int, second: int, result: Result, member: int 
 
 def test_slot_with_a_foreign_socket_answers_its_error() -> None:
     assert decide("by_source_port", port=40003, foreign={3: -errno.EPROTOTYPE}).error == -errno.EPROTOTYPE
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_program_has_a_file_unless_it_is_classic(name: str) -> None:
+    variant = VARIANTS[name]
+    if variant.classic:
+        assert variant.file is None
+    else:
+        assert variant.file is not None
+        assert (BPF / variant.file).is_file()
 
 
 @pytest.mark.parametrize("name", ["always_drop", "verdict_two", "verdict_minus_one", "select_then_drop"])
