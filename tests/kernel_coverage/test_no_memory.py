@@ -93,6 +93,19 @@ def test_group_that_cannot_be_made(bench: Bench, protocol: Protocol, family: Fam
     assert bench.send_and_find(bench.packet(0, protocol, family)) == number
 
 
+@each_family
+def test_group_of_another_that_cannot_be_made(bench: Bench, family: Family) -> None:
+    """A listener that got the option late has no group; whoever joins it makes one for it, or does not listen.
+
+    `reuseport_add_sock`; of UDP sockets only those are joined that have one.
+    """
+    late = bench.open(Protocol.TCP, family, reuseport=False)
+    bench.set_option(late, socket.SO_REUSEPORT, 1)
+    number = bench.open(Protocol.TCP, family, bind=False)
+    assert each_time_there_is_no_memory(lambda: join(bench, number, Protocol.TCP, family)) >= 1
+    assert set(bench.send_and_find_each(bench.packets(40, 0, Protocol.TCP, family))) == {late, number}
+
+
 def test_number_of_a_group_that_cannot_be_stored(bench: Bench) -> None:
     """A group whose number has no room (`ida_alloc`) is not made.
 
