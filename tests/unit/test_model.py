@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from harness.model.abi import Result, pack_command, unpack_context
 from harness.model.decision import HashUnknownError
 from harness.model.expect import expect, expect_without_hash, reciprocal_scale
+from harness.model.fate import Fate, fate
 from harness.model.layout import Bind, Family, InnerMap, Layout, Protocol, Shape
+from harness.model.malformed import Checksum, Malformation
 from harness.model.outcome import Outcome, ReplyKind
 from harness.model.packets import Packet
 from harness.model.uapi import ETH_P_IP
@@ -49,6 +51,29 @@ def packet(shape: Shape = UDP4, payload: bytes = b"", **changes: object) -> Pack
         "protocol": shape.protocol, "family": shape.family, "source_port": 40000, "payload": payload, **changes,
     }  # fmt: skip
     return Packet(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(15, ""), (16, ""), (17, " …")])
+def test_payload_is_shown_as_far_as_sixteen_bytes(length: int, shown: str) -> None:
+    text = f"{length} bytes of payload: {bytes(range(length))[:16].hex(' ')}{shown}"
+    assert str(packet(payload=bytes(range(length)))) == f"UDP 192.0.2.9:40000 > 192.0.2.1:7000, {text}"
+
+
+@pytest.mark.parametrize(
+    ("malformation", "payload", "expected"),
+    [
+        (Malformation(vlans=(0x6000,)), 8, Fate.USUAL),  # tag 0 with a priority: no VLAN's
+        (Malformation(vlans=(0x6000, 0x6001)), 8, Fate.LOST_BEFORE),
+        (Malformation(stated_length=7), 8, Fate.LOST_BEFORE),  # a UDP header has 8 bytes
+        (Malformation(stated_length=8), 8, Fate.USUAL),
+        (Malformation(stated_length=16), 8, Fate.USUAL),
+        (Malformation(stated_length=17), 8, Fate.LOST_BEFORE),
+        (Malformation(checksum=Checksum.WRONG), 68, Fate.LOST_BEFORE),  # CHECKSUM_BREAK: 76 with the header
+        (Malformation(checksum=Checksum.WRONG), 69, Fate.LOST_AFTER),
+    ],
+)
+def test_fate_turns_at_the_kernel_s_limits(malformation: Malformation, payload: int, expected: Fate) -> None:
+    assert fate(packet(payload=bytes(payload), malformation=malformation)) is expected
 
 
 def test_payload_names_the_slot() -> None:

@@ -13,9 +13,11 @@ from harness.model.restart import (
     Strategy,
     Tally,
     expect,
+    is_astray,
     never_reached,
     orders,
     renumbered,
+    successor,
     tally,
 )
 
@@ -86,6 +88,31 @@ def test_packets_are_counted_by_what_became_of_them() -> None:
     assert tally(record, new=False) == Tally(kept=1, astray=1, orphaned=1, nobody=1)
     assert tally(record, new=True) == Tally(kept=2, astray=1, orphaned=0, nobody=0)
     assert never_reached(record) == [3]
+
+
+def test_generations_of_different_sizes_have_their_names() -> None:
+    """A hand-over gives B the members of A, however many it was to have."""
+    handed = Plan(strategy=Strategy.HANDOVER, old=3, new=1)
+    assert (handed.joining, handed.members) == (3, 6)
+    joined = Plan(strategy=Strategy.HASH, old=3, new=1)
+    assert (joined.joining, joined.members) == (1, 4)
+    assert [joined.name(member) for member in range(4)] == ["A0", "A1", "A2", "B0"]
+    assert joined.steps == ("A runs", "B has joined", "A0 has left", "A1 has left", "A2 has left")
+
+
+def test_sockets_of_the_old_have_a_successor_after_a_hand_over_alone() -> None:
+    assert [successor(plan(Strategy.HANDOVER), member) for member in range(4)] == [2, 3, 2, 3]
+    assert [successor(plan(Strategy.HASH), member) for member in range(4)] == [0, 1, 2, 3]
+
+
+def test_what_nobody_knows_or_receives_is_not_astray() -> None:
+    first = Sent(step=0, client=0, first=True, receiver=None)
+    record = Record(plan=plan(Strategy.HANDOVER), sent=[first])
+    present = orders(record.plan)
+    assert is_astray(record, Sent(step=1, client=0, first=False, receiver=2), present) is False, "nobody knows it"
+    known = Record(plan=record.plan, sent=[Sent(step=0, client=0, first=True, receiver=1)])
+    assert is_astray(known, Sent(step=1, client=0, first=False, receiver=None), present) is False
+    assert is_astray(known, Sent(step=1, client=0, first=False, receiver=2), present) is True
 
 
 def test_payloads_carry_the_number() -> None:
