@@ -100,6 +100,13 @@ def test_generations_of_different_sizes_have_their_names() -> None:
     assert joined.steps == ("A runs", "B has joined", "A0 has left", "A1 has left", "A2 has left")
 
 
+def test_restart_is_of_four_members_for_four_unless_it_is_said() -> None:
+    usual = Plan(strategy=Strategy.HASH)
+    assert (usual.old, usual.new, usual.clients, usual.migrate) == (4, 4, 16, False)
+    assert not usual.is_new(15)
+    assert usual.is_new(16)
+
+
 def test_sockets_of_the_old_have_a_successor_after_a_hand_over_alone() -> None:
     assert [successor(plan(Strategy.HANDOVER), member) for member in range(4)] == [2, 3, 2, 3]
     assert [successor(plan(Strategy.HASH), member) for member in range(4)] == [0, 1, 2, 3]
