@@ -76,6 +76,21 @@ def test_fate_turns_at_the_kernel_s_limits(malformation: Malformation, payload: 
     assert fate(packet(payload=bytes(payload), malformation=malformation)) is expected
 
 
+def test_group_is_the_usual_one_unless_it_is_said() -> None:
+    """A group of 32 places with the reference program and an empty map, received on CPU 0."""
+    usual = Layout(shape=UDP4, members=())
+    assert (usual.program, usual.size, usual.cpu, dict(usual.slots), dict(usual.foreign)) == (
+        "reference",
+        32,
+        0,
+        {},
+        {},
+    )
+    assert (usual.state, usual.table, usual.index_override, usual.inner_present) == (0, (), -1, True)
+    assert not usual.fast_open
+    assert not usual.syncookies
+
+
 def test_payload_names_the_slot() -> None:
     expected = expect(layout(slots=MappingProxyType({2: 1})), packet(payload=pack_command(2)))
     assert expected.received == {1: (pack_command(2),)}
