@@ -225,9 +225,9 @@ class Run:
         self._tasks = deque(_Task(one) for one in sorted(mutants, key=lambda one: one.edit.at_import))
         self._before = before
         self._noticed: dict[str, Counter[str]] = {}
-        for mutant in mutants:
-            if (result := before.get(mutant.digest)) and result.case:
-                self._noticed.setdefault(mutant.file, Counter())[result.case] += 1
+        for result in before.values():
+            if result.outcome.is_kill and result.case:
+                self._noticed.setdefault(result.mutant.rpartition(":")[0], Counter())[result.case] += 1
         self._count, self._total, self._number = 0, len(mutants), 0
 
     def work(self, worker: Worker) -> None:

@@ -217,13 +217,14 @@ def test_cases_that_run_the_line_are_tried_each_function_once_before_the_next_pa
     assert len(learnt.order(mutant_of("other.py", at_import=True))) == 4, "any case may depend on it"
     model = {"other.py": ["", "", "SIZE = 1"], "m.py": [*[""] * 8, "return SIZE"]}
     knowing = Reach(cases=CASES, sources={}, model=model)
-    assert names(knowing.order(mutant_of("other.py", at_import=True))) == ["test_a[2]"], "which runs line 9"
+    tried = names(knowing.order(mutant_of("other.py", at_import=True)))
+    assert tried == ["test_a[2]", "test_c"], "which runs line 9, and then the tests of the model"
 
 
 def test_cases_of_an_entry_are_those_that_load_the_variant() -> None:
     model = {"v.py": ["_TABLE = (", "    Variant(", '        name="by_cpu",', "        key_size=8,"]}
     knowing = Reach(cases=CASES, sources={}, model=model)
-    assert names(knowing.order(mutant_of("v.py", 4, at_import=True))) == ["test_b"]
+    assert names(knowing.order(mutant_of("v.py", 4, at_import=True))) == ["test_b", "test_c"]
 
 
 def test_cases_of_a_program_are_those_that_load_what_is_compiled_from_the_file() -> None:
