@@ -16,11 +16,12 @@ import pytest
 
 from harness.cases import each_family, ledger, promise, requires
 from harness.group.netstat import counter
-from harness.group.timers import early_syn_ack_timer
+from harness.group.timers import early_syn_ack_timer, late_syn_ack_timer
 from harness.kernel.refusal import refused
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
+from harness.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,13 @@ def migrating(bench: Bench, load_for_test: LoadProgram, family: Family) -> Migra
 def timer(wire: object) -> Iterator[None]:
     """Let SYN-ACKs be sent again soon for as long as the case takes; before the listeners are made."""
     with early_syn_ack_timer():
+        yield
+
+
+@pytest.fixture
+def late_timer(wire: object) -> Iterator[None]:
+    """Let no SYN-ACK be sent again for as long as the case takes; before the listeners are made."""
+    with late_syn_ack_timer():
         yield
 
 
@@ -209,6 +217,26 @@ def test_request_that_expires_as_it_migrates_leaves_the_queue_as_it_was(
     bench[0].close()
     while counter(FAILURE) == before:
         bench.wire.read_replies()
+    assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == 1
+
+
+@promise("migration-path.reset")
+@ledger("K45")
+@each_family
+def test_request_that_is_reset_as_it_migrates_leaves_the_queue_as_it_was(
+    late_timer: None, migrating: Migrating, family: Family
+) -> None:
+    """A request that the peer resets once its listener is gone ends, and the listener chosen for it still takes SYNs.
+
+    With the bug that listener's queue is counted down for a request that was never in it, and a queue of -1 counts as
+    full (`tcp_check_req`).
+    """
+    bench = migrating.bench
+    packet, _ = migrating.syn()
+    migrating.to(1)
+    bench[0].close()
+    assert bench.wire.send(frames.reset(packet, sequence=SYN_SEQUENCE + 1)) == []
+    assert (migrating.program.migration().count, migrating.successes()) == (1, 0)
     assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == 1
 
 
