@@ -7,29 +7,66 @@ connection is reset, and the next step may use the port again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.campaign.probes import packet_of
 from harness.model.outcome import ReplyKind
+from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from harness.campaign.probes import Probes
-    from harness.model.life.lookup import Datagram
+    from harness.model.life.datagram import Datagram
+    from harness.model.outcome import Reply
     from harness.wire.veth import Wire
 
 
-def open_all(wire: Wire, probes: Probes) -> set[Datagram]:
-    """Open a connection for each probe; return those that were reset."""
-    refused = set()
-    acks: list[bytes] = []
+@dataclass(frozen=True, kw_only=True)
+class Replies:
+    """What came back to the SYNs of some probes."""
+
+    syn_acks: dict[Datagram, Reply]
+    refused: set[Datagram]
+    """Those that were reset."""
+
+    @property
+    def data_taken(self) -> set[Datagram]:
+        """Return those whose data the SYN-ACK acknowledges."""
+        return {probe for probe, reply in self.syn_acks.items() if reply.ack != SYN_SEQUENCE + 1}
+
+
+def send_syns(wire: Wire, probes: Probes) -> Replies:
+    """Send a SYN for each probe."""
+    made = Replies(syn_acks={}, refused=set())
     for reply in wire.send(frame for batch in probes.batches for frame in batch):
         probe = probes.by_port.get((reply.address, reply.port))
         if probe is None:
             continue
         if reply.kind is ReplyKind.SYN_ACK:
-            acks += frames.completing(packet_of(probe), reply)
+            made.syn_acks[probe] = reply
         elif reply.kind is ReplyKind.RESET:
-            refused.add(probe)
-    wire.send(acks)
-    return refused
+            made.refused.add(probe)
+    return made
+
+
+def send_acks(wire: Wire, replies: Replies, *, but: Container[Datagram] = (), again: bool = False) -> None:
+    """Complete the handshakes, except those of `but`.
+
+    `again`: with the SYN's data, for a program that reads the ACK.
+    """
+    wire.send(
+        frame
+        for probe, reply in replies.syn_acks.items()
+        if probe not in but
+        for frame in frames.completing(packet_of(probe), reply, packet_of(probe).payload if again else b"")
+    )
+
+
+def open_all(wire: Wire, probes: Probes, *, again: bool) -> Replies:
+    """Open a connection for each probe; `again` as for `send_acks`."""
+    replies = send_syns(wire, probes)
+    send_acks(wire, replies, again=again)
+    return replies

@@ -7,15 +7,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.model.life.listening import lookup as lookup_of
+from harness.model.life.requests import is_silent
 
 if TYPE_CHECKING:
     from harness.model.abi import Result
-    from harness.model.life.lookup import Datagram
+    from harness.model.life.datagram import Datagram
     from harness.model.life.state import Socket, World
 
 _END = 1 << 32
 _NOT_KNOWN = -1
 """No socket's number."""
+SILENT = -2
+"""In the place of a socket's number: one is found, and drops the packet without an answer."""
 _UNKNOWN = [(0, _END - 1), (0, _END - 1)]
 
 
@@ -26,6 +29,11 @@ class Hashes:
         self.results: Counter[Result] = Counter()
         """What programs count in the lookups that were checked."""
         self._spans: dict[Datagram, list[tuple[int, int]]] = {}
+
+    def lowest(self, probe: Datagram) -> tuple[int, int]:
+        """Return the lowest hashes that a packet may have: they find what the last answer to it was."""
+        known = self._spans.get(probe, _UNKNOWN)
+        return known[0][0], known[1][0]
 
     def check(self, world: World, probe: Datagram, observed: int | None) -> set[int | None]:
         """Return the sockets that may hold the probe; where the observed one may, only its hashes are left."""
@@ -40,11 +48,13 @@ class Hashes:
 
     def _answers(self, world: World, probe: Datagram, observed: int | None, *, counted: bool) -> set[int | None]:
         known = self._spans.get(probe, _UNKNOWN)
-        lowest = (known[0][0], known[1][0])
+        lowest = self.lowest(probe)
         lookup = lookup_of(world, probe, lowest)
-        expected = _number(lookup.receiver())
+        expected = _number(world, lookup.receiver())
         if counted:
-            self.results.update(lookup.results)  # which does not depend on the hash
+            # They do not depend on the hash. A cookie's ACK is looked up as its SYN was, if that was answered.
+            times = 2 if world.cookies and expected is not None else 1
+            self.results.update(lookup.results * times)
         if not lookup.sizes:
             return {expected}
         which = lookup.specific
@@ -52,7 +62,7 @@ class Hashes:
         answers = {lowest[which]: expected}
         for start, _ in parts[1:]:
             hashes = (lowest[0], start) if which else (start, lowest[1])
-            answers[start] = _number(lookup_of(world, probe, hashes).receiver())
+            answers[start] = _number(world, lookup_of(world, probe, hashes).receiver())
         if left := [part for part in parts if answers[part[0]] == observed]:
             changed = list(known)
             changed[which] = left[0][0], left[-1][1]
@@ -68,5 +78,7 @@ class Hashes:
         return list(zip(inside, [start - 1 for start in inside[1:]] + [high], strict=True))
 
 
-def _number(socket: Socket | None) -> int | None:
-    return None if socket is None else socket.number
+def _number(world: World, socket: Socket | None) -> int | None:
+    if socket is None:
+        return None
+    return SILENT if is_silent(world, socket) else socket.number

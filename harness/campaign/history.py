@@ -9,11 +9,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.campaign import connections, probes
+from harness.campaign.asking import Asking
 from harness.campaign.difference import Difference
-from harness.campaign.hashes import Hashes
+from harness.campaign.hashes import SILENT, Hashes
 from harness.campaign.puppets import Puppets
 from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
+from harness.model.life import requests
+from harness.model.life.segments import Segment
+from harness.model.life.slots import ENOTSUPP
 from harness.model.life.sockets import receive
 from harness.model.life.state import Program, State, World
 from harness.model.life.steps import Leave
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
     from harness.loader import program as loaded
     from harness.model.abi import Result
     from harness.model.life.behaviour import Behaviour
-    from harness.model.life.lookup import Datagram
+    from harness.model.life.datagram import Datagram
+    from harness.model.life.state import Socket
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
 
@@ -66,28 +71,37 @@ class Run:
 
     def run(self, history: Iterable[Step]) -> None:
         """Run a history; DifferenceError says where the kernel and the model part."""
-        world = World(self._behaviour, self.protocol, self._migrates)
-        puppets, hashes = Puppets(self._wire, self._programs, self._sockarrays, self.protocol), Hashes()
+        hashes = Hashes()
+        world = World(self._behaviour, self.protocol, self._migrates, can_migrate=self._migrates, hash_of=hashes.lowest)
+        puppets = Puppets(self._wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates)
+        asking = Asking(self._wire)
         self.histories += 1
         puppets.results()  # what was counted in a history that ended early
         started = time.monotonic()
         try:
             for place, step in enumerate(history, 1):
                 waiting = self._wait(world, hashes, step)
+                segment = step.packet(world) if isinstance(step, Segment) else None
                 answer = step.apply(world)
                 if answer is None:
                     continue
                 self.steps += 1
+                if isinstance(step, Segment) and segment is not None:
+                    if sentence := self._segment(world, puppets, asking, hashes, step, segment):
+                        raise DifferenceError(place, step, sentence, segment)
+                    self._look(world, puppets, hashes, place, step)
+                    continue
                 observed = puppets.do(step)
                 if waiting is not None and (sentence := waiting.differs(world, puppets)):
                     raise DifferenceError(place, step, sentence)
                 if observed != answer:
                     raise DifferenceError(place, step, f"the call returns {_errno(observed)}, not {_errno(answer)}")
                 if answer:
-                    self.refused[f"{type(step).__name__}: {errno.errorcode[answer]}"] += 1
+                    self.refused[f"{type(step).__name__}: {_errno(answer)}"] += 1
                 self._look(world, puppets, hashes, place, step)
         finally:
             puppets.close()
+            asking.close()
             self.taken += world.taken
             self.seconds += time.monotonic() - started
 
@@ -98,15 +112,28 @@ class Run:
             return None
         return Waiting(self._wire, world, hashes, leaving)
 
+    def _segment(
+        self, world: World, puppets: Puppets, asking: Asking, hashes: Hashes, step: Segment, packet: Datagram
+    ) -> str:
+        """Send a segment, as the model has done; say what it leads to that is not expected, or nothing."""
+        expected, world.seen = world.seen, None
+        assert expected is not None, "a segment leads to something, or the step does nothing"
+        self.packets += 1
+        hashes.results.update(world.counted)
+        world.counted.clear()
+        return asking.differs(step, packet, expected, puppets)
+
     def _look(self, world: World, puppets: Puppets, hashes: Hashes, place: int, step: Step) -> None:
         wanted = probes.plan(world)
         self.packets += len(wanted.by_number)
-        answered, held = self._send(puppets, wanted)
+        answered, held, data_taken = self._send(world, puppets, wanted)
         for probe in wanted.by_number.values():
             holders = held.pop(probe, [])
             if len(holders) > 1:
                 raise DifferenceError(place, step, f"{probe} is held by sockets {holders}", probe)
             receiver = holders[0] if holders else None
+            if receiver is None and probe not in answered and self.protocol is Protocol.TCP:
+                receiver = SILENT
             expected = hashes.check(world, probe, receiver)
             if receiver not in expected:
                 raise DifferenceError(
@@ -116,8 +143,8 @@ class Run:
                 raise DifferenceError(
                     place, step, f"{_words(probe)} is {'' if probe in answered else 'not '}answered by an error", probe
                 )
-            if receiver is not None:
-                receive(world, world.sockets[receiver])
+            if receiver is not None and receiver != SILENT:
+                self._received(world, world.sockets[receiver], probe, place, step, data_taken=probe in data_taken)
         if held:
             raise DifferenceError(place, step, f"packets of earlier steps arrive: {held}")
         if (counted := puppets.results()) != hashes.results:
@@ -128,16 +155,32 @@ class Run:
             if (seen := puppets.slots()) != filled:
                 raise DifferenceError(place, step, f"the sockarray holds {seen}, not {filled}")
 
-    def _send(self, puppets: Puppets, wanted: Probes) -> tuple[set[Datagram], dict[Datagram, list[int]]]:
-        """Return the probes that were answered by an error, and those that arrived with the sockets that hold them."""
+    @staticmethod
+    def _received(world: World, socket: Socket, probe: Datagram, place: int, step: Step, *, data_taken: bool) -> None:
+        """Note in the model that a socket has a packet."""
+        if world.protocol is Protocol.UDP:
+            receive(world, socket)
+            return
+        if data_taken != requests.takes_data(world, socket):
+            raise DifferenceError(
+                place, step, f"the data of {_words(probe)} is {'' if data_taken else 'not '}taken", probe
+            )
+        if world.cookies:
+            requests.note_cookie(world, socket)
+
+    def _send(
+        self, world: World, puppets: Puppets, wanted: Probes
+    ) -> tuple[set[Datagram], dict[Datagram, list[int]], set[Datagram]]:
+        """Return the probes that were answered by an error, those that arrived with who holds them, and fast open's."""
         if self.protocol is Protocol.UDP:
             answered = probes.send(self._wire, wanted)
             numbered = puppets.received()
-            return answered, {wanted.by_number[number]: holders for number, holders in numbered.items()}
-        answered = connections.open_all(self._wire, wanted)
+            return answered, {wanted.by_number[number]: holders for number, holders in numbered.items()}, set()
+        replies = connections.open_all(self._wire, wanted, again=world.cookies)
         accepted = puppets.accepted()
         ports = {(probe.family, probe.source_port): probe for probe in wanted.by_number.values()}
-        return answered, {ports[port]: holders for port, holders in accepted.items()}
+        held = {ports[port]: holders for port, holders in accepted.items()}
+        return replies.refused, held, replies.data_taken
 
 
 def _words(probe: Datagram) -> str:
@@ -150,6 +193,8 @@ def _counts(results: Counter[Result]) -> str:
 
 
 def _socket(number: int | None) -> str:
+    if number == SILENT:
+        return "a socket that is silent"
     return "no socket" if number is None else f"socket {number}"
 
 
@@ -158,4 +203,6 @@ def _any(numbers: Iterable[int | None]) -> str:
 
 
 def _errno(number: int) -> str:
+    if number == ENOTSUPP:
+        return "ENOTSUPP"
     return errno.errorcode.get(number, str(number)) if number else "no error"

@@ -9,7 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.model.layout import Family, Protocol
-from harness.model.life.lookup import Datagram
+from harness.model.life.datagram import Datagram
+from harness.model.life.requests import stranger
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
 from harness.model.life.steps import PEERS
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 HISTORY_PORT = 9100
 """Away from the ports of groups and bench."""
-
-_STRANGERS = 20000
-"""Source ports of senders that no socket is connected to: each index has one, and so a hash of its own."""
 
 _ANOTHER_HOST = {Family.IPV4: "198.51.100.9", Family.IPV6: "2001:db8:1::9"}
 """A host that no socket connects to. It is behind the route: nothing answers for it on the wire."""
@@ -66,11 +64,6 @@ def frame(probe: Datagram, protocol: Protocol) -> bytes:
 
 
 @cache
-def _stranger(family: Family, index: int) -> Datagram:
-    return Datagram(family, _STRANGERS + index, index)
-
-
-@cache
 def _peer(family: Family, port: int) -> Datagram:
     return Datagram(family, port, 0)
 
@@ -100,14 +93,16 @@ def plan(world: World) -> Probes:
     if not families:
         return _NOTHING
     # IPv6 sockets on the wildcard get IPv4 packets too, where no IPv4 socket is
-    return _probes(world.protocol, Family.IPV6 in families, indices, more)
+    made = _probes(world.protocol, Family.IPV6 in families, indices, more)
+    waiting = {packet for packet, request in world.requests.items() if request.listener is not None}
+    return only(probe for probe in made.by_number.values() if probe not in waiting) if waiting else made
 
 
 @cache
 def _probes(protocol: Protocol, both: bool, indices: int, more: tuple[int, ...]) -> Probes:
     made = []
     for family in Family if both else (Family.IPV4,):
-        each = [_stranger(family, index) for index in (*range(indices), *more)]
+        each = [stranger(family, index) for index in (*range(indices), *more)]
         if protocol is Protocol.UDP:
             each += [*(_peer(family, port) for port in PEERS), _elsewhere(family)]
         made.append(tuple(each))

@@ -11,12 +11,15 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from harness.campaign.foreigners import Foreigners
 from harness.campaign.probes import HISTORY_PORT, PAYLOAD_SIZE, numbers_of
+from harness.group.cookies import cookie_of
 from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.loader.bindings import BpfError
 from harness.model.abi import native_number
 from harness.model.layout import Family, Protocol
-from harness.model.life import steps
+from harness.model.life import foreign, segments, steps
+from harness.model.life.requests import BACKLOG
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
 from harness.wire.batch import message_buffers
@@ -30,18 +33,26 @@ if TYPE_CHECKING:
     from harness.model.abi import Result
     from harness.wire.veth import Wire
 
-_BACKLOG = 128
+_COOKIES, _MIGRATE = "net/ipv4/tcp_syncookies", "net/ipv4/tcp_migrate_req"
 
 
 class Puppets:
     """The sockets of one history. `close` closes them; the next history uses the port again."""
 
     def __init__(
-        self, wire: Wire, programs: Mapping[Program, loaded.Program], sockarrays: Sequence[Map], protocol: Protocol
+        self,
+        wire: Wire,
+        programs: Mapping[Program, loaded.Program],
+        sockarrays: Sequence[Map],
+        protocol: Protocol,
+        *,
+        migrates: bool,
     ) -> None:
         self._wire, self._programs, self._sockarrays, self._protocol = wire, programs, sockarrays, protocol
+        self._migrates = migrates
         self._inner, self._changed = 0, False  # the sockarray in the outer map, and whether that was touched
         self._sockets = NumberedSockets(port=HISTORY_PORT)
+        self._foreigners = Foreigners(protocol)
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
         self._cookies: dict[int, int] = {}  # a cookie to a history's number
@@ -59,11 +70,15 @@ class Puppets:
             steps.SetCpu: self._set_cpu,
             steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
-            steps.Fill: self._fill,
+            steps.Fill: lambda step: self._put(self._of(step), step.socket, step),
             steps.Empty: lambda step: self._sockarray.delete(struct.pack("=I", step.slot)),
             steps.Swap: lambda _: self._swap(),
             steps.Withdraw: lambda _: self._withdraw(),
             steps.Crowd: self._crowd,
+            segments.Cookies: lambda step: self._set_cookies(step.on),
+            segments.Migrate: lambda step: wire.settings.set(_MIGRATE, int(step.on)),
+            segments.FastOpen: self._set_fast_open,
+            foreign.Foreign: lambda step: self._put(self._foreigners[step.kind], step.kind.number, step),
         }
 
     def do(self, step: steps.Step) -> int:
@@ -107,6 +122,10 @@ class Puppets:
             self._programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
         self._poll.close()
         self._sockets.close()
+        self._foreigners.close()
+        self._set_cookies(False)
+        if self._migrates:
+            self._wire.settings.set(_MIGRATE, 1)
 
     def accepted(self) -> dict[tuple[Family, int], list[int]]:
         """Accept every connection and reset it: its family and port to the listeners that had one from there."""
@@ -163,7 +182,7 @@ class Puppets:
         self._poll.register(made, select.EPOLLIN)
 
     def _listen(self, step: steps.Listen) -> None:
-        self._of(step).listen(_BACKLOG)
+        self._of(step).listen(BACKLOG)
         self._poll.register(self._of(step), select.EPOLLIN)
 
     def _shutdown(self, step: steps.Shutdown) -> None:
@@ -196,11 +215,18 @@ class Puppets:
         here = self._wire.settings.cpu
         self._set(step.socket, socket.SO_INCOMING_CPU, {-1: -1, 0: here}.get(step.cpu, here + 1))
 
-    def _fill(self, step: steps.Fill) -> None:
-        place = self._place[step.socket]
-        self._cookies[self._sockets.cookie(place)] = step.socket
-        value = struct.pack("=Q", self._sockets[place].fileno())
-        self._sockarray.update(struct.pack("=I", step.slot), value, flags=step.flags)
+    def _set_cookies(self, on: bool) -> None:
+        if on:
+            self._wire.settings.send_syncookies()
+        else:
+            self._wire.settings.set(_COOKIES, 0)
+
+    def _set_fast_open(self, step: segments.FastOpen) -> None:
+        self._of(step).setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, BACKLOG if step.on else 0)
+
+    def _put(self, made: socket.socket, number: int, step: steps.Fill | foreign.Foreign) -> None:
+        self._cookies[cookie_of(made)] = number
+        self._sockarray.update(struct.pack("=I", step.slot), struct.pack("=Q", made.fileno()), flags=step.flags)
 
     def _crowd(self, step: steps.Crowd) -> None:
         if there := [number for number in step.numbers if number in self._place]:

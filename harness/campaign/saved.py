@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.campaign.found import Found
 from harness.campaign.table import step_of
 from harness.model.layout import Family, Protocol
+from harness.model.life.foreign import Kind
 from harness.model.life.state import Program
 from harness.model.life.text import from_json, spelled, to_json
 
@@ -62,13 +63,15 @@ class Saved(Found):
 
     def as_case(self) -> str:
         """Return a case to paste into cases/, which fails where this did."""
-        words = sorted({type(step).__name__ for step in self.steps})
         values = [spelled(step) for step in self.steps]
         more = "" if self.protocol is Protocol.UDP else f"\n        protocol=Protocol.{self.protocol.name},"
-        used = [kind.__name__ for kind in (Family, Program, Protocol) if f"{kind.__name__}." in "".join(values) + more]
-        imports = [f"from harness.model.life.steps import {', '.join(words)}"]
-        imports += [f"from harness.model.layout import {name}" for name in used if name != "Program"]
-        imports += [f"from harness.model.life.state import {name}" for name in used if name == "Program"]
+        used = [kind for kind in (Family, Kind, Program, Protocol) if f"{kind.__name__}." in "".join(values) + more]
+        kinds = {type(step) for step in self.steps}
+        imports = [
+            f"from {module} import {', '.join(sorted(kind.__name__ for kind in kinds if kind.__module__ == module))}"
+            for module in sorted({kind.__module__ for kind in kinds})
+        ]
+        imports += [f"from {kind.__module__} import {kind.__name__}" for kind in used]
         return self.case(fixture_type="History", imports=imports, values=values, more=more)
 
 

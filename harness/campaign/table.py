@@ -7,6 +7,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from harness.model.layout import Family, Protocol
+from harness.model.life.foreign import Foreign, Kind
+from harness.model.life.segments import ASKED, Abort, Answer, Ask, Cookies, FastOpen, Migrate
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
 from harness.model.life.steps import (
@@ -44,6 +46,8 @@ _OPEN = [
     Open(number, family, specific=specific, device=device)
     for family, specific, device, number in product(Family, (False, True), (False, True), _SOCKETS)
 ]
+_ALIKE = [Open(number) for number in _SOCKETS]
+"""Listeners of one group: what is left of one that ends goes to another."""
 _ODDLY = [
     *(Open(number, Family.IPV6, v6only=True) for number in _SOCKETS),
     *(Open(number, family, reuseport=False) for number, family in product(_SOCKETS, Family)),
@@ -53,6 +57,7 @@ _ODDLY = [
 _PROGRAMS = [Attach(number, program) for program, number in product(Program, _SOCKETS)]
 _CLOSE = [Close(number) for number in _SOCKETS]
 _FILL = [Fill(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
+_FOREIGN = [Foreign(kind, slot, flags) for flags, slot, kind in product(FLAGS, range(2), Kind)]
 _EMPTY = [Empty(slot) for slot in range(SLOTS + 1)]
 _DETACH = [Detach(number) for number in _SOCKETS]
 _SWAP = [Swap(), Swap(), Withdraw()]
@@ -67,7 +72,8 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (24, _PROGRAMS),
     (22, [Disconnect(number) for number in _SOCKETS]),
     (24, _CLOSE),
-    (20, _FILL),
+    (18, _FILL),
+    (2, _FOREIGN),
     (16, _ODDLY),
     (8, [Bind(number, specific) for specific, number in product((False, True), _SOCKETS)]),
     (8, _CPU),
@@ -77,14 +83,22 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (75, _OPEN),
+    (34, _OPEN),
+    (26, _ALIKE),
     (1, [Crowd(family) for family in Family]),
     (12, [Leave(number) for number in _SOCKETS]),
-    (32, _PROGRAMS),
-    (32, [Shutdown(number) for number in _SOCKETS]),
-    (32, [Listen(number) for number in _SOCKETS]),
-    (24, _CLOSE),
-    (20, _FILL),
+    (24, _PROGRAMS),
+    (20, [Shutdown(number) for number in _SOCKETS]),
+    (20, [Listen(number) for number in _SOCKETS]),
+    (20, _CLOSE),
+    (14, _FILL),
+    (2, _FOREIGN),
+    (24, [Ask(family, index) for index in ASKED for family in Family]),
+    (10, [Answer(behind) for behind in range(2)]),
+    (10, [Abort(behind) for behind in range(2)]),
+    (4, [Cookies(True), Cookies(False)]),
+    (3, [Migrate(False), Migrate(True)]),
+    (4, [FastOpen(number, on) for on in (True, False) for number in _SOCKETS]),
     (5, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
     (12, _CPU),
     (4, _DETACH),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.campaign import connections, probes
+from harness.campaign.hashes import SILENT
 from harness.model.life.listeners import heirs
 from harness.model.outcome import ReplyKind
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from harness.campaign.hashes import Hashes
     from harness.campaign.puppets import Puppets
     from harness.model.layout import Family
-    from harness.model.life.lookup import Datagram
+    from harness.model.life.datagram import Datagram
     from harness.model.life.state import Socket, World
     from harness.wire.veth import Wire
 
@@ -27,14 +28,20 @@ class Waiting:
         assert leaving.group is not None, "every listener of a history has SO_REUSEPORT"
         self._wire, self._leaving, self._group = wire, leaving.number, leaving.group
         planned = probes.plan(world).by_number.values()
-        at = {probe: hashes.possible(world, probe) for probe in planned}
+        at = {probe: {_or_nobody(number) for number in hashes.possible(world, probe)} for probe in planned}
         # Only those that surely wait at that listener, if there are such: then an heir has nothing of its own.
         sure = {probe: where for probe, where in at.items() if where == {leaving.number}}
         self._at = sure or {probe: where for probe, where in at.items() if leaving.number in where}
         self._probes = probes.only(self._at)
         for probe in self._at:
             hashes.possible(world, probe, counted=True)
-        connections.open_all(wire, self._probes)
+        # The ACK of fast open comes once the listener is closed: the connection migrates in TCP_SYN_RECV.
+        self._again = world.cookies
+        self._replies = connections.send_syns(wire, self._probes)
+        self._later = self._replies.data_taken
+        if world.cookies and leaving.group is not None:
+            leaving.group.sent_cookie = True
+        connections.send_acks(wire, self._replies, but=self._later, again=self._again)
 
     def differs(self, world: World, puppets: Puppets) -> str:
         """Once the listener has closed in the model and on the kernel: say what is wrong, or nothing."""
@@ -43,8 +50,10 @@ class Waiting:
             for reply in self._wire.send(())
             if reply.kind is ReplyKind.RESET
         }
-        told, untold = puppets.accepted(), puppets.accepted_unasked()
         left: set[int | None] = {heir.number for heir in heirs(world, self._group)} or {None}
+        if None not in left and self._later:
+            connections.send_acks(self._wire, self._replies, but=self._replies.syn_acks.keys() - self._later)
+        told, untold = puppets.accepted(), puppets.accepted_unasked()
         sure: dict[Datagram, bool] = {}
         for probe, at in self._at.items():
             key = probe.family, probe.source_port
@@ -78,6 +87,11 @@ class Waiting:
                 if number not in own and number in world.sockets:
                     return f"socket {number} inherits {words(probe)} and is woken"
         return ""
+
+
+def _or_nobody(number: int | None) -> int | None:
+    """Return nobody in the place of a listener that drops the SYN."""
+    return None if number == SILENT else number
 
 
 def words(probe: Datagram) -> str:

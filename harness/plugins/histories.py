@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.group.timers import late_syn_ack_timer
 from harness.interface.keys import HISTORY, REACHED
 from harness.kernel.features import present
 from harness.kernel.release import running
@@ -41,8 +42,10 @@ SHORT_EXAMPLES = 25
 class Histories:
     """What runs histories on this kernel."""
 
-    def __init__(self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config) -> None:
-        self._wire, self._record, self._option = wire, record, config.option
+    def __init__(
+        self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config, undo: ExitStack
+    ) -> None:
+        self._wire, self._record, self._option, self._undo = wire, record, config.option, undo
         self._programs = {program: load(program.value, size=SLOTS) for program in Program}
 
     def campaign(self, protocol: Protocol) -> None:
@@ -85,6 +88,10 @@ class Histories:
     def _run(self, unknown: list[str] | tuple[str, ...], protocol: Protocol) -> Run:
         from harness.campaign.history import Run  # noqa: PLC0415
 
+        if protocol is Protocol.TCP:
+            # A slow guest may take longer than a second from a SYN to its ACK: nothing must be sent again meanwhile.
+            self._undo.enter_context(late_syn_ack_timer())
+            self._wire.settings.allow_fast_open()
         migrates = protocol is Protocol.TCP and present("tcp_migrate_req")
         if migrates:
             self._wire.settings.set("net/ipv4/tcp_migrate_req", 1)
@@ -132,7 +139,7 @@ def histories(
     with ExitStack() as undo:
         undo.callback(wire.send, ())
         undo.callback(wire.settings.restore)
-        yield Histories(wire, load_for_test, record_property, pytestconfig)
+        yield Histories(wire, load_for_test, record_property, pytestconfig, undo)
 
 
 class History(typing.Protocol):

@@ -17,7 +17,7 @@ from harness.campaign.table import step_of
 from harness.model.expect import reciprocal_scale
 from harness.model.layout import Family, Protocol
 from harness.model.life.behaviour import Behaviour
-from harness.model.life.lookup import Datagram
+from harness.model.life.datagram import Datagram
 from harness.model.life.state import World
 from harness.model.life.steps import Connect, Open
 from harness.plugins.kept_histories import HISTORIES, keep

@@ -14,8 +14,9 @@ from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.life import groups
 from harness.model.life.behaviour import BY_BUG, Behaviour, behaviour
+from harness.model.life.datagram import Datagram
 from harness.model.life.listeners import heirs
-from harness.model.life.lookup import Datagram, Lookup
+from harness.model.life.lookup import Lookup
 from harness.model.life.state import THIS_CPU, Group, Program, Socket, World
 from harness.model.life.steps import (
     CROWD,

@@ -39,6 +39,8 @@ class Behaviour:
     """K28: over IPv6 a UDP length of zero is too small."""
     strips_any_tags: bool = False
     """K38: priority tags of VLANs are stripped however many they are."""
+    counts_reset_at_heir: bool = False
+    """K45: a request that is reset as it migrates is counted out of the queue of the listener it would have gone to."""
 
 
 BY_BUG: Mapping[str, str] = MappingProxyType(
@@ -52,6 +54,7 @@ BY_BUG: Mapping[str, str] = MappingProxyType(
         "K27": "forgets_new_peer",
         "K28": "no_jumbograms",
         "K38": "strips_any_tags",
+        "K45": "counts_reset_at_heir",
     }
 )
 """The ledger's entries that the model knows: each is a field of `Behaviour`."""

@@ -70,9 +70,16 @@ def heirs(world: World, group: Group) -> list[Socket]:
 
 
 def close(world: World, socket: Socket) -> int:
-    """`tcp_close`, and `sk_destruct`, which takes it out of the closed section."""
+    """`tcp_close`: end, and be forgotten unless a request still needs it."""
     if socket.hashed:
         shutdown(world, socket)
-    groups.detach(world, socket)
     del world.sockets[socket.number]
+    release(world, socket)
     return 0
+
+
+def release(world: World, listener: Socket) -> None:
+    """`sk_destruct`: a listener that is closed leaves the closed section once no request holds it any more."""
+    is_open = world.sockets.get(listener.number) is listener
+    if not is_open and all(request.listener is not listener for request in world.requests.values()):
+        groups.detach(world, listener)

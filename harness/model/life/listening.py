@@ -10,7 +10,7 @@ from harness.model.life.lookup import Dropped, Lookup
 from harness.model.life.state import THIS_CPU
 
 if TYPE_CHECKING:
-    from harness.model.life.lookup import Datagram
+    from harness.model.life.datagram import Datagram
     from harness.model.life.state import Socket, World
 
 

@@ -7,7 +7,6 @@ mattered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.model.abi import Result
@@ -16,18 +15,8 @@ from harness.model.layout import Family
 from harness.model.life.state import THIS_CPU, Program, State
 
 if TYPE_CHECKING:
+    from harness.model.life.datagram import Datagram
     from harness.model.life.state import Group, Socket, World
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Datagram:
-    """A datagram to the port, from a host of a family; its payload names an index. Each is itself alone."""
-
-    family: Family
-    source_port: int
-    index: int
-    from_peer: bool = True
-    """Whether it comes from the host that sockets connect to."""
 
 
 class Dropped:

@@ -14,6 +14,9 @@ from harness.model.uapi import BPF_EXIST, BPF_NOEXIST
 if TYPE_CHECKING:
     from harness.model.life.state import Socket, World
 
+ENOTSUPP = 524
+"""The kernel's own number (include/linux/errno.h), without a name for users."""
+
 SLOTS = 8
 """Slots of the sockarray of a history."""
 
@@ -22,7 +25,7 @@ def update(world: World, index: int, socket: Socket, flags: int) -> int:
     """`bpf_fd_reuseport_array_update_elem`: put a socket into a slot; return the errno, 0 for none."""
     held = world.slots.get(index)
     if answer := _refusal(index, socket, held, flags):
-        world.taken[f"reuseport_array_update: {errno.errorcode[answer]}"] += 1
+        world.taken[f"reuseport_array_update: {errno.errorcode.get(answer, 'ENOTSUPP')}"] += 1
         return answer
     world.taken["reuseport_array_update" + (": replaced" if held else "")] += 1
     if held is not None:
@@ -40,6 +43,8 @@ def _refusal(index: int, socket: Socket, held: Socket | None, flags: int) -> int
         return errno.EEXIST
     if held is None and flags == BPF_EXIST:
         return errno.ENOENT
+    if not socket.fits:
+        return ENOTSUPP
     if not socket.hashed or socket.group is None:
         return errno.EINVAL
     if socket.slot is not None:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.model.abi import Result
     from harness.model.life.behaviour import Behaviour
+    from harness.model.life.datagram import Datagram
+    from harness.model.outcome import ReplyKind
 
 INIT_SOCKS = 128
 """Members that a group has room for at first (net/core/sock_reuseport.c)."""
@@ -57,6 +62,8 @@ class Group:
     """Set by connect() of a member and never cleared."""
     incoming_cpu: int = 0
     """Members with SO_INCOMING_CPU."""
+    sent_cookie: bool = False
+    """TCP: whether a member has sent a SYN cookie, so that one is looked for in an ACK (synq_overflow_ts)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -90,6 +97,35 @@ class Socket:
     """sk_reuseport_cb"""
     slot: tuple[int, int] | None = None
     """The sockarray that holds it, and the slot there (sk_user_data)."""
+    queued: int = 0
+    """TCP: requests that are counted as its own (icsk_accept_queue.qlen). K45 makes that less than none."""
+    fits: bool = True
+    """Whether a sockarray takes sockets of its kind: those of TCP and UDP."""
+    fast_open: bool = False
+    """TCP: whether it takes data in a SYN (TCP_FASTOPEN)."""
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """`struct request_sock`: a connection whose ACK is still to come."""
+
+    listener: Socket | None
+    """rsk_listener, whom the request keeps in its group's closed section; None: a SYN cookie, of which nobody knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What can be seen of what one segment of TCP leads to."""
+
+    reply: ReplyKind | None = None
+    takers: frozenset[int] = frozenset()
+    """The listeners one of which accepts the connection; empty: it is not complete, or is no more."""
+    data_taken: bool = False
+    """Whether the SYN-ACK acknowledges the SYN's data (fast open)."""
+
+
+def _lowest_hashes(_: Datagram) -> tuple[int, int]:
+    return 0, 0
 
 
 @dataclass(eq=False, slots=True)
@@ -100,6 +136,20 @@ class World:
     protocol: Protocol = Protocol.UDP
     migrates: bool = False
     """TCP: net.ipv4.tcp_migrate_req, from Linux 5.14 on."""
+    can_migrate: bool = False
+    """Whether the kernel has that sysctl."""
+    cookies: bool = False
+    """TCP: net.ipv4.tcp_syncookies is 2: every SYN is answered with a cookie."""
+    foreign: dict[str, Socket] = field(default_factory=dict)
+    """Sockets of another protocol, family or port that a history puts into slots, by their kind."""
+    requests: dict[Datagram, Request] = field(default_factory=dict)
+    """TCP: the connections whose ACK is still to come, by their SYN."""
+    seen: Seen | None = None
+    """TCP: what the last step led to, if it was a segment of such a connection."""
+    counted: Counter[Result] = field(default_factory=Counter)
+    """What programs counted in the lookups of such segments."""
+    hash_of: Callable[[Datagram], tuple[int, int]] = _lowest_hashes
+    """The kernel's two hashes of a packet (`Lookup`): the key is a secret, so that is an input."""
     sockets: dict[int, Socket] = field(default_factory=dict)
     primary: list[Socket] = field(default_factory=list)
     """UDP: the hash by port, in the order of the chain: the newest first, but IPv6's with SO_REUSEPORT last."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from harness.model.layout import Family
-from harness.model.life import steps
+from harness.model.life import foreign, segments, steps
 from harness.model.life.state import Program
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 STEPS = (
     steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
-    steps.Withdraw, steps.Crowd,
+    steps.Withdraw, steps.Crowd, segments.Ask, segments.Answer, segments.Abort, segments.Cookies, segments.Migrate,
+    segments.FastOpen, foreign.Foreign,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 
@@ -65,7 +66,7 @@ def _truth(value: Any) -> bool:
     return value
 
 
-_READ: dict[str, Any] = {"int": _number, "bool": _truth, "Family": Family, "Program": Program}
+_READ: dict[str, Any] = {"int": _number, "bool": _truth, "Family": Family, "Program": Program, "Kind": foreign.Kind}
 
 
 def spelled(step: steps.Step) -> str:
@@ -74,6 +75,6 @@ def spelled(step: steps.Step) -> str:
     for item in fields(step):
         value = getattr(step, item.name)
         if value != item.default or item.name == "socket":
-            shown = f"{type(value).__name__}.{value.name}" if isinstance(value, Family | Program) else repr(value)
+            shown = f"{type(value).__name__}.{value.name}" if isinstance(value, Enum) else repr(value)
             words.append(shown if item.name == "socket" else f"{item.name}={shown}")
     return f"{type(step).__name__}({', '.join(words)})"

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The model of connections whose ACK is still to come, by itself: what the kernel's source says of each segment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies
+
+from harness.campaign.saved import Saved
+from harness.campaign.table import NUMBERS_OF_STEPS, step_of
+from harness.model.abi import Result
+from harness.model.layout import Family, Protocol
+from harness.model.life.behaviour import Behaviour
+from harness.model.life.requests import is_silent
+from harness.model.life.segments import Abort, Answer, Ask, Cookies, FastOpen, Migrate
+from harness.model.life.state import Program, Seen, World
+from harness.model.life.steps import Attach, Close, Detach, Listen, Open, Shutdown
+from harness.model.life.transitions import TRANSITIONS
+from harness.model.outcome import ReplyKind
+
+if TYPE_CHECKING:
+    from harness.model.life.steps import Step
+
+SYN_ACK, RESET = Seen(reply=ReplyKind.SYN_ACK), Seen(reply=ReplyKind.RESET)
+
+
+def world_after(*history: Step, like: Behaviour | None = None, can_migrate: bool = True) -> World:
+    world = World(like or Behaviour(), Protocol.TCP, can_migrate, can_migrate=can_migrate)
+    for step in history:
+        assert step.apply(world) == 0, f"{step} is refused"
+    return world
+
+
+def led_to(world: World, step: Step) -> Seen | None:
+    world.seen = None
+    assert step.apply(world) in (0, None)
+    return world.seen
+
+
+def accepted_by(*numbers: int) -> Seen:
+    return Seen(takers=frozenset(numbers))
+
+
+def test_request_is_of_the_listener_that_was_selected_though_others_come_before_it() -> None:
+    world = world_after(Open(0))
+    assert led_to(world, Ask()) == SYN_ACK
+    assert led_to(world, Ask()) is None  # the same SYN again is left out
+    for step in (Open(1), Attach(1, Program.DROP)):
+        assert step.apply(world) == 0
+    assert world.sockets[0].queued == 1
+    assert led_to(world, Answer()) == accepted_by(0)
+    assert world.sockets[0].queued == 0
+    assert led_to(world, Answer()) is None
+
+
+@pytest.mark.parametrize("end", [Close(0), Shutdown(0)])
+def test_request_of_a_listener_that_ended_migrates_with_its_ack(end: Step) -> None:
+    world = world_after(Open(0), Ask(), Open(1), Open(2), end)
+    group = world.sockets[1].group
+    assert group is not None
+    assert [made.number for made in group.closed] == [0]  # the request holds even one that is closed
+    assert led_to(world, Answer()) == accepted_by(1, 2)
+    assert [made.number for made in group.closed] == ([0] if end == Shutdown(0) else [])
+    assert (world.sockets[1].queued, world.sockets[2].queued) == (0, 0)
+
+
+def test_request_waits_for_a_listener_that_listens_again() -> None:
+    world = world_after(Open(0), Ask(), Open(1), Shutdown(0), Listen(0))
+    assert led_to(world, Answer()) == accepted_by(0)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        (Open(0), Ask(), Open(1), Migrate(on=False), Close(0)),
+        (Open(0), Ask(), Open(1), Close(0), Migrate(on=False)),
+        (Open(0), Ask(), Close(0), Open(1)),
+        (Open(0), Ask(), Close(0)),
+    ],
+)
+def test_request_that_has_nowhere_to_go_is_reset(history: tuple[Step, ...]) -> None:
+    assert led_to(world_after(*history), Answer()) == RESET
+
+
+def test_ack_of_a_request_that_is_no_more_runs_the_program_again() -> None:
+    world = world_after(Open(0), Ask(), Open(1), Attach(1), Migrate(on=False), Close(0))
+    assert not world.counted
+    assert led_to(world, Answer()) == RESET
+    assert world.counted == {Result.PASS: 1}
+
+
+def test_reset_ends_a_request_where_it_is() -> None:
+    world = world_after(Open(0), Ask(), Open(1), Ask(index=1), Close(0))
+    assert led_to(world, Abort()) == Seen()
+    assert not is_silent(world, world.sockets[1])
+
+
+def test_k45_counts_the_heir_down_for_good() -> None:
+    world = world_after(Open(0), Ask(), Open(1), Close(0), like=Behaviour(counts_reset_at_heir=True))
+    assert led_to(world, Abort()) == Seen()
+    assert is_silent(world, world.sockets[1])
+    assert led_to(world, Ask()) == Seen()
+    for step in (Shutdown(1), Listen(1)):
+        assert step.apply(world) == 0
+    assert is_silent(world, world.sockets[1])
+    assert Cookies().apply(world) == 0
+    assert led_to(world, Ask()) == SYN_ACK  # a full queue is what cookies are for
+
+
+def test_k45_is_left_out_where_the_hash_would_decide_who_is_counted_down() -> None:
+    history = (Open(0), Ask(), Open(1), Open(2), Close(0))
+    assert led_to(world_after(*history, like=Behaviour(counts_reset_at_heir=True)), Abort()) is None
+    assert led_to(world_after(*history), Abort()) == Seen()
+
+
+def test_cookie_is_looked_up_when_it_comes_back() -> None:
+    world = world_after(Cookies(), Open(0))
+    assert led_to(world, Ask()) == SYN_ACK
+    assert world.sockets[0].queued == 0
+    for step in (Open(1), Close(0)):
+        assert step.apply(world) == 0
+    assert led_to(world, Answer()) == accepted_by(1)
+
+
+def test_cookie_is_for_groups_that_have_sent_one_while_they_are_sent() -> None:
+    """`tcp_synq_no_recent_overflow`: another group, as well as one without cookies, takes the ACK for a stray."""
+    another = world_after(Cookies(), Open(0), Ask(), Open(1, specific=True))
+    assert led_to(another, Answer()) == RESET
+    off = world_after(Cookies(), Open(0), Ask(), Cookies(on=False))
+    assert led_to(off, Answer()) == RESET
+    again = world_after(Cookies(), Open(0), Ask(), Open(1), Cookies(on=False), Cookies(), Close(0))
+    assert led_to(again, Answer()) == accepted_by(1)
+
+
+def test_fast_open_takes_the_connection_with_its_syn_but_not_beside_cookies() -> None:
+    world = world_after(Open(0), FastOpen(0))
+    assert led_to(world, Ask()) == Seen(reply=ReplyKind.SYN_ACK, takers=frozenset({0}), data_taken=True)
+    assert not world.requests
+    assert Cookies().apply(world) == 0
+    assert led_to(world, Ask()) == SYN_ACK
+
+
+def test_syn_that_the_program_drops_is_reset() -> None:
+    world = world_after(Open(0), Attach(0, Program.DROP))
+    assert led_to(world, Ask()) == RESET
+    assert Detach(0).apply(world) == 0
+    assert led_to(world, Ask()) == SYN_ACK
+
+
+def test_steps_without_a_meaning_do_nothing() -> None:
+    old = World(Behaviour(), Protocol.TCP)
+    assert [step.apply(old) for step in (Ask(), Migrate(), Migrate(on=True))] == [None] * 3
+    of_udp = World(Behaviour())
+    assert Open(0).apply(of_udp) == 0
+    assert [step.apply(of_udp) for step in (Ask(), Answer(), Abort(), Cookies(), FastOpen(0))] == [None] * 5
+
+
+@given(strategies.lists(strategies.integers(0, NUMBERS_OF_STEPS - 1), max_size=60))
+def test_any_history_of_tcp_keeps_the_tables_consistent(codes: list[int]) -> None:
+    """Each request is counted by its listener alone, which is in its group, or forgotten by it, for good reason."""
+    world = World(Behaviour(), Protocol.TCP, migrates=True, can_migrate=True)
+    for code in codes:
+        step_of(code, Protocol.TCP).apply(world)
+    held = [request.listener for request in world.requests.values() if request.listener is not None]
+    listeners = {*world.sockets.values(), *held}
+    assert all(made.queued == held.count(made) for made in listeners)
+    for made in listeners:
+        assert made.group is None or (made in made.group.members) == made.hashed
+        assert made.group is None or (made in made.group.closed) != made.hashed
+        assert not made.group or all(each in listeners for each in (*made.group.members, *made.group.closed))
+    assert set(world.taken) <= set(TRANSITIONS)
+
+
+def test_case_imports_each_step_from_where_it_is() -> None:
+    case = Saved(steps=(Open(0), Ask(family=Family.IPV6), Abort()), protocol=Protocol.TCP).as_case()
+    names: dict[str, object] = {}
+    exec(case.replace("from harness.cases import History\n", "History = object\n"), names)
+    assert (names["Open"], names["Ask"], names["Abort"]) == (Open, Ask, Abort)
