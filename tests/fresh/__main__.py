@@ -133,7 +133,7 @@ def _run(chosen: Sequence[Distribution], arguments: argparse.Namespace) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    console.print(table(results))
+    console.print(table(results, width=console.width))
     print(f"results: {logs}")
     return 0 if all(result.passed for result in results) else EXIT_FAILED
 

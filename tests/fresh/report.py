@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .steps import Step
 
 
+_ALL_COLUMNS = 110
+"""Columns that the whole table needs, so that no word of it is broken."""
+
+
 class Outcome(StrEnum):
     """How a step ended."""
 
@@ -130,16 +134,17 @@ def packages_to_json(packages: Sequence[Package]) -> dict[str, Any]:
     }
 
 
-def table(results: Sequence[RootResult]) -> Table:
-    """Return the table of all roots and steps."""
-    shown = Table("root", "command", "as", "packages", "installed", "disk", "time", "outcome")
+def table(results: Sequence[RootResult], *, width: int) -> Table:
+    """Return the table of all roots and steps; on a terminal of few columns without packages and sizes."""
+    sizes = ("packages", "installed", "disk") if width >= _ALL_COLUMNS else ()
+    shown = Table("root", "command", "as", *sizes, "time", "outcome")
     for result in results:
         outcome = f"failed: {result.error}" if result.error else "made"
         shown.add_row(
             result.distribution.name,
             "(minimal installation)",
             "",
-            *_sizes(result.packages, result.disk),
+            *_sizes(result.packages, result.disk)[: len(sizes)],
             clock(result.seconds),
             outcome,
         )
@@ -148,7 +153,7 @@ def table(results: Sequence[RootResult]) -> Table:
                 "",
                 step.step.typed,
                 step.step.user,
-                *_sizes(step.packages, step.disk, sign="+"),
+                *_sizes(step.packages, step.disk, sign="+")[: len(sizes)],
                 clock(step.seconds),
                 step.described,
             )

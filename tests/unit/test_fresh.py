@@ -190,7 +190,7 @@ def test_a_root_passes_when_there_was_one_and_all_steps_passed() -> None:
 def test_the_table_and_the_file_tell_the_same(tmp_path: Path) -> None:
     found = [result(Outcome.PASSED, Outcome.FAILED)]
     shown = Console(file=io.StringIO(), width=140)
-    shown.print(table(found))
+    shown.print(table(found, width=140))
     assert isinstance(shown.file, io.StringIO)
     text = shown.file.getvalue()
     assert "./bootstrap tox -e vm" in text
@@ -201,6 +201,16 @@ def test_the_table_and_the_file_tell_the_same(tmp_path: Path) -> None:
     assert root["passed"] is False
     assert [step["outcome"] for step in root["steps"]] == ["passed", "failed"]
     assert root["steps"][0]["packages"] == {"number": 1, "bytes": 2048000, "versions": {"git": "1:2"}}
+
+
+def test_a_narrow_terminal_has_the_commands_and_outcomes_in_whole_words() -> None:
+    shown = Console(file=io.StringIO(), width=80)
+    shown.print(table([result(Outcome.PASSED, Outcome.FAILED)], width=80))
+    assert isinstance(shown.file, io.StringIO)
+    text = shown.file.getvalue()
+    assert "./bootstrap tox -e vm" in text
+    assert "failed" in text
+    assert "installed" not in text
 
 
 def test_the_newest_line_is_the_last_one_with_words(tmp_path: Path) -> None:
