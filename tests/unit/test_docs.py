@@ -47,6 +47,8 @@ PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 MUTANTS = "tests/unit/test_mutant_runs.py::test_mutants_are_tried_resumed_and_reported"
 KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
 
+SOAK = "tests/vm/test_soak.py::test_sockets_that_each_round_leaves_are_told"
+
 RUN_BY = {
     # .ci/run takes its commands from README.md
     "./bootstrap tox -e vm": ".ci/run",
@@ -63,6 +65,8 @@ RUN_BY = {
     "tox -e kernel-faults": KERNEL_FAULTS,
     "tox -e kernel-faults -- --resume": KERNEL_FAULTS,
     "tox -e kernel-faults -- members-not-counted": KERNEL_FAULTS,
+    "tox -e soak": SOAK,
+    "tox -e soak -- --kernel 6.12 --minutes 600": SOAK,
     "tox -e bench": "tests/docs/test_commands.py::test_the_fast_ways_are_measured",
     "tox -e host -- -k 'every_member and udp-ipv4'": INNER_LOOP,
     "tox -e vm -- -k 'every_member and udp-ipv4'": INNER_LOOP,

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Run rounds of cases on the running kernel, and print a sample after each: what `tests.soak` starts in its VM.
+
+A line is "sample " and JSON; what pytest says of a round that did not pass is printed before it, and every other line
+is pytest's own. Results are not written: a VM's files are in its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+from .sample import take
+
+MARK = "sample "
+
+_SETTLE_SECONDS = 2.0
+"""Sockets and BPF objects are freed a grace period of RCU after their last use, and by workers."""
+
+_LINES = 60
+"""Of what pytest says of a round that did not pass."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run rounds with the arguments after the first, which is the number of seconds; return 1 if one did not pass."""
+    seconds, *chosen = arguments
+    plugins = ["-p", "harness.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *plugins, "-q", "--where-possible", *chosen]
+    began = time.monotonic()
+    failed = False
+    while time.monotonic() - began < float(seconds):
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        lines = ended.stdout.splitlines()
+        if ended.returncode:
+            print("\n".join(lines[-_LINES:]))
+            failed = True
+        time.sleep(_SETTLE_SECONDS)
+        sample = take(seconds=time.monotonic() - began)
+        said = {**sample.to_json(), "said": lines[-1].strip("= ") if lines else "", "status": ended.returncode}
+        print(MARK + json.dumps(said), flush=True)
+        if ended.returncode > 1:  # it cannot run: no later round could
+            return ended.returncode
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
