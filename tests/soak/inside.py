@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 
 from .sample import take
@@ -31,8 +32,11 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     failed = False
     while time.monotonic() - began < float(seconds):
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        lines = ended.stdout.splitlines()
+        # Not a pipe: a process that a case leaves behind would keep it open, and this would wait for that.
+        with tempfile.TemporaryFile("w+") as output:
+            ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+            output.seek(0)
+            lines = output.read().splitlines()
         if ended.returncode:
             print("\n".join(lines[-_LINES:]))
             failed = True
