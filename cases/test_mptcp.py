@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases import each_family, promise, requires, returning
+from harness.group.sockets import disconnect
 from harness.kernel.refusal import refused
 from harness.loader.maps import create_map
 from harness.loader.program import attach_classic
@@ -33,6 +34,8 @@ from harness.wire.options import option_of, segment_with_option, syn_with_option
 from harness.wire.sock_diag import kill, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import Bench, LoadProgram, Packet
     from harness.model.outcome import Reply
 
@@ -100,6 +103,19 @@ def complete(bench: Bench, packet: Packet, answer: Reply) -> list[ReplyKind]:
         sequence=SYN_SEQUENCE + 1, acknowledge=answer.sequence + 1,
     )  # fmt: skip
     return bench.send_frames(frames)
+
+
+@contextmanager
+def accepted(bench: Bench) -> Iterator[socket.socket]:
+    """Take the connection that was accepted, and reset it in the end.
+
+    Closing it with SO_LINGER does not reset it everywhere: 6.16.12, 6.17.13 and 6.18.15 send a FIN, and wait a minute for
+    the peer's. connect() to AF_UNSPEC does (`mptcp_disconnect`).
+    """
+    (connection,) = bench.take_connections()
+    with closing(connection):
+        yield connection
+        disconnect(connection)
 
 
 @promise("mptcp.hash")
@@ -170,8 +186,7 @@ def test_only_an_mptcp_listener_agrees_to_mptcp(bench: Bench, family: Family) ->
         if agrees:
             assert complete(bench, packet, answer) == []
             assert bench.read() == {members[1]: [b""]}
-            (connection,) = bench.take_connections()
-            with closing(connection):
+            with accepted(bench) as connection:
                 assert speaks_mptcp(connection)
 
 
@@ -211,6 +226,5 @@ def test_mptcp_connection_migrates(bench: Bench, family: Family, early: bool, st
     if not early:
         assert complete(bench, packet, answer) == []
     assert bench.read() == {staying: [b""]}
-    (connection,) = bench.take_connections()
-    with closing(connection):
+    with accepted(bench) as connection:
         assert speaks_mptcp(connection) == still

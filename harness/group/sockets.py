@@ -33,6 +33,12 @@ def reset_on_close(made: socket.socket) -> None:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
+def disconnect(made: socket.socket) -> None:
+    """Take a socket's peer away: connect() to AF_UNSPEC, which Python's own connect() cannot say. Raises OSError."""
+    address = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
+    check(libc.connect(made.fileno(), address, len(address)), "disconnect a socket")
+
+
 @contextmanager
 def socket_of(family: int, kind: int, protocol: int) -> Iterator[socket.socket]:
     """Open a socket of any kind and close it; a ping socket is allowed to this process's group while it is open.
@@ -170,9 +176,8 @@ class NumberedSockets:
         self[number].setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _BACKLOG)
 
     def disconnect(self, number: int) -> None:
-        """Take a UDP socket's peer away: connect() to AF_UNSPEC, which Python's own connect() cannot say."""
-        address = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
-        check(libc.connect(self[number].fileno(), address, len(address)), "disconnect a socket")
+        """Take a UDP socket's peer away."""
+        disconnect(self[number])
 
 
 @contextmanager
