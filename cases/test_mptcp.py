@@ -109,8 +109,8 @@ def complete(bench: Bench, packet: Packet, answer: Reply) -> list[ReplyKind]:
 def accepted(bench: Bench) -> Iterator[socket.socket]:
     """Take the connection that was accepted, and reset it in the end.
 
-    Closing it with SO_LINGER does not reset it everywhere: 6.16.12, 6.17.13 and 6.18.15 send a FIN, and wait a minute for
-    the peer's. connect() to AF_UNSPEC does (`mptcp_disconnect`).
+    Closing it with SO_LINGER does not reset it everywhere: 6.16.12, 6.17.13 and 6.18.15 send a FIN, and wait a minute
+    for the peer's. connect() to AF_UNSPEC does (`mptcp_disconnect`).
     """
     (connection,) = bench.take_connections()
     with closing(connection):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pygal
+from vm.report.pygal_loading import load_pygal
 
 from .judge import MEMORY, TOLERATED
 
@@ -28,7 +28,7 @@ def draw(samples: Sequence[Sample], directory: Path) -> list[Path]:
 
 
 def _draw(samples: Sequence[Sample], file: Path, names: Sequence[str], *, title: str, unit: int) -> Path:
-    chart: Any = pygal.XY(title=title, x_title="minutes", js=[], include_x_axis=True, dots_size=2)
+    chart: Any = load_pygal().XY(title=title, x_title="minutes", js=[], include_x_axis=True, dots_size=2)
     for name in names:
         points = [(sample.seconds / _MINUTE, getattr(sample, name) / unit) for sample in samples]
         if any(value for _, value in points):

@@ -7,7 +7,6 @@ pygal draws them. Its styles and scripts are taken out: the page has one style f
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from harness.interface.measured import Cost, Moved, Shares, measured_from_json
+from vm.report.pygal_loading import load_pygal
 from vm.report.tree import topic_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _of_shares(found: list[tuple[int, str, Measured]]) -> Iterator[Chart]:
         for place, name, shares in entries:
             alike.setdefault(tuple(shares.received), []).append((place, name))
         last = len(first.received) - 1
-        chart = _pygal().XY(stroke=False, dots_size=2.2, **_options())
+        chart = load_pygal().XY(stroke=False, dots_size=2.2, **_options())
         most = max(first.high, *(max(received) for received in alike))
         chart.range = (0, most * 1.1)
         chart.x_labels = [0, *range(last // 4 + 1, last, last // 4 + 1), last]
@@ -125,7 +125,7 @@ def _of_cost(found: list[tuple[int, str, Measured]]) -> Iterator[Chart]:
     for what in dict.fromkeys(cost.what for _, _, cost in _only(found, Cost)):
         entries = [(place, name, cost) for place, name, cost in _only(found, Cost) if cost.what == what]
         sizes = sorted({size for _, _, cost in entries for size in cost.members})
-        chart = _pygal().Line(dots_size=3, **_options())
+        chart = load_pygal().Line(dots_size=3, **_options())
         chart.value_formatter = lambda value: f"{value:.3g} µs"
         chart.x_labels = [str(size) for size in sizes]
         for _, name, cost in entries:
@@ -175,7 +175,7 @@ def _bars(
 ) -> Chart:
     """Draw a group of bars a label, with a bar a kernel."""
     height = 60 + len(labels) * (_BAR * len(rows) + 12)
-    chart = _pygal().HorizontalBar(
+    chart = load_pygal().HorizontalBar(
         **_options(height=height), print_values=len(rows) * len(labels) <= 60, print_values_position="top"
     )
     chart.value_formatter = said
@@ -192,17 +192,8 @@ def _finish(chart: Any, colours: Sequence[str], *, title: str, note: str) -> Cha
     return Chart(title=title, note=note, svg=_bare(chart, colours, title=title))
 
 
-def _pygal() -> Any:
-    finders = list(sys.meta_path)
-    import pygal  # noqa: PLC0415  # a tenth of a second, for reports alone
-
-    # pygal 3.1 adds a finder, for maps, of a kind that Python 3.12 dropped: 3.11 warns of it at every later import.
-    sys.meta_path[:] = [finder for finder in sys.meta_path if finder in finders or type(finder).__module__ != "pygal"]
-    return pygal
-
-
 def _options(*, height: int = _HEIGHT) -> dict[str, Any]:
-    style = _pygal().style.Style(label_font_size=11, major_label_font_size=11, value_font_size=10)
+    style = load_pygal().style.Style(label_font_size=11, major_label_font_size=11, value_font_size=10)
     return {
         "width": _WIDTH, "height": height, "show_legend": False, "style": style, "margin": 8, "js": [],
         "no_data_text": "nothing", "max_scale": 8, "truncate_label": -1, "no_prefix": True,
