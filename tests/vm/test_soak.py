@@ -41,9 +41,10 @@ def test_sockets_that_each_round_leaves_are_told(tmp_path: Path, request: pytest
     directory = Path(re.findall(r"^results: (.+)$", ended.stdout, re.MULTILINE)[0])
     request.addfinalizer(lambda: shutil.rmtree(directory))
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    told = {line.split()[1]: line for line in ended.stdout.splitlines() if line.startswith("│")}
-    assert "+3.0 │ GREW" in told["sockets"]
-    assert "flat" in told["maps"]
+    rows = [[cell.strip() for cell in line.split("│")] for line in ended.stdout.splitlines() if line.startswith("│")]
+    told = {row[1]: row[-3:-1] for row in rows}
+    assert told["sockets"] == ["+3.0", "GREW"]
+    assert told["maps"] == ["+0.0", "flat"]
     sockets = [json.loads(line)["sockets"] for line in (directory / "samples.jsonl").read_text().splitlines()]
     assert [later - before for before, later in itertools.pairwise(sockets)] == [3] * (len(sockets) - 1)
     assert "sockets" in (directory / "counts.svg").read_text()
