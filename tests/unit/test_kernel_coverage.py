@@ -307,7 +307,7 @@ def test_counts_that_cannot_be_written_end_a_run_with_a_failure(tmp_path: Path) 
         directory=tmp_path, plan=SimpleNamespace(counted={"k": None}), kernels={"k": state}, recorder=None
     )
     plugin = KernelCoverage(run)
-    spec = SimpleNamespace(env={"REUSEPORT_KERNEL": "k"})
+    spec = SimpleNamespace(env={"REUSEPORT_KERNEL": "k", "REUSEPORT_VM": "1"})
     node = SimpleNamespace(
         gateway=SimpleNamespace(spec=spec), workeroutput={counters.COUNTS: {f"b/{FILE[:-2]}.gcda": b"x"}}
     )

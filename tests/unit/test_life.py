@@ -15,6 +15,7 @@ from harness.model.layout import Family, Protocol
 from harness.model.life import groups
 from harness.model.life.behaviour import BY_BUG, Behaviour, behaviour
 from harness.model.life.datagram import Datagram
+from harness.model.life.foreign import Kind
 from harness.model.life.listeners import heirs
 from harness.model.life.lookup import Lookup
 from harness.model.life.state import THIS_CPU, Group, Program, Socket, World
@@ -309,7 +310,7 @@ def test_transitions_that_were_not_taken_are_named() -> None:
 def test_history_survives_json_and_python(codes: list[int]) -> None:
     history = tuple(map(step_of, codes))
     assert from_json(to_json(history)) == history
-    names = {kind.__name__: kind for kind in (*map(type, history), Family, Program)}
+    names = {kind.__name__: kind for kind in (*map(type, history), Family, Kind, Program)}
     assert tuple(eval(spelled(step), names) for step in history) == history
 
 
