@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sharing import CASES, PANICS
+from sharing import CASES, GO, PANICS, SIGNS
 from started import HERE, KERNEL, started
 
 from vm.report import history
@@ -14,16 +14,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def at_work(directory: Path) -> set[str]:
+    """Return the names of the consoles on which a case has begun."""
+    consoles = directory.glob("results/[0-9]*/*/console*.log")
+    return {file.name for file in consoles if "begin sharing.py" in file.read_text(errors="replace")}
+
+
 def test_panic_costs_one_case_of_three_vms(tmp_path: Path) -> None:
     names = [f"test_shared[{number}]" for number in range(CASES)]
     slow = history.Entry(digest="", outcome="passed", since="", release="", seconds=[10.0])
-    (tmp_path / "run/results").mkdir(parents=True)
+    directory = tmp_path / "run"
+    (directory / "results").mkdir(parents=True)
+    (directory / SIGNS).mkdir()
     # What earlier runs say has the VMs started at once.
     history.write(
         history.History(kernels={KERNEL: {f"sharing.py::{name}": slow for name in names}}),
-        tmp_path / "run/results" / history.FILE,
+        directory / "results" / history.FILE,
     )
-    with started(tmp_path / "run", "--kernel", KERNEL, "--vms", "3", source=HERE / "sharing.py") as run:
+    # Each waits in its first case for as long as the others take to boot.
+    arguments = ("--kernel", KERNEL, "--vms", "3", "--vm-timeout", "600")
+    with started(directory, *arguments, source=HERE / "sharing.py") as run:
+        run.wait_for(
+            lambda: at_work(directory) == {"console.log", "console-2.log", "console-3.log"}, "three VMs", seconds=500
+        )
+        (directory / SIGNS / GO).touch()
         assert run.ended() == 1, run.output
         assert run.left() == []
     assert list(run.outcomes) == names, "in the order of the file"
