@@ -18,10 +18,10 @@ import pytest
 from fake_archive import image
 from filelock import FileLock
 from other_machines import PROJECT, clone, reachable
-from runs import FAKE_VM, Run, run_pytest
+from runs import CONFIGURATION, FAKE_VM, Run, environment, foreground, run_pytest
 from small_archive import SmallArchive, one_kernel, signing_key, small_archive
 from test_archive import needs_apt
-from test_remote import child_is_in, children_of, wait_until
+from test_remote import child_is_in, children_of, processes_in, wait_until
 
 from vm.base.memory import available
 from vm.boot.acceleration import SUBSTITUTE
@@ -216,6 +216,38 @@ def test_vm_that_does_not_come_up_beside_another_is_left_out(tmp_path: Path) -> 
     assert (run.status, run.kernel()["vms"]) == (0, 1), run.output
     assert vms_of(run) == {"1"}
     assert any("one of its VMs did not come up" in note for note in run.kernel()["notes"])
+
+
+def test_ctrl_c_ends_all_vms(tmp_path: Path) -> None:
+    """Each waits in its first case for one that never comes."""
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    (tmp_path / "pyproject.toml").write_text(CONFIGURATION)
+    (tmp_path / "test_topic.py").write_text(CASES)
+    write_history(tmp_path, "k61")
+    variables = environment(tmp_path, **{SUBSTITUTE: FAKE_VM, "WAIT_FOR": "1 2 9"})
+    with (
+        foreground(),
+        subprocess.Popen(
+            [sys.executable, "-m", "pytest", "--kernel", "./k61", "--vms", "2"],
+            cwd=tmp_path,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            wait_until((tmp_path / "k61.up.2").exists)
+            os.killpg(process.pid, signal.SIGINT)
+            output, _ = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    run = Run(process.returncode, output, tmp_path / "results/latest")
+    assert run.status == pytest.ExitCode.INTERRUPTED, run.output
+    assert set(run.cases().values()) == {"not run"}
+    assert processes_in(tmp_path) == []
+    assert [file.name for file in (run.directory / "k61").iterdir()] == ["console.log"]
 
 
 ON_TWO_MACHINES = f"""
