@@ -53,7 +53,7 @@ class Hashes:
         expected = _number(world, lookup.receiver())
         if counted:
             # They do not depend on the hash. A cookie's ACK is looked up as its SYN was, if that was answered.
-            times = 2 if world.cookies and expected is not None else 1
+            times = 2 if world.cookies and expected not in (None, SILENT) else 1
             self.results.update(lookup.results * times)
         if not lookup.sizes:
             return {expected}

@@ -24,7 +24,7 @@ from harness.model.life.steps import Leave
 from harness.model.life.text import spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from harness.campaign.probes import Probes
     from harness.loader import program as loaded
@@ -72,7 +72,14 @@ class Run:
     def run(self, history: Iterable[Step]) -> None:
         """Run a history; DifferenceError says where the kernel and the model part."""
         hashes = Hashes()
-        world = World(self._behaviour, self.protocol, self._migrates, can_migrate=self._migrates, hash_of=hashes.lowest)
+        world = World(
+            self._behaviour,
+            self.protocol,
+            self._migrates,
+            can_migrate=self._migrates,
+            hash_of=hashes.lowest,
+            has_sockmap=Program.MAP in self._programs,
+        )
         puppets = Puppets(self._wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates)
         asking = Asking(self._wire)
         self.histories += 1
@@ -150,10 +157,9 @@ class Run:
         if (counted := puppets.results()) != hashes.results:
             raise DifferenceError(place, step, f"programs count {_counts(counted)}, not {_counts(hashes.results)}")
         hashes.results.clear()
-        if world.taken["reuseport_array_update"]:
-            filled = {index: made.number for index, made in world.slots.items()}
-            if (seen := puppets.slots()) != filled:
-                raise DifferenceError(place, step, f"the sockarray holds {seen}, not {filled}")
+        for what, filled in _filled(world):
+            if (seen := puppets.slots(of_sockmap=what == "sockmap")) != filled:
+                raise DifferenceError(place, step, f"the {what} holds {seen}, not {filled}")
 
     @staticmethod
     def _received(world: World, socket: Socket, probe: Datagram, place: int, step: Step, *, data_taken: bool) -> None:
@@ -181,6 +187,16 @@ class Run:
         ports = {(probe.family, probe.source_port): probe for probe in wanted.by_number.values()}
         held = {ports[port]: holders for port, holders in accepted.items()}
         return replies.refused, held, replies.data_taken
+
+
+def _filled(world: World) -> Iterator[tuple[str, dict[int, int]]]:
+    """Yield what the sockarray and the sockmap hold, if a history has used them: slots to the numbers of sockets."""
+    for what, function, slots in (
+        ("sockarray", "reuseport_array_update", world.slots),
+        ("sockmap", "sock_map_update_common", world.sockmap),
+    ):
+        if world.taken[function]:
+            yield what, {index: made.number for index, made in slots.items()}
 
 
 def _words(probe: Datagram) -> str:

@@ -18,7 +18,7 @@ from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.loader.bindings import BpfError
 from harness.model.abi import native_number
 from harness.model.layout import Family, Protocol
-from harness.model.life import foreign, segments, steps
+from harness.model.life import foreign, segments, sockmap, steps
 from harness.model.life.requests import BACKLOG
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
@@ -78,6 +78,8 @@ class Puppets:
             segments.Cookies: lambda step: self._set_cookies(step.on),
             segments.Migrate: lambda step: wire.settings.set(_MIGRATE, int(step.on)),
             segments.FastOpen: self._set_fast_open,
+            sockmap.Link: lambda step: self._put(self._of(step), step.socket, step),
+            sockmap.Unlink: lambda step: self._sockmap.delete(struct.pack("=I", step.slot)),
             foreign.Foreign: lambda step: self._put(self._foreigners[step.kind], step.kind.number, step),
         }
 
@@ -105,13 +107,15 @@ class Puppets:
     def results(self) -> Counter[Result]:
         """Return what programs counted since the last call."""
         counted: Counter[Result] = Counter()
-        for program in (Program.PLACE, Program.SLOT):
-            counted.update(self._programs[program].new_results())
+        for program, made in self._programs.items():
+            if program is not Program.DROP:
+                counted.update(made.new_results())
         return counted
 
-    def slots(self) -> dict[int, int]:
-        """Return what the sockarray holds: a slot to the number of a socket, -1 for one that nobody knows."""
-        held = {index: self._sockarray.lookup(struct.pack("=I", index)) for index in range(SLOTS)}
+    def slots(self, *, of_sockmap: bool = False) -> dict[int, int]:
+        """Return what the sockarray or the sockmap holds: slots to numbers of sockets, -1 for one that nobody knows."""
+        slots = self._sockmap if of_sockmap else self._sockarray
+        held = {index: slots.lookup(struct.pack("=I", index)) for index in range(SLOTS)}
         return {
             index: self._cookies.get(native_number(value), -1) for index, value in held.items() if value is not None
         }
@@ -160,6 +164,12 @@ class Puppets:
     @property
     def _sockarray(self) -> Map:
         return self._sockarrays[self._inner]
+
+    @property
+    def _sockmap(self) -> Map:
+        made = self._programs[Program.MAP].inner
+        assert made is not None, "the program selects from a sockmap"
+        return made
 
     def _swap(self) -> None:
         self._programs[Program.SLOT].insert_inner_map(self._sockarrays[1 - self._inner])
@@ -224,9 +234,10 @@ class Puppets:
     def _set_fast_open(self, step: segments.FastOpen) -> None:
         self._of(step).setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, BACKLOG if step.on else 0)
 
-    def _put(self, made: socket.socket, number: int, step: steps.Fill | foreign.Foreign) -> None:
+    def _put(self, made: socket.socket, number: int, step: steps.Fill | foreign.Foreign | sockmap.Link) -> None:
         self._cookies[cookie_of(made)] = number
-        self._sockarray.update(struct.pack("=I", step.slot), struct.pack("=Q", made.fileno()), flags=step.flags)
+        slots = self._sockmap if isinstance(step, sockmap.Link) else self._sockarray
+        slots.update(struct.pack("=I", step.slot), struct.pack("=Q", made.fileno()), flags=step.flags)
 
     def _crowd(self, step: steps.Crowd) -> None:
         if there := [number for number in step.numbers if number in self._place]:

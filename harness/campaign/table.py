@@ -10,6 +10,7 @@ from harness.model.layout import Family, Protocol
 from harness.model.life.foreign import Foreign, Kind
 from harness.model.life.segments import ASKED, Abort, Answer, Ask, Cookies, FastOpen, Migrate
 from harness.model.life.slots import SLOTS
+from harness.model.life.sockmap import Link, Unlink
 from harness.model.life.state import Program
 from harness.model.life.steps import (
     FLAGS,
@@ -57,6 +58,8 @@ _ODDLY = [
 _PROGRAMS = [Attach(number, program) for program, number in product(Program, _SOCKETS)]
 _CLOSE = [Close(number) for number in _SOCKETS]
 _FILL = [Fill(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
+_LINK = [Link(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
+_UNLINK = [Unlink(slot) for slot in range(SLOTS + 1)]
 _FOREIGN = [Foreign(kind, slot, flags) for flags, slot, kind in product(FLAGS, range(2), Kind)]
 _EMPTY = [Empty(slot) for slot in range(SLOTS + 1)]
 _DETACH = [Detach(number) for number in _SOCKETS]
@@ -68,11 +71,13 @@ _CPU = [SetCpu(number, cpu) for cpu, number in product((0, -1, 1), _SOCKETS)]
 _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (69, _OPEN),
     (1, [Crowd(family) for family in Family]),
-    (50, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
+    (44, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
     (24, _PROGRAMS),
     (22, [Disconnect(number) for number in _SOCKETS]),
     (24, _CLOSE),
     (18, _FILL),
+    (5, _LINK),
+    (1, _UNLINK),
     (2, _FOREIGN),
     (16, _ODDLY),
     (8, [Bind(number, specific) for specific, number in product((False, True), _SOCKETS)]),
@@ -83,7 +88,7 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (34, _OPEN),
+    (30, _OPEN),
     (26, _ALIKE),
     (1, [Crowd(family) for family in Family]),
     (12, [Leave(number) for number in _SOCKETS]),
@@ -92,6 +97,7 @@ _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
     (20, [Listen(number) for number in _SOCKETS]),
     (20, _CLOSE),
     (14, _FILL),
+    (4, _LINK),
     (2, _FOREIGN),
     (24, [Ask(family, index) for index in ASKED for family in Family]),
     (10, [Answer(behind) for behind in range(2)]),
@@ -103,7 +109,8 @@ _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
     (12, _CPU),
     (4, _DETACH),
     (3, _SWAP),
-    (4, _EMPTY),
+    (3, _EMPTY),
+    (1, _UNLINK),
 )
 NUMBERS_OF_STEPS = 1 << 20
 """Each number below is a step."""

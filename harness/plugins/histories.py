@@ -19,7 +19,7 @@ from harness.group.timers import late_syn_ack_timer
 from harness.interface.keys import HISTORY, REACHED
 from harness.kernel.features import present
 from harness.kernel.release import running
-from harness.model.layout import Protocol
+from harness.model.layout import InnerMap, Protocol
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
 from harness.plugins.campaigns import behaviour_here, log, read_replay, search_as_told, story_of
@@ -39,6 +39,10 @@ SHORT_EXAMPLES = 25
 """Histories of the default run: about a second natively."""
 
 
+_INNER = {Program.MAP: InnerMap.SOCKMAP}
+_FOR_SOCKMAP = ("select_from_sockmap", "udp_in_sockmap")
+
+
 class Histories:
     """What runs histories on this kernel."""
 
@@ -46,7 +50,11 @@ class Histories:
         self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config, undo: ExitStack
     ) -> None:
         self._wire, self._record, self._option, self._undo = wire, record, config.option, undo
-        self._programs = {program: load(program.value, size=SLOTS) for program in Program}
+        self._programs = {
+            program: load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
+            for program in Program
+            if program not in _INNER or all(map(present, _FOR_SOCKMAP))
+        }
 
     def campaign(self, protocol: Protocol) -> None:
         """Search for a difference as the options say; fail with the shortest history that shows it."""

@@ -21,6 +21,8 @@ class Behaviour:
     """connect() over IPv4 knows the peer as it hashes the socket anew (net/ipv4/datagram.c)."""
     silent_on_bad_options: bool = True
     """A segment whose TCP options have a wrong length is dropped by a listener, and not reset by none (TCP-AO, 6.7)."""
+    shut_stays_in_sockmap: bool = True
+    """A listener that is shut down stays in a sockmap, and can be selected (b8b8315e39ff)."""
     forgets_new_peer: bool = False
     """K27: a socket that connects again stays in the four-tuple hash where its former peer had it."""
     sleeps_through_migration: bool = False
@@ -67,5 +69,6 @@ def behaviour(release: tuple[int, int, int], bugs: Iterable[str]) -> Behaviour:
         four_tuple_hash=release >= (6, 13, 0),
         address_before_rehash=release >= (6, 14, 0),
         silent_on_bad_options=release >= (6, 7, 0),
+        shut_stays_in_sockmap=release >= (5, 16, 0),
         **varied,
     )

@@ -49,6 +49,8 @@ def listen(world: World, socket: Socket) -> int:
 def shutdown(world: World, socket: Socket) -> int:
     """`inet_unhash`, called by `tcp_disconnect`: listen no more, and keep the port."""
     world.taken["inet_unhash"] += 1
+    if not world.behaviour.shut_stays_in_sockmap:
+        world.unlink(socket)
     groups.stop_listening(world, socket, may_migrate=world.migrates)
     world.bucket(socket.family, specific=socket.specific).remove(socket)
     socket.state, socket.hashed = State.CLOSE, False
@@ -73,6 +75,7 @@ def close(world: World, socket: Socket) -> int:
     """`tcp_close`: end, and be forgotten unless a request still needs it."""
     if socket.hashed:
         shutdown(world, socket)
+    world.unlink(socket)
     del world.sockets[socket.number]
     release(world, socket)
     return 0

@@ -158,13 +158,19 @@ class Lookup:
         if group.program is Program.DROP:
             taken["bpf_run_sk_reuseport: SK_DROP"] += 1
             return DROPPED
+        if group.program is Program.MAP:
+            return self._from_slots(self._world.sockmap, group)
         if not self._world.inner_is_there:
             taken["array_of_map_lookup_elem: nothing there"] += 1
             self.results += (Result.DROP_ERR_INNER_MAP,)
             return DROPPED
-        held = self._world.slots.get(index)
+        return self._from_slots(self._world.slots, group)
+
+    def _from_slots(self, slots: dict[int, Socket], group: Group) -> Socket | Dropped:
+        """`sk_select_reuseport`: what the slot holds, if it is a member of the group."""
+        held, taken = slots.get(self._packet.index), self._world.taken
         if held is None or held.group is not group:
-            # -ENOENT, -EBADFD, -EAFNOSUPPORT: the program drops
+            # -ENOENT, -EBADFD, -EPROTOTYPE, -EAFNOSUPPORT, -EINVAL of one in no group: the program drops
             taken["sk_select_reuseport: " + ("empty" if held is None else "another group")] += 1
             self.results += (Result.DROP_ERR_SK_SELECT_REUSEPORT,)
             return DROPPED

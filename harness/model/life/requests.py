@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from harness.model.layout import Protocol
 from harness.model.life import listeners
 from harness.model.life.datagram import Datagram
 from harness.model.life.listening import ListenerLookup
@@ -36,8 +37,13 @@ def stranger(family: Family, index: int) -> Datagram:
 
 
 def is_silent(world: World, listener: Socket) -> bool:
-    """`inet_csk_reqsk_queue_is_full`: whether a listener drops SYNs. It compares the count as an unsigned number."""
-    return not world.cookies and listener.queued % _UNSIGNED > BACKLOG
+    """Return whether a listener drops SYNs: `tcp_rcv_state_process` of one that is shut down, or the queue is full.
+
+    `inet_csk_reqsk_queue_is_full` compares the count as an unsigned number.
+    """
+    if listener.protocol is Protocol.UDP:
+        return False
+    return listener.state is State.CLOSE or (not world.cookies and listener.queued % _UNSIGNED > BACKLOG)
 
 
 def takes_data(world: World, listener: Socket) -> bool:
@@ -52,7 +58,8 @@ def syn(world: World, packet: Datagram) -> Seen:
         world.taken["tcp_v4_send_reset"] += 1
         return Seen(reply=ReplyKind.RESET)
     if is_silent(world, listener):
-        world.taken["inet_csk_reqsk_queue_is_full"] += 1
+        shut = listener.state is State.CLOSE
+        world.taken["tcp_rcv_state_process: TCP_CLOSE" if shut else "inet_csk_reqsk_queue_is_full"] += 1
         return Seen()
     if takes_data(world, listener):
         world.taken["tcp_fastopen_create_child"] += 1
@@ -100,6 +107,8 @@ def _heirs(world: World, listener: Socket) -> list[Socket]:
 def _cookie(world: World, packet: Datagram) -> Seen:
     """`cookie_v4_check`, `cookie_v6_check`: the ACK selects as the SYN did, and whoever is found accepts."""
     listener = _looked_up(world, packet)
+    if listener is not None and listener.state is State.CLOSE:
+        return Seen()
     if listener is None or not world.cookies or listener.group is None or not listener.group.sent_cookie:
         world.taken["cookie_v4_check: none"] += 1
         return Seen(reply=ReplyKind.RESET)
@@ -109,8 +118,8 @@ def _cookie(world: World, packet: Datagram) -> Seen:
 
 def _of_no_connection(world: World, packet: Datagram) -> Seen:
     """`tcp_rcv_state_process`, TCP_LISTEN, or no listener: the ACK is looked up like a SYN, and reset."""
-    _looked_up(world, packet)
-    return Seen(reply=ReplyKind.RESET)
+    listener = _looked_up(world, packet)
+    return Seen(reply=None if listener is not None and listener.state is State.CLOSE else ReplyKind.RESET)
 
 
 def can_reset(world: World, packet: Datagram) -> bool:

@@ -24,7 +24,7 @@ SLOTS = 8
 def update(world: World, index: int, socket: Socket, flags: int) -> int:
     """`bpf_fd_reuseport_array_update_elem`: put a socket into a slot; return the errno, 0 for none."""
     held = world.slots.get(index)
-    if answer := _refusal(index, socket, held, flags):
+    if answer := _refusal(world, index, socket, held, flags):
         world.taken[f"reuseport_array_update: {errno.errorcode.get(answer, 'ENOTSUPP')}"] += 1
         return answer
     world.taken["reuseport_array_update" + (": replaced" if held else "")] += 1
@@ -35,7 +35,7 @@ def update(world: World, index: int, socket: Socket, flags: int) -> int:
     return 0
 
 
-def _refusal(index: int, socket: Socket, held: Socket | None, flags: int) -> int:
+def _refusal(world: World, index: int, socket: Socket, held: Socket | None, flags: int) -> int:
     """Do as `reuseport_array_update_check` does."""
     if index >= SLOTS:
         return errno.E2BIG
@@ -47,7 +47,7 @@ def _refusal(index: int, socket: Socket, held: Socket | None, flags: int) -> int
         return ENOTSUPP
     if not socket.hashed or socket.group is None:
         return errno.EINVAL
-    if socket.slot is not None:
+    if socket.slot is not None or world.is_linked(socket):
         return errno.EBUSY
     return 0
 

@@ -121,6 +121,7 @@ def disconnect(world: World, socket: Socket) -> int:
 def close(world: World, socket: Socket) -> int:
     """`udp_lib_unhash`: leave the group and the tables."""
     world.taken["udp_lib_unhash"] += 1
+    world.unlink(socket)
     groups.detach(world, socket)
     if socket.hashed:
         world.primary.remove(socket)

@@ -44,6 +44,8 @@ class Program(StrEnum):
     SLOT = "reference"
     """The payload names the slot of the sockarray: it shows the slots."""
     DROP = "always_drop"
+    MAP = "reference_direct"
+    """The payload names the slot of the sockmap."""
 
 
 @dataclass(eq=False, slots=True)
@@ -140,6 +142,10 @@ class World:
     """Whether the kernel has that sysctl."""
     cookies: bool = False
     """TCP: net.ipv4.tcp_syncookies is 2: every SYN is answered with a cookie."""
+    has_sockmap: bool = False
+    """Whether the kernel selects from a sockmap, of both protocols."""
+    sockmap: dict[int, Socket] = field(default_factory=dict)
+    """The sockmap of the program `Program.MAP`, which all groups share: slots to sockets."""
     foreign: dict[str, Socket] = field(default_factory=dict)
     """Sockets of another protocol, family or port that a history puts into slots, by their kind."""
     requests: dict[Datagram, Request] = field(default_factory=dict)
@@ -174,6 +180,16 @@ class World:
     def slots(self) -> dict[int, Socket]:
         """Return the slots of the sockarray that was put into the outer map last: what steps fill and empty."""
         return self.sockarrays[self.inner]
+
+    def is_linked(self, socket: Socket) -> bool:
+        """Return whether a socket is in the sockmap (`sk_psock`)."""
+        return any(held is socket for held in self.sockmap.values())
+
+    def unlink(self, socket: Socket) -> None:
+        """`sock_map_remove_links`: take a socket out of the sockmap, as it closes or ends to listen."""
+        if self.is_linked(socket):
+            self.taken["sock_map_remove_links"] += 1
+            self.sockmap = {slot: held for slot, held in self.sockmap.items() if held is not socket}
 
     def bucket(self, family: Family, *, specific: bool) -> list[Socket]:
         """Return the chain of an address (`ipv4_portaddr_hash`, `ipv6_portaddr_hash`)."""

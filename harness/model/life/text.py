@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from harness.model.layout import Family
-from harness.model.life import foreign, segments, steps
+from harness.model.life import foreign, segments, sockmap, steps
 from harness.model.life.state import Program
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ STEPS = (
     steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
     steps.Withdraw, steps.Crowd, segments.Ask, segments.Answer, segments.Abort, segments.Cookies, segments.Migrate,
-    segments.FastOpen, foreign.Foreign,
+    segments.FastOpen, foreign.Foreign, sockmap.Link, sockmap.Unlink,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 

@@ -65,6 +65,7 @@ TRANSITIONS = (
     # requests.py
     "inet_csk_reqsk_queue_hash_add",
     "inet_csk_reqsk_queue_is_full",
+    "tcp_rcv_state_process: TCP_CLOSE",
     "tcp_v4_send_reset",
     "tcp_fastopen_create_child",
     "tcp_synq_overflow",
@@ -87,6 +88,17 @@ TRANSITIONS = (
     "reuseport_array_delete",
     "reuseport_array_delete: E2BIG",
     "reuseport_array_delete: ENOENT",
+    # sockmap.py
+    "sock_map_update_common",
+    "sock_map_sk_state_allowed",
+    "sock_map_update_common: E2BIG",
+    "sock_map_update_common: EBUSY",
+    "sock_map_update_common: EEXIST",
+    "sock_map_update_common: ENOENT",
+    "sock_map_delete_elem",
+    "sock_map_delete_elem: EINVAL",
+    "sock_map_remove_links",
+    # slots.py, of the outer map
     "bpf_fd_array_map_update_elem",
     "bpf_fd_array_map_update_elem: was empty",
     "__fd_array_map_delete_elem",
