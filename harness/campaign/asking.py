@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Asking:
     """The connections of one history between their SYN and their ACK. `close` has the kernel forget them."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, port: int) -> None:
+        self._wire, self._port = wire, port
         self._syn_acks: dict[Datagram, Reply] = {}
 
     def differs(self, step: segments.Segment, probe: Datagram, expected: Seen, puppets: Puppets) -> str:
@@ -51,17 +51,17 @@ class Asking:
     def close(self) -> None:
         """Reset what is left, once the listeners are closed."""
         if self._syn_acks:
-            self._wire.send(frame for probe in self._syn_acks for frame in _reset(probe))
+            self._wire.send(frame for probe in self._syn_acks for frame in self._reset(probe))
             self._syn_acks.clear()
 
     def _frames(self, step: segments.Segment, probe: Datagram) -> list[bytes]:
-        packet = probes.packet_of(probe)
+        packet = probes.packet_of(probe, port=self._port)
         if isinstance(step, segments.Ask):
             return frames.syn(packet)
         if isinstance(step, segments.Answer):
             return frames.completing(packet, self._syn_acks[probe], packet.payload)
-        return _reset(probe)
+        return self._reset(probe)
 
-
-def _reset(probe: Datagram) -> list[bytes]:
-    return frames.segment(probes.packet_of(probe), TCP_RST, sequence=SYN_SEQUENCE + 1, acknowledge=0)
+    def _reset(self, probe: Datagram) -> list[bytes]:
+        packet = probes.packet_of(probe, port=self._port)
+        return frames.segment(packet, TCP_RST, sequence=SYN_SEQUENCE + 1, acknowledge=0)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class Replies:
     """What came back to the SYNs of some probes."""
 
+    port: int
+    """The port that they were sent to."""
     syn_acks: dict[Datagram, Reply]
     refused: set[Datagram]
     """Those that were reset."""
@@ -40,7 +42,7 @@ class Replies:
 
 def send_syns(wire: Wire, probes: Probes) -> Replies:
     """Send a SYN for each probe."""
-    made = Replies(syn_acks={}, refused=set())
+    made = Replies(port=probes.port, syn_acks={}, refused=set())
     for reply in wire.send(frame for batch in probes.batches for frame in batch):
         probe = probes.by_port.get((reply.address, reply.port))
         if probe is None:
@@ -57,12 +59,12 @@ def send_acks(wire: Wire, replies: Replies, *, but: Container[Datagram] = (), ag
 
     `again`: with the SYN's data, for a program that reads the ACK.
     """
-    wire.send(
-        frame
-        for probe, reply in replies.syn_acks.items()
-        if probe not in but
-        for frame in frames.completing(packet_of(probe), reply, packet_of(probe).payload if again else b"")
-    )
+    acks: list[bytes] = []
+    for probe, reply in replies.syn_acks.items():
+        if probe not in but:
+            packet = packet_of(probe, port=replies.port)
+            acks += frames.completing(packet, reply, packet.payload if again else b"")
+    wire.send(acks)
 
 
 def open_all(wire: Wire, probes: Probes, *, again: bool) -> Replies:

@@ -6,19 +6,17 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 
-from harness.campaign.probes import HISTORY_PORT
 from harness.group.sockets import NumberedSockets
 from harness.model.layout import Family, Protocol
 from harness.model.life.foreign import Kind
-
-_OTHER_PORT, _LONELY_PORT = HISTORY_PORT + 1, HISTORY_PORT + 2
 
 
 class Foreigners:
     """Sockets by their kind, opened when they are asked for. `close` closes them."""
 
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
+    def __init__(self, protocol: Protocol, port: int) -> None:
+        """`port` is the history's; the next two are used as well."""
+        self._protocol, self._port = protocol, port
         self._made: dict[Kind, socket.socket] = {}
         self._undo = ExitStack()
 
@@ -35,7 +33,7 @@ class Foreigners:
     def _open(self, kind: Kind) -> socket.socket:
         if kind is Kind.LOCAL:
             return self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        port = {Kind.ANOTHER_PROTOCOL: HISTORY_PORT, Kind.ALONE: _LONELY_PORT}.get(kind, _OTHER_PORT)
+        port = self._port + {Kind.ANOTHER_PROTOCOL: 0, Kind.ALONE: 2}.get(kind, 1)
         sockets = NumberedSockets(port=port)
         self._undo.callback(sockets.close)
         protocol = self._protocol

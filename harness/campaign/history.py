@@ -1,47 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""One history: each step in the model and on the kernel, and after it all that can be seen, compared."""
+"""Histories on one wire and one port, one after the other, and what they reached."""
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.campaign import connections, probes
 from harness.campaign.asking import Asking
-from harness.campaign.difference import Difference
-from harness.campaign.hashes import SILENT, Hashes
+from harness.campaign.hashes import Hashes
+from harness.campaign.life import Life
 from harness.campaign.puppets import Puppets
-from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
-from harness.model.life import requests
-from harness.model.life.segments import Segment
-from harness.model.life.slots import ENOTSUPP
-from harness.model.life.sockets import receive
-from harness.model.life.state import Program, State, World
-from harness.model.life.steps import Leave
-from harness.model.life.text import spelled
+from harness.model.life.state import HISTORY_PORT, Program, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from harness.campaign.probes import Probes
     from harness.loader import program as loaded
-    from harness.model.abi import Result
     from harness.model.life.behaviour import Behaviour
-    from harness.model.life.datagram import Datagram
-    from harness.model.life.state import Socket
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
-
-
-class DifferenceError(Difference):
-    """The kernel did something else than the model in a step of a history."""
-
-    def __init__(self, place: int, step: Step, sentence: str, probe: Datagram | None = None) -> None:
-        super().__init__(f"after step {place}, {spelled(step)}, {sentence}")
-        self.place, self.step, self.sentence, self.probe = place, step, sentence, probe
 
 
 class Run:
@@ -55,9 +35,10 @@ class Run:
         *,
         protocol: Protocol = Protocol.UDP,
         migrates: bool = False,
+        port: int = HISTORY_PORT,
     ) -> None:
-        self._wire, self._programs, self._behaviour = wire, programs, behaviour
-        self.protocol, self._migrates = protocol, migrates
+        self.wire, self._programs, self._behaviour = wire, programs, behaviour
+        self.protocol, self._migrates, self._port = protocol, migrates, port
         made = [programs[Program.SLOT].inner_for_group() for _ in range(2)]
         self._sockarrays = [inner for inner in made if inner is not None]
         programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
@@ -71,154 +52,39 @@ class Run:
 
     def run(self, history: Iterable[Step]) -> None:
         """Run a history; DifferenceError says where the kernel and the model part."""
+        with self.begin() as life:
+            for place, step in enumerate(history, 1):
+                if life.take(place, step):
+                    life.look(place, step)
+
+    @contextmanager
+    def begin(self) -> Iterator[Life]:
+        """Begin a history, without any socket; at the end every socket of it is closed, and what it did is counted."""
         hashes = Hashes()
         world = World(
             self._behaviour,
             self.protocol,
             self._migrates,
+            port=self._port,
             can_migrate=self._migrates,
             hash_of=hashes.lowest,
             has_sockmap=Program.MAP in self._programs,
         )
-        puppets = Puppets(self._wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates)
-        asking = Asking(self._wire)
+        life = Life(self.wire, world, self.puppets(), hashes, Asking(self.wire, self._port))
         self.histories += 1
-        puppets.results()  # what was counted in a history that ended early
         started = time.monotonic()
         try:
-            for place, step in enumerate(history, 1):
-                waiting = self._wait(world, hashes, step)
-                segment = step.packet(world) if isinstance(step, Segment) else None
-                answer = step.apply(world)
-                if answer is None:
-                    continue
-                self.steps += 1
-                if isinstance(step, Segment) and segment is not None:
-                    if sentence := self._segment(world, puppets, asking, hashes, step, segment):
-                        raise DifferenceError(place, step, sentence, segment)
-                    self._look(world, puppets, hashes, place, step)
-                    continue
-                observed = puppets.do(step)
-                if waiting is not None and (sentence := waiting.differs(world, puppets)):
-                    raise DifferenceError(place, step, sentence)
-                if observed != answer:
-                    raise DifferenceError(place, step, f"the call returns {_errno(observed)}, not {_errno(answer)}")
-                if answer:
-                    self.refused[f"{type(step).__name__}: {_errno(answer)}"] += 1
-                self._look(world, puppets, hashes, place, step)
+            yield life
         finally:
-            puppets.close()
-            asking.close()
+            life.close()
             self.taken += world.taken
+            self.refused += life.refused
+            self.steps += life.steps
+            self.packets += life.packets
             self.seconds += time.monotonic() - started
 
-    def _wait(self, world: World, hashes: Hashes, step: Step) -> Waiting | None:
-        """Open connections that wait, if the step is one that leaves such."""
-        leaving = world.sockets.get(step.socket) if isinstance(step, Leave) else None
-        if leaving is None or leaving.state is not State.LISTEN:
-            return None
-        return Waiting(self._wire, world, hashes, leaving)
-
-    def _segment(
-        self, world: World, puppets: Puppets, asking: Asking, hashes: Hashes, step: Segment, packet: Datagram
-    ) -> str:
-        """Send a segment, as the model has done; say what it leads to that is not expected, or nothing."""
-        expected, world.seen = world.seen, None
-        assert expected is not None, "a segment leads to something, or the step does nothing"
-        self.packets += 1
-        hashes.results.update(world.counted)
-        world.counted.clear()
-        return asking.differs(step, packet, expected, puppets)
-
-    def _look(self, world: World, puppets: Puppets, hashes: Hashes, place: int, step: Step) -> None:
-        wanted = probes.plan(world)
-        self.packets += len(wanted.by_number)
-        answered, held, data_taken = self._send(world, puppets, wanted)
-        for probe in wanted.by_number.values():
-            holders = held.pop(probe, [])
-            if len(holders) > 1:
-                raise DifferenceError(place, step, f"{probe} is held by sockets {holders}", probe)
-            receiver = holders[0] if holders else None
-            if receiver is None and probe not in answered and self.protocol is Protocol.TCP:
-                receiver = SILENT
-            expected = hashes.check(world, probe, receiver)
-            if receiver not in expected:
-                raise DifferenceError(
-                    place, step, f"{_words(probe)} reaches {_socket(receiver)}, not {_any(expected)}", probe
-                )
-            if (receiver is None) != (probe in answered):
-                raise DifferenceError(
-                    place, step, f"{_words(probe)} is {'' if probe in answered else 'not '}answered by an error", probe
-                )
-            if receiver is not None and receiver != SILENT:
-                self._received(world, world.sockets[receiver], probe, place, step, data_taken=probe in data_taken)
-        if held:
-            raise DifferenceError(place, step, f"packets of earlier steps arrive: {held}")
-        if (counted := puppets.results()) != hashes.results:
-            raise DifferenceError(place, step, f"programs count {_counts(counted)}, not {_counts(hashes.results)}")
-        hashes.results.clear()
-        for what, filled in _filled(world):
-            if (seen := puppets.slots(of_sockmap=what == "sockmap")) != filled:
-                raise DifferenceError(place, step, f"the {what} holds {seen}, not {filled}")
-
-    @staticmethod
-    def _received(world: World, socket: Socket, probe: Datagram, place: int, step: Step, *, data_taken: bool) -> None:
-        """Note in the model that a socket has a packet."""
-        if world.protocol is Protocol.UDP:
-            receive(world, socket)
-            return
-        if data_taken != requests.takes_data(world, socket):
-            raise DifferenceError(
-                place, step, f"the data of {_words(probe)} is {'' if data_taken else 'not '}taken", probe
-            )
-        if world.cookies:
-            requests.note_cookie(world, socket)
-
-    def _send(
-        self, world: World, puppets: Puppets, wanted: Probes
-    ) -> tuple[set[Datagram], dict[Datagram, list[int]], set[Datagram]]:
-        """Return the probes that were answered by an error, those that arrived with who holds them, and fast open's."""
-        if self.protocol is Protocol.UDP:
-            answered = probes.send(self._wire, wanted)
-            numbered = puppets.received()
-            return answered, {wanted.by_number[number]: holders for number, holders in numbered.items()}, set()
-        replies = connections.open_all(self._wire, wanted, again=world.cookies)
-        accepted = puppets.accepted()
-        ports = {(probe.family, probe.source_port): probe for probe in wanted.by_number.values()}
-        held = {ports[port]: holders for port, holders in accepted.items()}
-        return replies.refused, held, replies.data_taken
-
-
-def _filled(world: World) -> Iterator[tuple[str, dict[int, int]]]:
-    """Yield what the sockarray and the sockmap hold, if a history has used them: slots to the numbers of sockets."""
-    for what, function, slots in (
-        ("sockarray", "reuseport_array_update", world.slots),
-        ("sockmap", "sock_map_update_common", world.sockmap),
-    ):
-        if world.taken[function]:
-            yield what, {index: made.number for index, made in slots.items()}
-
-
-def _words(probe: Datagram) -> str:
-    host = "" if probe.from_peer else "another host's "
-    return f"a packet over {probe.family} from {host}port {probe.source_port} for index {probe.index}"
-
-
-def _counts(results: Counter[Result]) -> str:
-    return ", ".join(f"{result.name} {count}" for result, count in sorted(results.items())) or "nothing"
-
-
-def _socket(number: int | None) -> str:
-    if number == SILENT:
-        return "a socket that is silent"
-    return "no socket" if number is None else f"socket {number}"
-
-
-def _any(numbers: Iterable[int | None]) -> str:
-    return " or ".join(sorted(map(_socket, numbers)))
-
-
-def _errno(number: int) -> str:
-    if number == ENOTSUPP:
-        return "ENOTSUPP"
-    return errno.errorcode.get(number, str(number)) if number else "no error"
+    def puppets(self) -> Puppets:
+        """Return what does steps to sockets on the kernel; the caller closes it."""
+        return Puppets(
+            self.wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates, port=self._port
+        )

@@ -12,7 +12,7 @@ from harness.model.layout import Family, Protocol
 from harness.model.life.datagram import Datagram
 from harness.model.life.requests import stranger
 from harness.model.life.slots import SLOTS
-from harness.model.life.state import Program
+from harness.model.life.state import HISTORY_PORT, Program
 from harness.model.life.steps import PEERS
 from harness.model.outcome import ReplyKind
 from harness.model.packets import Packet
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from harness.model.life.state import World
     from harness.wire.veth import Wire
-
-HISTORY_PORT = 9100
-"""Away from the ports of groups and bench."""
 
 _ANOTHER_HOST = {Family.IPV4: "198.51.100.9", Family.IPV6: "2001:db8:1::9"}
 """A host that no socket connects to. It is behind the route: nothing answers for it on the wire."""
@@ -44,22 +41,22 @@ def _number(probe: Datagram) -> int:
 
 
 @cache
-def packet_of(probe: Datagram, protocol: Protocol = Protocol.TCP) -> Packet:
-    """Return the packet that a probe is: a datagram, or what opens a connection."""
+def packet_of(probe: Datagram, protocol: Protocol = Protocol.TCP, port: int = HISTORY_PORT) -> Packet:
+    """Return the packet that a probe is, to a port: a datagram, or what opens a connection."""
     return Packet(
         protocol=protocol,
         family=probe.family,
         source_address=_source(probe),
         source_port=probe.source_port,
-        destination_port=HISTORY_PORT,
+        destination_port=port,
         payload=_PAYLOAD.pack(probe.index, 0, _number(probe)),
     )
 
 
 @cache
-def frame(probe: Datagram, protocol: Protocol) -> bytes:
-    """Return the frame of a probe."""
-    (made,) = frames.opening(packet_of(probe, protocol))
+def frame(probe: Datagram, protocol: Protocol, port: int = HISTORY_PORT) -> bytes:
+    """Return the frame of a probe to a port."""
+    (made,) = frames.opening(packet_of(probe, protocol, port))
     return made
 
 
@@ -93,13 +90,13 @@ def plan(world: World) -> Probes:
     if not families:
         return _NOTHING
     # IPv6 sockets on the wildcard get IPv4 packets too, where no IPv4 socket is
-    made = _probes(world.protocol, Family.IPV6 in families, indices, more)
+    made = _probes(world.protocol, world.port, Family.IPV6 in families, indices, more)
     waiting = {packet for packet, request in world.requests.items() if request.listener is not None}
-    return only(probe for probe in made.by_number.values() if probe not in waiting) if waiting else made
+    return only((probe for probe in made.by_number.values() if probe not in waiting), world.port) if waiting else made
 
 
 @cache
-def _probes(protocol: Protocol, both: bool, indices: int, more: tuple[int, ...]) -> Probes:
+def _probes(protocol: Protocol, port: int, both: bool, indices: int, more: tuple[int, ...]) -> Probes:
     made = []
     for family in Family if both else (Family.IPV4,):
         each = [stranger(family, index) for index in (*range(indices), *more)]
@@ -107,7 +104,8 @@ def _probes(protocol: Protocol, both: bool, indices: int, more: tuple[int, ...])
             each += [*(_peer(family, port) for port in PEERS), _elsewhere(family)]
         made.append(tuple(each))
     return Probes(
-        batches=tuple(tuple(frame(probe, protocol) for probe in batch) for batch in made),
+        port=port,
+        batches=tuple(tuple(frame(probe, protocol, port) for probe in batch) for batch in made),
         by_number={_number(probe): probe for batch in made for probe in batch},
         by_port={(_source(probe), probe.source_port): probe for batch in made for probe in batch},
     )
@@ -117,6 +115,8 @@ def _probes(protocol: Protocol, both: bool, indices: int, more: tuple[int, ...])
 class Probes:
     """Probes that are sent together."""
 
+    port: int = HISTORY_PORT
+    """The port that they are sent to."""
     batches: tuple[tuple[bytes, ...], ...]
     """Their frames, those of one length together."""
     by_number: dict[int, Datagram]
@@ -125,11 +125,12 @@ class Probes:
     """By the sender's address and port."""
 
 
-def only(chosen: Iterable[Datagram]) -> Probes:
-    """Return TCP's probes of that choice."""
+def only(chosen: Iterable[Datagram], port: int) -> Probes:
+    """Return TCP's probes of that choice, to a port."""
     each = tuple(chosen)
     return Probes(
-        batches=tuple((frame(probe, Protocol.TCP),) for probe in each),
+        port=port,
+        batches=tuple((frame(probe, Protocol.TCP, port),) for probe in each),
         by_number={_number(probe): probe for probe in each},
         by_port={(_source(probe), probe.source_port): probe for probe in each},
     )

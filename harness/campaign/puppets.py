@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.campaign.foreigners import Foreigners
-from harness.campaign.probes import HISTORY_PORT, PAYLOAD_SIZE, numbers_of
+from harness.campaign.probes import PAYLOAD_SIZE, numbers_of
 from harness.group.cookies import cookie_of
 from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.loader.bindings import BpfError
@@ -47,12 +47,13 @@ class Puppets:
         protocol: Protocol,
         *,
         migrates: bool,
+        port: int,
     ) -> None:
         self._wire, self._programs, self._sockarrays, self._protocol = wire, programs, sockarrays, protocol
-        self._migrates = migrates
+        self._migrates, self._port = migrates, port
         self._inner, self._changed = 0, False  # the sockarray in the outer map, and whether that was touched
-        self._sockets = NumberedSockets(port=HISTORY_PORT)
-        self._foreigners = Foreigners(protocol)
+        self._sockets = NumberedSockets(port=port)
+        self._foreigners = Foreigners(protocol, port)
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
         self._cookies: dict[int, int] = {}  # a cookie to a history's number
@@ -206,7 +207,7 @@ class Puppets:
     def _bind(self, step: steps.Bind) -> None:
         made = self._sockets[self._place[step.socket]]
         family = Family.IPV4 if made.family == socket.AF_INET else Family.IPV6
-        made.bind((family.server if step.specific else family.any, HISTORY_PORT))
+        made.bind((family.server if step.specific else family.any, self._port))
 
     def _connect(self, step: steps.Connect) -> None:
         made = self._sockets[self._place[step.socket]]

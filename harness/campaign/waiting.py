@@ -32,7 +32,7 @@ class Waiting:
         # Only those that surely wait at that listener, if there are such: then an heir has nothing of its own.
         sure = {probe: where for probe, where in at.items() if where == {leaving.number}}
         self._at = sure or {probe: where for probe, where in at.items() if leaving.number in where}
-        self._probes = probes.only(self._at)
+        self._probes = probes.only(self._at, world.port)
         for probe in self._at:
             hashes.possible(world, probe, counted=True)
         # The ACK of fast open comes once the listener is closed: the connection migrates in TCP_SYN_RECV.

@@ -85,7 +85,7 @@ class Histories:
 
     def replay(self, *steps: Step, unknown: tuple[str, ...] = (), protocol: Protocol = Protocol.UDP) -> None:
         """Run one history; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
-        from harness.campaign.history import DifferenceError  # noqa: PLC0415
+        from harness.campaign.life import DifferenceError  # noqa: PLC0415
 
         run = self._run([*unknown, *self._option.unknown], protocol)
         try:
@@ -114,7 +114,7 @@ class Histories:
         pytest.fail(_story(run, saved), pytrace=False)
 
     def _saved(self, run: Run, steps: tuple[Step, ...], difference: Difference, unknown: tuple[str, ...]) -> Saved:
-        from harness.campaign.history import DifferenceError  # noqa: PLC0415
+        from harness.campaign.life import DifferenceError  # noqa: PLC0415
         from harness.campaign.probes import frame  # noqa: PLC0415
         from harness.campaign.saved import Saved  # noqa: PLC0415
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from harness.model.life.datagram import Datagram
     from harness.model.outcome import ReplyKind
 
+HISTORY_PORT = 9100
+"""The port of a history, unless said otherwise. It is away from the ports of groups and bench."""
+
 INIT_SOCKS = 128
 """Members that a group has room for at first (net/core/sock_reuseport.c)."""
 
@@ -138,6 +141,7 @@ class World:
     protocol: Protocol = Protocol.UDP
     migrates: bool = False
     """TCP: net.ipv4.tcp_migrate_req, from Linux 5.14 on."""
+    port: int = HISTORY_PORT
     can_migrate: bool = False
     """Whether the kernel has that sysctl."""
     cookies: bool = False
