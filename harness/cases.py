@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from harness.model.packets import Packet as Packet
     from harness.plugins.histories import Histories as Histories
     from harness.plugins.histories import History as History
+    from harness.plugins.lives import TwoLives as TwoLives
     from harness.plugins.packets import PacketCampaign as PacketCampaign
     from harness.plugins.packets import Packets as Packets
     from harness.wire.veth import Wire as Wire

@@ -18,6 +18,7 @@ pytest_plugins = [
         "campaigns",
         "kept_histories",
         "histories",
+        "lives",
         "packets",
         "repeat",
         "exhibits",

@@ -16,12 +16,21 @@ from harness.model.layout import Protocol
 from harness.model.life.state import HISTORY_PORT, Program, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness.loader import program as loaded
+    from harness.loader.maps import Map
     from harness.model.life.behaviour import Behaviour
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
+
+
+def sockarrays_of(programs: Mapping[Program, loaded.Program]) -> Sequence[Map]:
+    """Return two sockarrays for the program that selects from such; the first is in its outer map."""
+    program = programs[Program.SLOT]
+    made = [inner for inner in (program.inner_for_group() for _ in range(2)) if inner is not None]
+    program.insert_inner_map(made[0])
+    return made
 
 
 class Run:
@@ -36,12 +45,12 @@ class Run:
         protocol: Protocol = Protocol.UDP,
         migrates: bool = False,
         port: int = HISTORY_PORT,
+        sockarrays: Sequence[Map] = (),
     ) -> None:
+        """`sockarrays` are the two of `sockarrays_of`, where several runs share the programs."""
         self.wire, self._programs, self._behaviour = wire, programs, behaviour
-        self.protocol, self._migrates, self._port = protocol, migrates, port
-        made = [programs[Program.SLOT].inner_for_group() for _ in range(2)]
-        self._sockarrays = [inner for inner in made if inner is not None]
-        programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
+        self.protocol, self._migrates, self.port = protocol, migrates, port
+        self._sockarrays = sockarrays or sockarrays_of(programs)
         self.taken: Counter[str] = Counter()
         """How often each transition of the model was taken."""
         self.refused: Counter[str] = Counter()
@@ -65,12 +74,12 @@ class Run:
             self._behaviour,
             self.protocol,
             self._migrates,
-            port=self._port,
+            port=self.port,
             can_migrate=self._migrates,
             hash_of=hashes.lowest,
             has_sockmap=Program.MAP in self._programs,
         )
-        life = Life(self.wire, world, self.puppets(), hashes, Asking(self.wire, self._port))
+        life = Life(self.wire, world, self.puppets(), hashes, Asking(self.wire, self.port))
         self.histories += 1
         started = time.monotonic()
         try:
@@ -86,5 +95,5 @@ class Run:
     def puppets(self) -> Puppets:
         """Return what does steps to sockets on the kernel; the caller closes it."""
         return Puppets(
-            self.wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates, port=self._port
+            self.wire, self._programs, self._sockarrays, self.protocol, migrates=self._migrates, port=self.port
         )

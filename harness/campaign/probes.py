@@ -49,7 +49,7 @@ def packet_of(probe: Datagram, protocol: Protocol = Protocol.TCP, port: int = HI
         source_address=_source(probe),
         source_port=probe.source_port,
         destination_port=port,
-        payload=_PAYLOAD.pack(probe.index, 0, _number(probe)),
+        payload=payload(probe.index, _number(probe)),
     )
 
 
@@ -146,6 +146,11 @@ def send(wire: Wire, probes: Probes) -> set[Datagram]:
     return {
         probes.by_port[reply.address, reply.port] for reply in wire.send(()) if reply.kind is ReplyKind.PORT_UNREACHABLE
     }
+
+
+def payload(index: int, number: int) -> bytes:
+    """Return the payload of a packet for an index, by whose number it is known."""
+    return _PAYLOAD.pack(index, 0, number)
 
 
 def numbers_of(datagrams: Sequence[bytes]) -> list[int]:

@@ -94,6 +94,10 @@ class Puppets:
             return error.errno or errno.EIO
         return 0
 
+    def has(self, number: int) -> bool:
+        """Return whether a socket of a history is open."""
+        return number in self._place
+
     def received(self) -> dict[int, list[int]]:
         """Take what the sockets hold: the number of each probe to the sockets that hold it."""
         held: dict[int, list[int]] = {}
@@ -134,12 +138,22 @@ class Puppets:
 
     def accepted(self) -> dict[tuple[Family, int], list[int]]:
         """Accept every connection and reset it: its family and port to the listeners that had one from there."""
+        held = self._accepted()
+        self._wire.send(())
+        return held
+
+    def held(self) -> list[int]:
+        """Take what the sockets hold, and leave the wire alone: datagrams' numbers, or the ports of connections."""
+        if self._protocol is Protocol.UDP:
+            return [number for number, holders in self.received().items() for _ in holders]
+        return [port for (_, port), holders in self._accepted().items() for _ in holders]
+
+    def _accepted(self) -> dict[tuple[Family, int], list[int]]:
         held: dict[tuple[Family, int], list[int]] = {}
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
                 number = self._number[descriptor]
                 self._accept(number, self._sockets[self._place[number]], held)
-        self._wire.send(())
         return held
 
     def accepted_unasked(self) -> dict[tuple[Family, int], list[int]]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from harness.campaign.search import Search
     from harness.model.life.behaviour import Behaviour
 
-SHORT_SECONDS = 1.2
-"""What a campaign of the default run may take: three of them less than a tenth of the 40 s that all cases take."""
+SHORT_SECONDS = 1.0
+"""What a campaign of the default run may take: three of them, and the two of `lives`, a tenth of what all cases take."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

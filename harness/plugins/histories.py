@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.campaign.history import Run
     from harness.campaign.saved import Saved
     from harness.group.protocols import LoadProgram, RecordProperty
+    from harness.loader import program as loaded
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
 
@@ -43,6 +44,18 @@ _INNER = {Program.MAP: InnerMap.SOCKMAP}
 _FOR_SOCKMAP = ("select_from_sockmap", "udp_in_sockmap")
 
 
+MIGRATE = "net/ipv4/tcp_migrate_req"
+
+
+def load_programs(load: LoadProgram) -> dict[Program, loaded.Program]:
+    """Load a history's programs, as far as the kernel can select from their maps."""
+    return {
+        program: load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
+        for program in Program
+        if program not in _INNER or all(map(present, _FOR_SOCKMAP))
+    }
+
+
 class Histories:
     """What runs histories on this kernel."""
 
@@ -50,11 +63,7 @@ class Histories:
         self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config, undo: ExitStack
     ) -> None:
         self._wire, self._record, self._option, self._undo = wire, record, config.option, undo
-        self._programs = {
-            program: load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
-            for program in Program
-            if program not in _INNER or all(map(present, _FOR_SOCKMAP))
-        }
+        self._programs = load_programs(load)
 
     def campaign(self, protocol: Protocol) -> None:
         """Search for a difference as the options say; fail with the shortest history that shows it."""
@@ -102,7 +111,7 @@ class Histories:
             self._wire.settings.allow_fast_open()
         migrates = protocol is Protocol.TCP and present("tcp_migrate_req")
         if migrates:
-            self._wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+            self._wire.settings.set(MIGRATE, 1)
         return Run(self._wire, self._programs, behaviour_here(unknown), protocol=protocol, migrates=migrates)
 
     def _fail(self, run: Run, steps: tuple[Step, ...], difference: Difference, *, unknown: tuple[str, ...]) -> None:
