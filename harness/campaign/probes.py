@@ -84,7 +84,7 @@ def plan(world: World) -> Probes:
             indices = max(indices, min(len(group.members) + 1, _MOST_PLACES))
             if len(group.members) > _MOST_PLACES:
                 more = _ABOVE_THE_FIRST_ROOM
-        elif group.program in (Program.SLOT, Program.MAP):
+        elif group.program is Program.SLOT or group.program is Program.MAP:
             indices = SLOTS
     families = {made.family for made in world.sockets.values()}
     if not families:

@@ -16,7 +16,7 @@ from harness.campaign.probes import PAYLOAD_SIZE, numbers_of
 from harness.group.cookies import cookie_of
 from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.loader.bindings import BpfError
-from harness.model.abi import native_number
+from harness.model.abi import BY_HASH, REFUSE, native_number
 from harness.model.layout import Family, Protocol
 from harness.model.life import foreign, segments, sockmap, steps
 from harness.model.life.requests import BACKLOG
@@ -58,6 +58,8 @@ class Puppets:
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
         self._cookies: dict[int, int] = {}  # a cookie to a history's number
         self._poll = select.epoll()
+        if Program.MIGRATE in programs:
+            self._set_refusing(False)
         self._acts: dict[type[steps.Step], Callable[..., None]] = {
             steps.Open: self._open,
             steps.Bind: self._bind,
@@ -78,6 +80,7 @@ class Puppets:
             steps.Crowd: self._crowd,
             segments.Cookies: lambda step: self._set_cookies(step.on),
             segments.Migrate: lambda step: wire.settings.set(_MIGRATE, int(step.on)),
+            segments.Refuse: lambda step: self._set_refusing(step.on),
             segments.FastOpen: self._set_fast_open,
             sockmap.Link: lambda step: self._put(self._of(step), step.socket, step),
             sockmap.Unlink: lambda step: self._sockmap.delete(struct.pack("=I", step.slot)),
@@ -245,6 +248,9 @@ class Puppets:
             self._wire.settings.send_syncookies()
         else:
             self._wire.settings.set(_COOKIES, 0)
+
+    def _set_refusing(self, on: bool) -> None:
+        self._programs[Program.MIGRATE].state = REFUSE if on else BY_HASH
 
     def _set_fast_open(self, step: segments.FastOpen) -> None:
         self._of(step).setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, BACKLOG if step.on else 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.model.layout import Family, Protocol
 from harness.model.life.foreign import Foreign, Kind
-from harness.model.life.segments import ASKED, Abort, Answer, Ask, Cookies, FastOpen, Migrate
+from harness.model.life.segments import ASKED, Abort, Answer, Ask, Cookies, FastOpen, Migrate, Refuse
 from harness.model.life.slots import SLOTS
 from harness.model.life.sockmap import Link, Unlink
 from harness.model.life.state import Program
@@ -55,7 +55,9 @@ _ODDLY = [
     *(Open(number, family, user=OTHER_USER) for number, family in product(_SOCKETS, Family)),
     *(Open(number, family, bind=False) for number, family in product(_SOCKETS, Family)),
 ]
-_PROGRAMS = [Attach(number, program) for program, number in product(Program, _SOCKETS)]
+_PROGRAMS = [
+    Attach(number, program) for program, number in product(Program, _SOCKETS) if program is not Program.MIGRATE
+]
 _CLOSE = [Close(number) for number in _SOCKETS]
 _FILL = [Fill(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
 _LINK = [Link(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
@@ -88,7 +90,7 @@ _UDP: tuple[tuple[int, Sequence[Step]], ...] = (
     (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (30, _OPEN),
+    (24, _OPEN),
     (26, _ALIKE),
     (1, [Crowd(family) for family in Family]),
     (12, [Leave(number) for number in _SOCKETS]),
@@ -104,6 +106,8 @@ _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
     (10, [Abort(behind) for behind in range(2)]),
     (4, [Cookies(True), Cookies(False)]),
     (3, [Migrate(False), Migrate(True)]),
+    (3, [Refuse(True), Refuse(False)]),
+    (3, [Attach(number, Program.MIGRATE) for number in _SOCKETS]),
     (4, [FastOpen(number, on) for on in (True, False) for number in _SOCKETS]),
     (5, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
     (12, _CPU),

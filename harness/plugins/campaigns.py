@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.model.life.behaviour import Behaviour
 
 SHORT_SECONDS = 1.0
-"""What a campaign of the default run may take: three of them, and the two of `lives`, a tenth of what all cases take."""
+"""What a campaign of the default run may take: three of them and two of `lives` are a tenth of what all cases take."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -22,6 +22,7 @@ from harness.kernel.release import running
 from harness.model.layout import InnerMap, Protocol
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
+from harness.model.variants import VARIANTS
 from harness.plugins.campaigns import behaviour_here, log, read_replay, search_as_told, story_of
 from harness.plugins.kept_histories import keep
 
@@ -41,7 +42,7 @@ SHORT_EXAMPLES = 25
 
 
 _INNER = {Program.MAP: InnerMap.SOCKMAP}
-_FOR_SOCKMAP = ("select_from_sockmap", "udp_in_sockmap")
+_NEEDED = {Program.MAP: ("select_from_sockmap", "udp_in_sockmap"), Program.MIGRATE: VARIANTS["migrate"].requires}
 
 
 MIGRATE = "net/ipv4/tcp_migrate_req"
@@ -52,7 +53,7 @@ def load_programs(load: LoadProgram) -> dict[Program, loaded.Program]:
     return {
         program: load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
         for program in Program
-        if program not in _INNER or all(map(present, _FOR_SOCKMAP))
+        if all(map(present, _NEEDED.get(program, ())))
     }
 
 

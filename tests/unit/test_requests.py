@@ -14,7 +14,7 @@ from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.life.behaviour import Behaviour
 from harness.model.life.requests import is_silent
-from harness.model.life.segments import Abort, Answer, Ask, Cookies, FastOpen, Migrate
+from harness.model.life.segments import Abort, Answer, Ask, Cookies, FastOpen, Migrate, Refuse
 from harness.model.life.state import Program, Seen, World
 from harness.model.life.steps import Attach, Close, Detach, Listen, Open, Shutdown
 from harness.model.life.transitions import TRANSITIONS
@@ -89,6 +89,32 @@ def test_ack_of_a_request_that_is_no_more_runs_the_program_again() -> None:
     assert not world.counted
     assert led_to(world, Answer()) == RESET
     assert world.counted == {Result.PASS: 1}
+
+
+def with_program(*history: Step) -> World:
+    """Return the world after a history in which the program says who inherits, and no sysctl does."""
+    world = World(Behaviour(), Protocol.TCP, can_migrate=True, has_migrate=True)
+    for step in history:
+        assert step.apply(world) == 0, f"{step} is refused"
+    return world
+
+
+def test_program_lets_requests_migrate_without_the_sysctl() -> None:
+    asked = with_program(Open(0), Ask(), Open(1), Attach(1, Program.MIGRATE), Close(0))
+    assert led_to(asked, Answer()) == accepted_by(1)
+    assert not asked.counted  # it is asked who inherits, not whom the packet is for
+    late = with_program(Open(0), Ask(), Open(1), Close(0), Attach(1, Program.MIGRATE))
+    assert led_to(late, Answer()) == RESET  # the listener has left the group
+    assert Attach(0, Program.MIGRATE).apply(World(Behaviour(), Protocol.TCP)) is None
+
+
+def test_program_that_refuses_resets_a_request_even_with_the_sysctl() -> None:
+    history = (Migrate(on=True), Open(0), Ask(), Open(1), Attach(1, Program.MIGRATE), Refuse(), Close(0))
+    world = with_program(*history)
+    assert led_to(world, Answer()) == RESET
+    assert world.counted == {Result.DROP_ERR_SK_SELECT_REUSEPORT: 1}  # the ACK is looked up then
+    willing = with_program(*history, Refuse(on=False))
+    assert led_to(willing, Answer()) == accepted_by(1)
 
 
 def test_reset_ends_a_request_where_it_is() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.model.layout import Family
 from harness.model.life import groups, ports
-from harness.model.life.state import THIS_CPU, State
+from harness.model.life.state import THIS_CPU, Program, State
 
 if TYPE_CHECKING:
     from harness.model.life.state import Group, Socket, World
@@ -51,21 +51,27 @@ def shutdown(world: World, socket: Socket) -> int:
     world.taken["inet_unhash"] += 1
     if not world.behaviour.shut_stays_in_sockmap:
         world.unlink(socket)
-    groups.stop_listening(world, socket, may_migrate=world.migrates)
+    groups.stop_listening(world, socket, may_migrate=may_migrate(world, socket.group))
     world.bucket(socket.family, specific=socket.specific).remove(socket)
     socket.state, socket.hashed = State.CLOSE, False
     return 0
 
 
+def may_migrate(world: World, group: Group | None) -> bool:
+    """Return whether connections of a group migrate: by tcp_migrate_req, or by a program for that."""
+    return world.migrates or (group is not None and group.program is Program.MIGRATE)
+
+
 def heirs(world: World, group: Group) -> list[Socket]:
     """`reuseport_migrate_sock`: the members to which a listener that ended may leave a connection; the hash chooses.
 
-    Nobody, and the connection is reset, where connections do not migrate or no member is left.
+    Nobody, and the connection is reset, where connections do not migrate, the program refuses, or no member is left.
     """
-    if not (world.migrates and group.members):
-        world.taken["reuseport_migrate_sock: nobody"] += 1
+    asked = group.program is Program.MIGRATE
+    if not (may_migrate(world, group) and group.members) or (asked and world.refuses):
+        world.taken["reuseport_migrate_sock: " + ("SK_DROP" if asked and group.members else "nobody")] += 1
         return []
-    world.taken["reuseport_migrate_sock"] += 1
+    world.taken["reuseport_migrate_sock" + (": SK_PASS" if asked else "")] += 1
     here = [member for member in group.members if member.cpu == THIS_CPU]
     counted = group.incoming_cpu and not world.behaviour.cpu_in_score_only
     return here if counted and here else group.members

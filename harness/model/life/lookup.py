@@ -158,8 +158,8 @@ class Lookup:
         if group.program is Program.DROP:
             taken["bpf_run_sk_reuseport: SK_DROP"] += 1
             return DROPPED
-        if group.program is Program.MAP:
-            return self._from_slots(self._world.sockmap, group)
+        if group.program in (Program.MAP, Program.MIGRATE):
+            return self._from_slots(self._world.sockmap if group.program is Program.MAP else {}, group)
         if not self._world.inner_is_there:
             taken["array_of_map_lookup_elem: nothing there"] += 1
             self.results += (Result.DROP_ERR_INNER_MAP,)

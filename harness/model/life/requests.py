@@ -127,7 +127,8 @@ def can_reset(world: World, packet: Datagram) -> bool:
     listener = world.requests[packet].listener
     if listener is None or listener.state is State.LISTEN or not world.behaviour.counts_reset_at_heir:
         return True
-    return listener.group is None or not world.migrates or len(listener.group.members) <= 1
+    group = listener.group
+    return group is None or not listeners.may_migrate(world, group) or len(group.members) <= 1
 
 
 def reset(world: World, packet: Datagram) -> Seen:

@@ -124,6 +124,20 @@ class Migrate(Step):
 
 
 @dataclass(frozen=True)
+class Refuse(Step):
+    """Whether the program that is asked lets nobody inherit a connection."""
+
+    on: bool = True
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        if not world.has_migrate or world.refuses == self.on:
+            return None
+        world.refuses = self.on
+        return 0
+
+
+@dataclass(frozen=True)
 class FastOpen(OnSocket):
     """TCP_FASTOPEN of a listener: whether it takes data in a SYN."""
 

@@ -49,6 +49,8 @@ class Program(StrEnum):
     DROP = "always_drop"
     MAP = "reference_direct"
     """The payload names the slot of the sockmap."""
+    MIGRATE = "migrate"
+    """TCP: it says who inherits connections: whom the hash finds, or nobody. For a SYN its sockarray is empty."""
 
 
 @dataclass(eq=False, slots=True)
@@ -148,6 +150,10 @@ class World:
     """TCP: net.ipv4.tcp_syncookies is 2: every SYN is answered with a cookie."""
     has_sockmap: bool = False
     """Whether the kernel selects from a sockmap, of both protocols."""
+    has_migrate: bool = False
+    """TCP: whether the kernel asks programs who inherits connections."""
+    refuses: bool = False
+    """Whether the program `Program.MIGRATE` lets nobody inherit."""
     sockmap: dict[int, Socket] = field(default_factory=dict)
     """The sockmap of the program `Program.MAP`, which all groups share: slots to sockets."""
     foreign: dict[str, Socket] = field(default_factory=dict)

@@ -210,7 +210,7 @@ class Attach(OnSocket):
         """Do it in the model."""
         if world.protocol is Protocol.TCP and not made.hashed:
             return None  # what bind(2) would say of it later is not in the model
-        if self.program is Program.MAP and not world.has_sockmap:
+        if not {Program.MAP: world.has_sockmap, Program.MIGRATE: world.has_migrate}.get(self.program, True):
             return None
         return groups.attach(world, made, self.program)
 

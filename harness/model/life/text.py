@@ -18,7 +18,7 @@ STEPS = (
     steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
     steps.Withdraw, steps.Crowd, segments.Ask, segments.Answer, segments.Abort, segments.Cookies, segments.Migrate,
-    segments.FastOpen, foreign.Foreign, sockmap.Link, sockmap.Unlink,
+    segments.Refuse, segments.FastOpen, foreign.Foreign, sockmap.Link, sockmap.Unlink,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 

@@ -62,6 +62,8 @@ TRANSITIONS = (
     "inet_unhash",
     "reuseport_migrate_sock",
     "reuseport_migrate_sock: nobody",
+    "reuseport_migrate_sock: SK_PASS",
+    "reuseport_migrate_sock: SK_DROP",
     # requests.py
     "inet_csk_reqsk_queue_hash_add",
     "inet_csk_reqsk_queue_is_full",
