@@ -121,15 +121,20 @@ class Search(Generic[T]):
 
 
 def without_idle(run: Callable[[Sequence[T]], None], example: tuple[T, ...]) -> tuple[tuple[T, ...], Difference] | None:
-    """Leave out each part without which an example shows a difference as well; None if it shows none any more."""
+    """Leave out each part without which an example shows a difference as well; None if it shows none any more.
+
+    What is left out may have been what another part was for, so all are tried again until none can go.
+    """
     best = difference_of(run, example)
     if best is None:
         return None
-    example = example[: best.place]
-    for place in range(len(example) - 1, -1, -1):
-        shorter = example[:place] + example[place + 1 :]
-        if (difference := difference_of(run, shorter)) is not None:
-            example, best = shorter[: difference.place], difference
+    example, before = example[: best.place], None
+    while len(example) != before:
+        before = len(example)
+        for place in range(len(example) - 1, -1, -1):
+            shorter = example[:place] + example[place + 1 :]
+            if (difference := difference_of(run, shorter)) is not None:
+                example, best = shorter[: difference.place], difference
     return example, best
 
 

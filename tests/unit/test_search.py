@@ -41,6 +41,21 @@ def test_shortest_example_is_kept() -> None:
     assert (len(example), example[0] > 500, difference.place) == (1, True, 1)
 
 
+def test_part_that_was_there_for_another_goes_with_it() -> None:
+    """A socket that is opened and closed: once it is not opened, there is nothing to close."""
+
+    def refuse(numbers: Sequence[int]) -> None:
+        opened = 0
+        for place, number in enumerate(numbers, 1):
+            opened += {1: 1, 2: -opened}.get(number, 0)
+            if number == 7 and not opened:
+                raise FoundError(place)
+
+    found = without_idle(refuse, (1, 2, 7, 7))
+    assert found is not None
+    assert found[0] == (7,)
+
+
 def test_interrupted_search_keeps_what_it_found() -> None:
     calls = 0
 
