@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import traceback
 import warnings
@@ -65,6 +66,7 @@ def _live(act: Callable[[Callable[[], bool]], Any], control: socket.socket, cpu:
     """Act and say what came of it, in the child, which ends here: nothing of the parent's is undone."""
     try:
         try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both: the parent ends the child
             os.sched_setaffinity(0, {cpu})
             answer = {"said": act(lambda: bool(select.select([control], [], [], 0)[0]))}
         except BaseException:  # it has to reach the parent, whatever it is

@@ -60,6 +60,14 @@ def test_death_of_the_other_process_is_told() -> None:
         Beside(die, cpu=CPU).end()
 
 
+def test_other_process_leaves_an_interrupt_to_this_one() -> None:
+    def interrupted(is_over: Callable[[], bool]) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "still here"
+
+    assert Beside(interrupted, cpu=CPU).end() == "still here"
+
+
 @pytest.mark.parametrize("protocol", Protocol)
 def test_histories_beside_each_other_set_nothing_for_both(protocol: Protocol) -> None:
     """The sysctls are the namespace's, and the wire can only be read by one: neither is touched from beside."""
