@@ -64,6 +64,7 @@ class Histories:
         self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config, undo: ExitStack
     ) -> None:
         self._wire, self._record, self._option, self._undo = wire, record, config.option, undo
+        self._is_late = False  # whether the timer of SYN-ACKs is set
         self._programs = load_programs(load)
 
     def campaign(self, protocol: Protocol) -> None:
@@ -106,7 +107,8 @@ class Histories:
     def _run(self, unknown: list[str] | tuple[str, ...], protocol: Protocol) -> Run:
         from harness.campaign.history import Run  # noqa: PLC0415
 
-        if protocol is Protocol.TCP:
+        if protocol is Protocol.TCP and not self._is_late:
+            self._is_late = True
             # A slow guest may take longer than a second from a SYN to its ACK: nothing must be sent again meanwhile.
             self._undo.enter_context(late_syn_ack_timer())
             self._wire.settings.allow_fast_open()
