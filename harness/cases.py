@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Import a type of `__all__` when it is asked for: scapy, which they need, takes a second to import."""
+        """Import a type of `_TYPES` when it is asked for: scapy, which they need, takes a second to import."""
         if name not in _TYPES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_TYPES[name]), name)
@@ -56,6 +56,9 @@ _TYPES = {
     "Bench": "harness.group.bench",
     "OwnProgram": "harness.group.own_program",
     "Packet": "harness.model.packets",
+    # which the cases import that a campaign prints
+    "History": "harness.plugins.histories",
+    "Packets": "harness.plugins.packets",
 }
 
 promise = pytest.mark.promise

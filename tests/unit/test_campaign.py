@@ -51,8 +51,7 @@ def test_history_is_kept_and_read(tmp_path: Path) -> None:
 
 def test_case_to_paste_runs_the_same_history() -> None:
     names: dict[str, object] = {}
-    # A case imports the type under TYPE_CHECKING, or, as here, not at all.
-    exec(FOUND.as_case().replace("from harness.cases import History\n", "History = object\n"), names)
+    exec(FOUND.as_case(), names)
     seen = []
     names["test_history"](lambda *steps, unknown: seen.append((steps, unknown)))  # type: ignore[operator]
     assert seen == [(FOUND.steps, FOUND.unknown)]
