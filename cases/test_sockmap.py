@@ -16,6 +16,7 @@ from harness.kernel.release import running
 from harness.loader.maps import create_map
 from harness.model.abi import Result
 from harness.model.layout import Family, InnerMap, Protocol
+from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
     from harness.cases import Bench, LoadProgram
@@ -108,6 +109,29 @@ def test_children_of_a_listener_in_a_sockmap_leave_it_there(
         assert bench.send_and_find(bench.packet(1, Protocol.TCP, family)) == members[1]
         bench.reset_connections()
     assert program.new_results() == {Result.PASS: 3}
+
+
+@promise("sockmap.shut-down")
+@ledger("K46")
+@requires("tcp_migrate_req")
+@each_family
+@each_map
+def test_listener_that_is_shut_down_is_selected_no_more(
+    bench: Bench, load_for_test: LoadProgram, family: Family, inner_map: InnerMap
+) -> None:
+    """A listener that is shut down is selected from a sockmap no more than from a sockarray: the SYN is reset.
+
+    With the bug it stays in the map until it is closed, and the group's id is its own still: the SYN is selected for a
+    socket that does not listen, and lost (`sk_select_reuseport`, b8b8315e39ff).
+    """
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    members = bench.group(2, Protocol.TCP, family)
+    program = load_for_test("reference", inner_map=inner_map, size=2)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members)
+    bench[members[1]].shutdown(socket.SHUT_RDWR)
+    assert bench.send_and_capture(bench.packet(1, Protocol.TCP, family)) == [ReplyKind.RESET]
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == members[0]
 
 
 @promise("sockmap.connected-udp")

@@ -21,8 +21,6 @@ class Behaviour:
     """connect() over IPv4 knows the peer as it hashes the socket anew (net/ipv4/datagram.c)."""
     silent_on_bad_options: bool = True
     """A segment whose TCP options have a wrong length is dropped by a listener, and not reset by none (TCP-AO, 6.7)."""
-    shut_stays_in_sockmap: bool = True
-    """A listener that is shut down stays in a sockmap, and can be selected (b8b8315e39ff)."""
     forgets_new_peer: bool = False
     """K27: a socket that connects again stays in the four-tuple hash where its former peer had it."""
     sleeps_through_migration: bool = False
@@ -41,6 +39,8 @@ class Behaviour:
     """K28: over IPv6 a UDP length of zero is too small."""
     strips_any_tags: bool = False
     """K38: priority tags of VLANs are stripped however many they are."""
+    shut_stays_in_sockmap: bool = False
+    """K46: a listener that is shut down stays in a sockmap, and is selected though it does not listen."""
     counts_reset_at_heir: bool = False
     """K45: a request that is reset as it migrates is counted out of the queue of the listener it would have gone to."""
 
@@ -57,6 +57,7 @@ BY_BUG: Mapping[str, str] = MappingProxyType(
         "K28": "no_jumbograms",
         "K38": "strips_any_tags",
         "K45": "counts_reset_at_heir",
+        "K46": "shut_stays_in_sockmap",
     }
 )
 """The ledger's entries that the model knows: each is a field of `Behaviour`."""
@@ -69,6 +70,5 @@ def behaviour(release: tuple[int, int, int], bugs: Iterable[str]) -> Behaviour:
         four_tuple_hash=release >= (6, 13, 0),
         address_before_rehash=release >= (6, 14, 0),
         silent_on_bad_options=release >= (6, 7, 0),
-        shut_stays_in_sockmap=release >= (5, 16, 0),
         **varied,
     )
