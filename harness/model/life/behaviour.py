@@ -39,8 +39,8 @@ class Behaviour:
     """K28: over IPv6 a UDP length of zero is too small."""
     strips_any_tags: bool = False
     """K38: priority tags of VLANs are stripped however many they are."""
-    shut_stays_in_sockmap: bool = False
-    """K46: a listener that is shut down stays in a sockmap, and is selected though it does not listen."""
+    selects_who_is_shut: bool = False
+    """K46: a listener that was shut down is selected from a sockmap, though it does not listen."""
     counts_reset_at_heir: bool = False
     """K45: a request that is reset as it migrates is counted out of the queue of the listener it would have gone to."""
 
@@ -57,7 +57,7 @@ BY_BUG: Mapping[str, str] = MappingProxyType(
         "K28": "no_jumbograms",
         "K38": "strips_any_tags",
         "K45": "counts_reset_at_heir",
-        "K46": "shut_stays_in_sockmap",
+        "K46": "selects_who_is_shut",
     }
 )
 """The ledger's entries that the model knows: each is a field of `Behaviour`."""

@@ -49,8 +49,6 @@ def listen(world: World, socket: Socket) -> int:
 def shutdown(world: World, socket: Socket) -> int:
     """`inet_unhash`, called by `tcp_disconnect`: listen no more, and keep the port."""
     world.taken["inet_unhash"] += 1
-    if not world.behaviour.shut_stays_in_sockmap:
-        world.unlink(socket)
     groups.stop_listening(world, socket, may_migrate=may_migrate(world, socket.group))
     world.bucket(socket.family, specific=socket.specific).remove(socket)
     socket.state, socket.hashed = State.CLOSE, False

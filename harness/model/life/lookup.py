@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.model.abi import Result
 from harness.model.expect import reciprocal_scale
-from harness.model.layout import Family
+from harness.model.layout import Family, Protocol
 from harness.model.life.state import THIS_CPU, Program, State
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Lookup:
     def _from_slots(self, slots: dict[int, Socket], group: Group) -> Socket | Dropped:
         """`sk_select_reuseport`: what the slot holds, if it is a member of the group."""
         held, taken = slots.get(self._packet.index), self._world.taken
-        if held is None or held.group is not group:
+        if held is None or held.group is not group or self._is_not_to_be_selected(held):
             # -ENOENT, -EBADFD, -EPROTOTYPE, -EAFNOSUPPORT, -EINVAL of one in no group: the program drops
             taken["sk_select_reuseport: " + ("empty" if held is None else "another group")] += 1
             self.results += (Result.DROP_ERR_SK_SELECT_REUSEPORT,)
@@ -177,6 +177,11 @@ class Lookup:
         taken["sk_select_reuseport"] += 1
         self.results += (Result.PASS,)
         return held
+
+    def _is_not_to_be_selected(self, held: Socket) -> bool:
+        """Return whether a socket is a listener that was shut down, of which only a sockmap knows still."""
+        shut = held.protocol is Protocol.TCP and held.state is State.CLOSE
+        return shut and not self._world.behaviour.selects_who_is_shut
 
     def _by_hash(self, group: Group) -> Socket | None:
         """`reuseport_select_sock_by_hash`: the first from the hash's place on that is not connected."""

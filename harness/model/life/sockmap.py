@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The slots of a BPF_MAP_TYPE_SOCKMAP, net/core/sock_map.c, and the steps that change them. Pure.
 
-A socket may be in several slots, and need not be in a group. It leaves them when it closes, and TCP's when it ends to
-listen. A socket is in a sockmap or in a sockarray: both use sk_user_data.
+A socket may be in several slots, and need not be in a group. It leaves them when it closes, and not before: a listener
+that is shut down stays (b8b8315e39ff). A socket is in a sockmap or in a sockarray: both use sk_user_data.
 """
 
 from __future__ import annotations

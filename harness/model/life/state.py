@@ -196,7 +196,7 @@ class World:
         return any(held is socket for held in self.sockmap.values())
 
     def unlink(self, socket: Socket) -> None:
-        """`sock_map_remove_links`: take a socket out of the sockmap, as it closes or ends to listen."""
+        """`sock_map_remove_links`: take a socket out of the sockmap, as it closes."""
         if self.is_linked(socket):
             self.taken["sock_map_remove_links"] += 1
             self.sockmap = {slot: held for slot, held in self.sockmap.items() if held is not socket}
