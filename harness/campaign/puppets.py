@@ -101,6 +101,13 @@ class Puppets:
         """Return whether a socket of a history is open."""
         return number in self._place
 
+    def lacks(self, step: steps.Step) -> bool:
+        """Return whether a step is about a program that this kernel cannot have."""
+        if isinstance(step, steps.Attach):
+            return step.program not in self._programs
+        needed = {segments.Refuse: Program.MIGRATE, sockmap.Link: Program.MAP, sockmap.Unlink: Program.MAP}
+        return needed.get(type(step), Program.SLOT) not in self._programs
+
     def received(self) -> dict[int, list[int]]:
         """Take what the sockets hold: the number of each probe to the sockets that hold it."""
         held: dict[int, list[int]] = {}

@@ -167,7 +167,12 @@ class Together:
 
 
 def _do(puppets: Puppets, step: Step) -> None:
-    """Do a step, if it opens a socket that is not there or is about one that is, whatever the kernel answers."""
+    """Do a step, if it opens a socket that is not there or is about one that is, whatever the kernel answers.
+
+    A step for which the kernel has no program is left out.
+    """
+    if puppets.lacks(step):
+        return
     if isinstance(step, Open) and puppets.has(step.socket):
         return
     if isinstance(step, OnSocket) and not puppets.has(step.socket):
