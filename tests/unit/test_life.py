@@ -251,7 +251,7 @@ def test_listener_that_may_not_migrate_leaves() -> None:
 @given(strategies.lists(strategies.integers(0, NUMBERS_OF_STEPS - 1), max_size=40))
 def test_any_history_keeps_the_tables_consistent(codes: list[int]) -> None:
     """Nothing is in a table twice or in vain, and every transition has a name that campaigns know."""
-    world = World(behaviour((6, 18, 44), ["K24", "K27"]))
+    world = World(behaviour((6, 18, 44), ["K24", "K27"]), has_sockmap=True)
     for code in codes:
         step_of(code).apply(world)
         for family in Family:
@@ -263,6 +263,7 @@ def test_any_history_keeps_the_tables_consistent(codes: list[int]) -> None:
     for made in world.sockets.values():
         assert made.group is None or made.group.members.count(made) == 1
         assert made.slot is None or world.sockarrays[made.slot[0]][made.slot[1]] is made
+    assert all(world.sockets.get(made.number) is made and made.slot is None for made in world.sockmap.values())
     assert set(world.taken) <= set(TRANSITIONS)
 
 

@@ -186,7 +186,7 @@ def test_steps_without_a_meaning_do_nothing() -> None:
 @given(strategies.lists(strategies.integers(0, NUMBERS_OF_STEPS - 1), max_size=60))
 def test_any_history_of_tcp_keeps_the_tables_consistent(codes: list[int]) -> None:
     """Each request is counted by its listener alone, which is in its group, or forgotten by it, for good reason."""
-    world = World(Behaviour(), Protocol.TCP, migrates=True, can_migrate=True)
+    world = World(Behaviour(), Protocol.TCP, migrates=True, can_migrate=True, has_migrate=True, has_sockmap=True)
     for code in codes:
         step_of(code, Protocol.TCP).apply(world)
     held = [request.listener for request in world.requests.values() if request.listener is not None]
@@ -196,6 +196,7 @@ def test_any_history_of_tcp_keeps_the_tables_consistent(codes: list[int]) -> Non
         assert made.group is None or (made in made.group.members) == made.hashed
         assert made.group is None or (made in made.group.closed) != made.hashed
         assert not made.group or all(each in listeners for each in (*made.group.members, *made.group.closed))
+    assert all(world.sockets.get(made.number) is made and made.slot is None for made in world.sockmap.values())
     assert set(world.taken) <= set(TRANSITIONS)
 
 
