@@ -79,7 +79,7 @@ def test_socket_of_no_group_in_a_sockmap_is_refused() -> None:
 
 def test_k46_is_a_listener_that_is_shut_down_and_silent_in_a_sockmap() -> None:
     history = (Open(0), Open(1), Attach(0, Program.MAP), Link(0, 1), Shutdown(0))
-    world = world_after(*history, protocol=Protocol.TCP, like=Behaviour(selects_who_is_shut=True))
+    world = world_after(*history, protocol=Protocol.TCP, like=Behaviour(selects_what_is_shut_down=True))
     assert reached(world, 1) == (0, SELECTED)
     assert is_silent(world, world.sockets[0])
     assert Link(0, 2).apply(world) == errno.EOPNOTSUPP

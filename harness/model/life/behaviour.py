@@ -39,7 +39,7 @@ class Behaviour:
     """K28: over IPv6 a UDP length of zero is too small."""
     strips_any_tags: bool = False
     """K38: priority tags of VLANs are stripped however many they are."""
-    selects_who_is_shut: bool = False
+    selects_what_is_shut_down: bool = False
     """K46: a listener that was shut down is selected from a sockmap, though it does not listen."""
     counts_reset_at_heir: bool = False
     """K45: a request that is reset as it migrates is counted out of the queue of the listener it would have gone to."""
@@ -57,7 +57,7 @@ BY_BUG: Mapping[str, str] = MappingProxyType(
         "K28": "no_jumbograms",
         "K38": "strips_any_tags",
         "K45": "counts_reset_at_heir",
-        "K46": "selects_who_is_shut",
+        "K46": "selects_what_is_shut_down",
     }
 )
 """The ledger's entries that the model knows: each is a field of `Behaviour`."""

@@ -181,7 +181,7 @@ class Lookup:
     def _is_not_to_be_selected(self, held: Socket) -> bool:
         """Return whether a socket is a listener that was shut down, of which only a sockmap knows still."""
         shut = held.protocol is Protocol.TCP and held.state is State.CLOSE
-        return shut and not self._world.behaviour.selects_who_is_shut
+        return shut and not self._world.behaviour.selects_what_is_shut_down
 
     def _by_hash(self, group: Group) -> Socket | None:
         """`reuseport_select_sock_by_hash`: the first from the hash's place on that is not connected."""
