@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,12 @@ class Reach:
             for case in self._by_line.get((file, number), ())
         }
         return list(found.values())
+
+    def as_run(self, mutant: Mutant) -> Mutant:
+        """Return the mutant as one of what runs at import if no case is seen to run its line: a decorator's, say."""
+        if mutant.edit.at_import or not mutant.file.endswith(".py") or self._running(mutant.file, mutant.line):
+            return mutant
+        return replace(mutant, edit=replace(mutant.edit, at_import=True))
 
     def variants(self, mutant: Mutant) -> frozenset[str]:
         """Return the programs that a mutant of bpf/ changes."""

@@ -222,7 +222,8 @@ class Run:
     ) -> None:
         self._shared, self._reach, self._record, self._tell = shared, reach, record, tell
         # Those that need a pytest of their own come last: each takes as long as many others.
-        self._tasks = deque(_Task(one) for one in sorted(mutants, key=lambda one: one.edit.at_import))
+        tried = sorted(map(reach.as_run, mutants), key=lambda one: one.edit.at_import)
+        self._tasks = deque(_Task(one) for one in tried)
         self._before = before
         self._noticed: dict[str, Counter[str]] = {}
         for result in before.values():

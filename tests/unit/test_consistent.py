@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +70,33 @@ def test_node_whose_seed_is_the_client_scores_nothing() -> None:
         for other in seeds:
             if other[1] != member:
                 assert rendezvous_owner(seed, [(seed, member), other]) == other[1]
+
+
+def unmixed(score: int) -> int:
+    """Return the word of which fmix32 makes a score: its steps the other way round, by inverses modulo 2^32."""
+    score ^= score >> 16
+    score = score * pow(0xC2B2AE35, -1, 1 << 32) & 0xFFFFFFFF
+    score ^= score >> 13 ^ score >> 26
+    score = score * pow(0x85EBCA6B, -1, 1 << 32) & 0xFFFFFFFF
+    return score ^ score >> 16
+
+
+@pytest.mark.parametrize("high", [0x0000, 0x5A5A, 0xFFFF])
+def test_every_bit_of_a_score_counts(high: int) -> None:
+    """Scores that are alike but for their low bits, which few clients have, are told apart."""
+    scores = [high << 16 | low for low in (0, 1, 2, 3, 0x8000, 0xA5A5, 0xFFFE, 0xFFFF)]
+    assert [fmix32(unmixed(score)) for score in scores] == scores
+    for one, other in permutations(scores, 2):
+        winner = 1 if one > other else 2
+        assert rendezvous_owner(0, [(unmixed(one), 1), (unmixed(other), 2)]) == winner
+
+
+def test_first_of_equal_nodes_wins() -> None:
+    assert rendezvous_owner(7, [(3, 1), (3, 2)]) == 1
+
+
+def test_node_is_a_member_and_the_number_of_its_repetition() -> None:
+    assert rendezvous_nodes({3: 3, 5: 1}) == (3, 3 | 0x10000, 3 | 0x20000, 5)
 
 
 def test_hash_of_a_client_takes_all_of_its_address_and_port() -> None:

@@ -215,6 +215,9 @@ def test_cases_that_run_the_line_are_tried_each_function_once_before_the_next_pa
     assert names(learnt.order(mutant_of("m.py"), first=["tests/unit/c.py::test_c", "gone"]))[0] == "test_c"
     assert names(learnt.order(mutant_of("other.py"))) == []
     assert len(learnt.order(mutant_of("other.py", at_import=True))) == 4, "any case may depend on it"
+    assert learnt.as_run(mutant_of("m.py")) == mutant_of("m.py")
+    assert learnt.as_run(mutant_of("other.py")) == mutant_of("other.py", at_import=True), "no case is seen to run it"
+    assert learnt.as_run(mutant_of("bpf/select.h")) == mutant_of("bpf/select.h")
     model = {"other.py": ["", "", "SIZE = 1"], "m.py": [*[""] * 8, "return SIZE"]}
     knowing = Reach(cases=CASES, sources={}, model=model)
     tried = names(knowing.order(mutant_of("other.py", at_import=True)))
