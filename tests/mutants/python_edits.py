@@ -8,8 +8,12 @@ runners of their own, which know neither a kernel nor C.
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
 from .mutant import Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, tuple[str, ...]]] = {
     ast.Eq: ("==", ("!=",)),
@@ -47,14 +51,26 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def edits_of(content: bytes) -> list[Edit]:
     """Return every edit of a module."""
-    finder = _Finder(content)
-    finder.visit(ast.parse(content))
+    tree = ast.parse(content)
+    finder = _Finder(content, decorators=frozenset(_decorators(tree)))
+    finder.visit(tree)
     return finder.edits
 
 
+def _decorators(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of what decorates a module's functions: it runs as the module is imported."""
+    for node in tree.body:
+        for decorator in node.decorator_list if isinstance(node, _Function) else ():
+            called = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if isinstance(called, ast.Name):
+                yield called.id
+
+
 class _Finder(ast.NodeVisitor):
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, decorators: frozenset[str]) -> None:
         self._content = content
+        self._decorators = decorators
+        self._in_decorator = False
         self._lines = [0]
         for line in content.splitlines(keepends=True):
             self._lines.append(self._lines[-1] + len(line))
@@ -70,7 +86,8 @@ class _Finder(ast.NodeVisitor):
         return self._lines[node.end_lineno - 1] + node.end_col_offset
 
     def _add(self, start: int, end: int, new: str, operator: str) -> None:
-        self.edits.append(Edit(start=start, end=end, new=new, operator=operator, at_import=not self._depth))
+        at_import = self._in_decorator or not self._depth
+        self.edits.append(Edit(start=start, end=end, new=new, operator=operator, at_import=at_import))
 
     def _replace_between(self, left: ast.expr, right: ast.expr, old: str, new: str, operator: str) -> None:
         """Replace an operator, which stands between its operands and perhaps parentheses."""
@@ -86,10 +103,13 @@ class _Finder(ast.NodeVisitor):
             self.visit(default)
         if node.name in _NOT_CODE:
             return
+        decorates = not self._depth and node.name in self._decorators
+        self._in_decorator = self._in_decorator or decorates
         self._depth += 1
         for statement in node.body:
             self.visit(statement)
         self._depth -= 1
+        self._in_decorator = self._in_decorator and not decorates
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Look at the body: bases and decorators say what kind of class it is."""

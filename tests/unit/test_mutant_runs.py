@@ -133,6 +133,26 @@ def test_edits_of_python_leave_words_types_and_counts_alone() -> None:
     }
 
 
+def test_what_a_decorator_does_runs_at_import() -> None:
+    text = """\
+def enter(function):
+    TABLE[1] = function
+    return function
+
+
+def other(function):
+    TABLE[2] = function
+
+
+@enter
+def rule():
+    return 3
+"""
+    edits = mutants_of("a.py", text.encode(), python_edits.edits_of(text.encode()))
+    at_import = {one.line: one.edit.at_import for one in edits}
+    assert at_import == {2: True, 7: False, 12: False}
+
+
 def test_lines_stay_where_they_are_and_only_the_edit_is_new() -> None:
     for module, text in ((c_edits, C), (python_edits, PYTHON)):
         for mutant in mutants_of("a", text.encode(), module.edits_of(text.encode())):
