@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyroute2 import Ethtool, IPRoute
 
 from harness.model.layout import Family
-from harness.model.uapi import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
+from harness.model.uapi import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
 from harness.wire import frames
 from harness.wire.batch import HELD, message_buffers, portions
 from harness.wire.headers import PEER_MAC, SERVER_MAC
@@ -278,7 +278,8 @@ class Wire:
             link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         try:
             link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            # SO_RCVBUF would give what net.core.rmem_max allows: some 300 replies, and the ping's behind them is lost.
+            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
             link.settimeout(_LOST_SECONDS)
             link.bind((_PEER_LINK, 0))
         except BaseException:

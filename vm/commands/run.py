@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     """Run `args.command` and return its exit status."""
     guest = read_guest(args)
     if args.kernel_coverage is not None:
-        return run_counted(args.kernel, args.command, guest=guest, directory=args.kernel_coverage)
+        return run_counted(args.kernel, args.command, guest=guest, directory=args.kernel_coverage.resolve())
     return run_command(take_kernel(args.kernel, mirror=args.mirror), args.command, guest=guest)
