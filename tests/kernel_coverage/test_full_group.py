@@ -66,4 +66,5 @@ def test_full_group_lets_go_of_one_that_was_stopped(bench: Bench, load_for_test:
     bench[members[1]].setsockopt(socket.SOL_SOCKET, socket.SO_INCOMING_CPU, 0)
     with refused(FULL[Protocol.TCP]):
         bench.open(Protocol.TCP)
+    bench.set_option(members[0], SO_DETACH_REUSEPORT_BPF, 0)
     assert bench.send_and_find(bench.packet(0, Protocol.TCP)) not in {None, members[1]}

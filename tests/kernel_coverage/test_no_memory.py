@@ -51,8 +51,11 @@ def _quiet() -> Iterator[None]:
     verbose.write_text(before)
 
 
-def each_time_there_is_no_memory(act: Callable[[], object]) -> int:
-    """Have `act` fail for want of memory in each place where it can, and then succeed; return in how many it failed."""
+def each_time_there_is_no_memory(act: Callable[[], object], *, may_recover: bool = False) -> int:
+    """Have `act` fail for want of memory in each place where it can, and then succeed; return in how many it failed.
+
+    `may_recover`: it may also succeed though an allocation failed, as it tries another way; this is the last then.
+    """
     path = Path(f"/proc/self/task/{threading.get_native_id()}/fail-nth")
     # Opened before: what opening allocates is not to fail.
     descriptor = os.open(path, os.O_RDWR)
@@ -70,6 +73,8 @@ def each_time_there_is_no_memory(act: Callable[[], object]) -> int:
             if left:
                 assert failure == 0
                 return number - 1
+            if may_recover and failure == 0:
+                return number
             assert failure in FAILURES, f"allocation {number} failed, and the call said {failure}"
     finally:
         os.close(descriptor)
@@ -109,7 +114,8 @@ def test_group_of_another_that_cannot_be_made(bench: Bench, family: Family) -> N
 def test_number_of_a_group_that_cannot_be_stored(bench: Bench) -> None:
     """A group whose number has no room (`ida_alloc`) is not made.
 
-    Small numbers are stored in place; beyond them, of 1,024 groups one at least needs memory for a bitmap.
+    Small numbers are stored in place; beyond them, of 1,024 groups one at least needs memory for a bitmap. A node of
+    the tree is asked for again where it could not be had at once (`xas_nomem`).
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -118,8 +124,7 @@ def test_number_of_a_group_that_cannot_be_stored(bench: Bench) -> None:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         bench.adopt(made)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        failures.append(each_time_there_is_no_memory(partial(made.bind, ("127.0.0.1", 0))))
-    assert min(failures) >= 1
+        failures.append(each_time_there_is_no_memory(partial(made.bind, ("127.0.0.1", 0)), may_recover=True))
     assert max(failures) >= 2
 
 
