@@ -116,9 +116,8 @@ RUN_BY = {
     "make -C ~/linux/tools/testing/selftests TARGETS=reuseport run_tests": "the kernel's",
     "make -C ~/linux/tools/testing/selftests TARGETS=reuseport KSFT_INSTALL_PATH=~/kselftest install": "the kernel's",
     "~/kselftest/run_kselftest.sh -c reuseport": "the kernel's",
-    "vng -r ~/linux/arch/x86/boot/bzImage --user root -- '~/kselftest/run_kselftest.sh -c reuseport 2>&1 | cat'": (
-        "the kernel's"
-    ),
+    "vng -r ~/linux/arch/x86/boot/bzImage --user root -- "
+    "'XDG_CACHE_HOME=/tmp ~/kselftest/run_kselftest.sh -c reuseport 2>&1 | cat'": "the kernel's",
     "python -m vm run 6.12 -- ~/kselftest/run_kselftest.sh -c reuseport": (
         f"{SESSION}_output_can_be_opened_again_by_its_name"
     ),
