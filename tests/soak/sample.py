@@ -29,7 +29,7 @@ class Sample:
     programs: int
     maps: int
     links: int
-    host: int = 0  # resident memory of QEMU and of the command that runs it: added where they run
+    host: int = 0  # resident memory of QEMU and of the command that runs it, which the machine under the guest measures
 
     def to_json(self) -> dict[str, Any]:
         """Return what a line of the file holds of it."""

@@ -69,8 +69,7 @@ class Run:
         self.config = config
         self.plan = plan
         self.directory = directory
-        # What a VM counts of its kernel's lines is handed over when it ends: there is one, and the counts are its own.
-        self.kernels = {name: KernelState(may_have_more=name not in plan.counted) for name in kernels}
+        self.kernels = {name: KernelState() for name in kernels}
         self.vms = {Vm(name): VmState() for name in kernels}
         self.recorder = Recorder(kernels)
         self.publication = publishing.Publication(config, started=started)
