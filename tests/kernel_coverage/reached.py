@@ -116,11 +116,12 @@ python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kse
 ```
 
 The second run has cases in it whose allocations fail, for which the flavour has CONFIG_FAILSLAB, and some of a group
-that is full. The last command
-counts what any command reaches, here the kernel's own selftests. Counts begin with the boot. Functions that
-the compiler put into their callers are counted where they stand in the source; each copy has branches of its own.
-A kernel that counts nothing, notes or sources that are gone, and a kernel of another GCC than this machine's gcov are
-refused before anything boots (status 4, 13 for the missing gcov).
+that is full. The last command counts what any command reaches, here the kernel's own selftests.
+
+Counts begin with the boot, and those of a kernel's VMs are added. A function that the compiler put into its callers is
+counted where it stands in the source; each copy has branches of its own. A kernel that counts nothing, notes or sources
+that are gone, and a kernel of another GCC than this machine's gcov are refused before anything boots (status 4; 13 for
+the missing gcov).
 """
 
 
