@@ -92,6 +92,11 @@ class Kernel:
             if not any(len(self.queue(worker)) > 1 or worker.shutting_down for worker in running):
                 return
 
+    def die(self, worker: Worker) -> str | None:
+        """Have a worker's VM die, which xdist knows before it says so; return the case that is blamed."""
+        worker.shutting_down = worker.is_dead = True
+        return self.scheduling.remove_node(worker)
+
     def leave(self, worker: Worker) -> bool:
         """Have a worker end that was told to and has run everything."""
         if not worker.shutting_down or self.queue(worker):
@@ -235,6 +240,32 @@ def test_vm_that_dies_in_such_a_case_is_replaced_by_one_that_is_alone() -> None:
     second = kernel.up()
     kernel.finish(second)
     assert kernel.by(second) == [alone[1]]
+
+
+def test_vm_that_dies_while_it_waits_to_be_alone_had_not_begun_its_next_case() -> None:
+    alone = ("races.py::test_0", "races.py::test_1")
+    kernel = Kernel(files(a=9, races=2, b=9), alone=alone)
+    first, second = kernel.up(), kernel.up()
+    while kernel.step(first) or kernel.step(second):
+        pass
+    ended, waits = sorted((first, second), key=lambda worker: not worker.shutting_down)
+    (next_case,) = (kernel.cases[index] for index in kernel.queue(waits))
+    assert kernel.die(waits) is None
+    assert kernel.scheduling.left("k") == [*sorted({next_case, *alone}, key=kernel.cases.index)]
+    assert not kernel.scheduling.is_taken_care_of("k")
+    assert kernel.leave(ended)
+    third = kernel.up()
+    kernel.finish(third)
+    assert kernel.by(third) == [next_case, *alone]
+    assert kernel.scheduling.tests_finished
+
+
+def test_vm_that_dies_in_its_last_case_loses_it() -> None:
+    kernel = Kernel(files(a=3))
+    only = kernel.up()
+    assert kernel.step(only)
+    assert kernel.step(only)
+    assert kernel.die(only) == kernel.cases[-1]
 
 
 def test_vm_that_collected_other_cases_takes_none_from_the_others() -> None:

@@ -26,6 +26,7 @@ class _Worker:
     collection: list[str] | None = None
     pending: list[int] = field(default_factory=list)  # of its own collection, in the order they run
     retired: bool = False  # it is not to come up any more, or is known to have died
+    knows_the_last: bool = False  # it was told, while it lived, that it gets no more cases
 
     @property
     def is_ending(self) -> bool:
@@ -40,6 +41,16 @@ class _Worker:
     def cases(self) -> list[str]:
         """Return those that it was sent and has not ended."""
         return [self.collection[index] for index in self.pending] if self.collection else []
+
+    @property
+    def running(self) -> list[str]:
+        """Return the case that it was running, if any: it begins one when it knows the next, or that there is none."""
+        return self.cases[:1] if self.knows_the_last or len(self.pending) > 1 else []
+
+    def end(self) -> None:
+        """Tell it that it gets no more cases."""
+        self.knows_the_last |= not self.node.shutting_down
+        self.node.shutdown()
 
 
 @dataclass
@@ -190,17 +201,15 @@ class KernelScheduling:
         """
         kernel = self._of(node)
         worker = kernel.workers.pop(node)
-        sent = worker.cases
-        crashed = sent[0] if sent else None
-        if crashed is not None:
-            kernel.done.add(crashed)
+        running = worker.running
+        kernel.done.update(running)
         if kernel.dealing is not None:
-            kernel.dealing.give_back(node, sent[1:])
+            kernel.dealing.give_back(node, worker.cases[len(running) :])
         self._serve_all(kernel)
         self._tell(self._name_of(node))
         if not worker.is_up:
             raise KeyError(node)
-        return crashed
+        return running[0] if running else None
 
     def mark_test_pending(self, item: str) -> None:
         """Raise NotImplementedError: a case runs once (xdist's own scheduler for --dist=each refuses, too)."""
@@ -222,7 +231,7 @@ class KernelScheduling:
         others = len(kernel.workers) > 1
         useless = worker.retired or not worker.collection or (others and worker.lacks(kernel.collection))
         if dealing is None or kernel.given_up or useless:
-            worker.node.shutdown()
+            worker.end()
             return
         while not worker.is_ending and (dealing.whole or dealing.is_short(worker.cases)):
             if not (cases := dealing.take(worker.node)):
@@ -244,7 +253,7 @@ class KernelScheduling:
             elif all(other.is_ending for other in others):
                 return  # it waits until they are gone
         # A worker runs its last case only when it knows that it is the last.
-        worker.node.shutdown()
+        worker.end()
 
     def _send(self, dealing: Dealing, worker: _Worker, cases: Sequence[str]) -> None:
         assert worker.collection is not None
