@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from harness.campaign.found import Found, texts
 from harness.model.bent import Bent
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import Checksum
+from harness.model.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,15 +63,7 @@ class SavedPackets(Found):
 
 def to_json(packets: Iterable[Bent]) -> list[dict[str, Any]]:
     """Return packets as JSON: of each the fields that are not as usual."""
-    return [{name: _plain(value) for name, value in bent.changed().items()} for bent in packets]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, enum.Enum):
-        return value.value
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [{name: plain(value) for name, value in bent.changed().items()} for bent in packets]
 
 
 def from_json(rows: Any) -> tuple[Bent, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.model.layout import Family
 from harness.model.life import foreign, segments, sockmap, steps
 from harness.model.life.state import Program
+from harness.model.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,12 +26,7 @@ _BY_NAME = {kind.__name__: kind for kind in STEPS}
 
 def to_json(history: Iterable[steps.Step]) -> list[list[Any]]:
     """Return a history as JSON: each step is its name and its fields."""
-    return [[type(step).__name__, *map(_plain, astuple(step))] for step in history]
-
-
-def _plain(value: Any) -> Any:
-    """Return the value of an enum: what execnet takes from a guest is a text or a number, no subclass of one."""
-    return value.value if isinstance(value, Enum) else value
+    return [[type(step).__name__, *map(plain, astuple(step))] for step in history]
 
 
 def from_json(rows: Any) -> tuple[steps.Step, ...]:
