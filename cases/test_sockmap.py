@@ -156,6 +156,33 @@ def test_connected_member_through_a_sockmap(
     assert bench.send_and_find(bench.packet(1, Protocol.UDP, family)) == members[1]
 
 
+@promise("sockmap.connecting-udp")
+@ledger("K9")
+@each_family
+@each_map
+def test_member_of_a_sockmap_that_connects(
+    bench: Bench, load_for_test: LoadProgram, family: Family, inner_map: InnerMap
+) -> None:
+    """A UDP member on the wildcard that connects leaves its group and stays in the sockmap: selecting it is EINVAL.
+
+    What the sockmap has put into the socket is no slot of a sockarray, and stays as the socket leaves the group
+    (`bpf_sk_reuseport_detach`, c9a368f1c0fb). Without it close() could not find the way to the protocol's own, and the
+    port would be taken for ever.
+    """
+    members = bench.group(2, Protocol.UDP, family)
+    program = load_for_test("reference", inner_map=inner_map, size=2)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members)
+    bench[members[1]].connect((family.peer, 555))
+    assert bench.send_and_find(bench.packet(1, Protocol.UDP, family)) is None
+    assert program.select_errors() == (-errno.EINVAL,)
+    from_peer = bench.packet(0, Protocol.UDP, family, source_port=555)
+    assert bench.send_and_find(from_peer) == members[1]
+    bench.close()
+    assert bench.send_and_capture(from_peer) == [ReplyKind.PORT_UNREACHABLE]
+    bench.open(Protocol.UDP, family, reuseport=False)
+
+
 @promise("sockmap.unbound-udp")
 @ledger("K34")
 @each_family

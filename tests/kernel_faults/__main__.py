@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         if none is not None and none.digest != image:
             none = None
         state.write(journal, [*kept.values(), *([none] if none else [])])
-        wanted = [fault for fault in planted.faults if not fault.equivalent]
+        wanted = [fault for fault in planted.faults if fault.is_plain]
         if args.names:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)

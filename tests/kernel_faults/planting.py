@@ -8,13 +8,13 @@ What a fault replaces stays beside it: an expression becomes `(FAULT(7) ? (wrong
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .table import Fault
+    from .table import Edit, Fault
 
 PARAMETER = "reuseport_fault"
 REACHED = f"{PARAMETER}_reached"
@@ -80,12 +80,14 @@ class PlantingError(Exception):
     """A fault cannot be planted; the message says why."""
 
 
-@dataclass
-class _Edit:
+@dataclass(frozen=True)
+class _Span:
+    """A stretch of a file's text that faults replace."""
+
     start: int
     end: int
-    faults: list[Fault]
-    inside: list[_Edit] = field(default_factory=list)
+    wrong: tuple[tuple[int, Edit], ...]  # with the numbers of their faults
+    inside: tuple[_Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,31 +100,42 @@ class Planted:
 
 
 def plant(texts: Mapping[str, str], faults: Sequence[Fault]) -> Planted:
-    """Plant `faults` into the `texts` of their files; a fault that cannot be planted is named and left out."""
-    planted: dict[str, str] = {HEADER: HEADER_TEXT}
+    """Plant `faults` into the `texts` of their files; a fault that cannot be planted is named and left out whole."""
+    spans: dict[str, tuple[_Span, ...]] = {}
     there: list[Fault] = []
     refused: dict[str, str] = {}
-    for file in dict.fromkeys(fault.file for fault in faults):
-        own = [fault for fault in faults if fault.file == file]
-        if file not in texts:
-            refused |= {fault.name: f"the tree has no {file}" for fault in own}
-            continue
-        edits: list[_Edit] = []
-        for fault in own:
-            try:
-                if fault.number >= _ROOM:
-                    raise PlantingError(f"there is room for the faults 1 to {_ROOM - 1} alone")
-                _add(edits, _locate(texts[file], fault))
-            except PlantingError as error:
-                refused[fault.name] = str(error)
-            else:
-                there.append(fault)
-        planted[file] = _include(_apply(texts[file], 0, len(texts[file]), edits))
+    for fault in faults:
+        try:
+            spans |= _spans_with(spans, texts, fault)
+        except PlantingError as error:
+            refused[fault.name] = str(error)
+        else:
+            there.append(fault)
+    planted = {HEADER: HEADER_TEXT}
+    for file in dict.fromkeys(edit.file for fault in faults for edit in fault.edits):
+        if file in texts:
+            planted[file] = _include(_apply(texts[file], 0, len(texts[file]), spans.get(file, ())))
     if DEFINITION not in planted and DEFINITION in texts:
         planted[DEFINITION] = texts[DEFINITION]
     if DEFINITION in planted:
         planted[DEFINITION] += _DEFINED
     return Planted(texts=planted, faults=tuple(there), refused=refused)
+
+
+def _spans_with(
+    spans: Mapping[str, tuple[_Span, ...]], texts: Mapping[str, str], fault: Fault
+) -> dict[str, tuple[_Span, ...]]:
+    """Return the spans of the files that `fault` edits, its own among them. Raises PlantingError."""
+    if fault.number >= _ROOM:
+        raise PlantingError(f"there is room for the faults 1 to {_ROOM - 1} alone")
+    changed: dict[str, tuple[_Span, ...]] = {}
+    for edit in fault.edits:
+        if edit.file not in texts:
+            raise PlantingError(f"the tree has no {edit.file}")
+        start, end = _locate(texts[edit.file], edit)
+        before = changed.get(edit.file, spans.get(edit.file, ()))
+        changed[edit.file] = _added(before, _Span(start, end, ((fault.number, edit),)))
+    return changed
 
 
 def find_function(text: str, name: str) -> tuple[int, int]:
@@ -137,17 +150,16 @@ def find_function(text: str, name: str) -> tuple[int, int]:
     return found[0]
 
 
-def _locate(text: str, fault: Fault) -> _Edit:
-    start, end = find_function(text, fault.function)
-    matches = list(_pattern(fault).finditer(text, start, end))
+def _locate(text: str, edit: Edit) -> tuple[int, int]:
+    start, end = find_function(text, edit.function)
+    matches = list(_pattern(edit).finditer(text, start, end))
     if len(matches) != 1:
-        raise PlantingError(f"{fault.function} has its text {len(matches)} times, and not once: {fault.old}")
-    group = "part" if fault.part else 0
-    return _Edit(*matches[0].span(group), [fault])
+        raise PlantingError(f"{edit.function} has its text {len(matches)} times, and not once: {edit.old}")
+    return matches[0].span("part" if edit.part else 0)
 
 
-def _pattern(fault: Fault) -> re.Pattern[str]:
-    before, part, after = fault.old.partition(fault.part) if fault.part else (fault.old, "", "")
+def _pattern(edit: Edit) -> re.Pattern[str]:
+    before, part, after = edit.old.partition(edit.part) if edit.part else (edit.old, "", "")
     return re.compile(_spaced(before) + (f"(?P<part>{_spaced(part)})" if part else "") + _spaced(after))
 
 
@@ -156,46 +168,45 @@ def _spaced(text: str) -> str:
     return r"\s+".join(re.escape(word) for word in re.split(r"\s+", text))
 
 
-def _add(edits: list[_Edit], new: _Edit) -> None:
-    """Put `new` among `edits`, below the one that it is inside of, above those that are inside of it."""
-    for edit in edits:
-        if (edit.start, edit.end) == (new.start, new.end):
-            edit.faults += new.faults
-            return
-        if edit.start <= new.start and new.end <= edit.end:
-            _add(edit.inside, new)
-            return
-    inside = [edit for edit in edits if new.start <= edit.start and edit.end <= new.end]
-    if across := [edit for edit in edits if edit not in inside and edit.start < new.end and new.start < edit.end]:
-        raise PlantingError(f"its text begins or ends within that of {across[0].faults[0].name}")
-    for edit in inside:
-        edits.remove(edit)
-    new.inside = inside
-    edits.append(new)
+def _added(spans: tuple[_Span, ...], new: _Span) -> tuple[_Span, ...]:
+    """Return `spans` with `new`, below the one that it is inside of, above those that are inside of it."""
+    for place, span in enumerate(spans):
+        if (span.start, span.end) == (new.start, new.end):
+            changed = replace(span, wrong=(*span.wrong, *new.wrong))
+        elif span.start <= new.start and new.end <= span.end:
+            changed = replace(span, inside=_added(span.inside, new))
+        else:
+            continue
+        return (*spans[:place], changed, *spans[place + 1 :])
+    inside = tuple(span for span in spans if new.start <= span.start and span.end <= new.end)
+    beside = tuple(span for span in spans if span not in inside)
+    if across := [span for span in beside if span.start < new.end and new.start < span.end]:
+        raise PlantingError(f"its text begins or ends within that of another fault: {across[0].wrong[0][1].replaced}")
+    return (*beside, replace(new, inside=inside))
 
 
-def _apply(text: str, start: int, end: int, edits: Sequence[_Edit]) -> str:
+def _apply(text: str, start: int, end: int, spans: Sequence[_Span]) -> str:
     parts, at = [], start
-    for edit in sorted(edits, key=lambda edit: edit.start):
-        right = _apply(text, edit.start, edit.end, edit.inside)
-        for fault in edit.faults:
-            right = _switched(fault, right)
-        parts += [text[at : edit.start], right]
-        at = edit.end
+    for span in sorted(spans, key=lambda span: span.start):
+        right = _apply(text, span.start, span.end, span.inside)
+        for number, edit in span.wrong:
+            right = _switched(number, edit, right)
+        parts += [text[at : span.start], right]
+        at = span.end
     return "".join([*parts, text[at:end]])
 
 
-def _switched(fault: Fault, right: str) -> str:
-    switch = f"FAULT({fault.number})"
-    replaced = fault.replaced.rstrip()
+def _switched(number: int, edit: Edit, right: str) -> str:
+    switch = f"FAULT({number})"
+    replaced = edit.replaced.rstrip()
     if replaced.endswith((";", "}")):
-        return f"{{ if ({switch}) {{ {fault.new} }} else {{ {right} }} }}"
+        return f"{{ if ({switch}) {{ {edit.new} }} else {{ {right} }} }}"
     if match := re.fullmatch(r"if \((.*)\)", replaced, re.DOTALL):
-        wrong = re.fullmatch(r"if \((.*)\)", fault.new, re.DOTALL)
+        wrong = re.fullmatch(r"if \((.*)\)", edit.new, re.DOTALL)
         if wrong is None:
-            raise PlantingError(f"{fault.name}: in the place of {match[0]} stands {fault.new}")
+            raise PlantingError(f"in the place of {match[0]} stands {edit.new}")
         return f"if ({switch} ? !!({wrong[1]}) : !!({right.strip()[4:-1]}))"
-    return f"({switch} ? ({fault.new}) : ({right}))"
+    return f"({switch} ? ({edit.new}) : ({right}))"
 
 
 def _include(text: str) -> str:

@@ -58,7 +58,7 @@ def plant_tree(tree: Path, copy: Path, faults: Sequence[Fault]) -> Planted:
             f"{tree} was configured or built in place (it has {built}), so that its copy could not be built "
             f"elsewhere: run 'make -C {tree} mrproper', or name a tree that was not built"
         )
-    files = dict.fromkeys([DEFINITION, *(fault.file for fault in faults)])
+    files = dict.fromkeys([DEFINITION, *(edit.file for fault in faults for edit in fault.edits)])
     planted = plant({name: (tree / name).read_text() for name in files if (tree / name).exists()}, faults)
     if not copy.exists():
         half = copy.with_name(f"{copy.name}.half")

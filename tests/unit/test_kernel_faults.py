@@ -21,7 +21,7 @@ from kernel_faults.ordering import Case, stages
 from kernel_faults.planting import DEFINITION, HEADER, PARAMETER, find_function, plant
 from kernel_faults.reach import Reach
 from kernel_faults.state import Outcome, Result
-from kernel_faults.table import Fault, TableError
+from kernel_faults.table import Edit, Fault, TableError
 from kernel_faults.trees import plant_tree
 
 TEXT = """\
@@ -46,9 +46,13 @@ BPF_CALL_4(second, struct sk *, sk, int, b,
 """
 
 
-def fault(name: str = "a", number: int = 7, **other: str) -> Fault:
+def fault(name: str = "a", number: int = 7, *, also: tuple[Edit, ...] = (), **other: str) -> Fault:
     fields = {"file": "net/a.c", "function": "first", "operator": "wrong constant", "old": "a >= 0", "new": "a > 0"}
-    return Fault(name=name, number=number, breaks=("select.index",), **{**fields, **other})
+    return Fault(name=name, number=number, breaks=("select.index",), also=also, **{**fields, **other})
+
+
+def edit(**other: str) -> Edit:
+    return Edit(**{"file": "net/a.c", "function": "second", "old": "a >= 0", "new": "a > 1", **other})
 
 
 def planted_text(*faults: Fault) -> str:
@@ -79,12 +83,24 @@ def test_numbers_are_each_one_s_own() -> None:
         ('operator = "sabotage"\nold = "a"\nnew = "b"', "no operator 'sabotage'"),
         ('operator = "leak"\nold = "a"', "new"),
         ('operator = "leak"\nold = "a"\nnew = "b"\npart = "c"', "part"),
+        ('operator = "leak"\nold = "a"\nnew = "b"\nalso = [{in = "c", old = "a", new = "b", part = "c"}]', "part"),
+        ('operator = "leak"\nold = "a"\nnew = "b"\nseen_by = "nobody"', "nothing is called 'nobody'.*kasan"),
     ],
 )
 def test_an_entry_that_is_wrong_is_named(tmp_path: Path, entry: str, says: str) -> None:
     (tmp_path / "a.toml").write_text(f'file = "net/a.c"\n[odd]\nin = "first"\nbreaks = ["select.index"]\n{entry}\n')
     with pytest.raises(TableError, match=f"odd.*{says}"):
         table.load(tmp_path)
+
+
+def test_further_edits_are_of_the_same_file_unless_they_say_so(tmp_path: Path) -> None:
+    also = '{ in = "second", old = "b", new = "c" }, { file = "net/b.c", in = "third", old = "d", new = "e" }'
+    entry = f'in = "first"\nbreaks = ["select.index"]\noperator = "leak"\nold = "a"\nnew = "b"\nalso = [{also}]\n'
+    (tmp_path / "a.toml").write_text(f'[odd]\nfile = "net/a.c"\n{entry}')
+    (one,) = table.load(tmp_path)
+    places = [(edit.file, edit.function) for edit in one.edits]
+    assert places == [("net/a.c", "first"), ("net/a.c", "second"), ("net/b.c", "third")]
+    assert one.digest != replace(one, also=one.also[:1]).digest
 
 
 # ---- planting ----
@@ -123,7 +139,7 @@ def test_faults_that_overlap_are_refused_by_name_and_the_others_planted() -> Non
     ]
     planted = plant({"net/a.c": TEXT}, faults)
     assert [one.name for one in planted.faults] == ["a"]
-    assert "within that of a" in planted.refused["b"]
+    assert "within that of another fault: 0) return" in planted.refused["b"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +156,16 @@ def test_a_text_that_is_not_there_once_is_named_and_the_others_go_on(wrong: Faul
     assert list(planted.refused) == ["odd"]
     assert says in planted.refused["odd"]
     assert "FAULT(7) ?" in planted.texts["net/a.c"]
+
+
+def test_all_edits_of_a_fault_are_planted_or_none() -> None:
+    text = planted_text(fault(also=(edit(),)), fault("b", 8))
+    assert "(FAULT(8) ? (a > 0) : ((FAULT(7) ? (a > 0) : (a >= 0))))" in text
+    assert "return (FAULT(7) ? (a > 1) : (a >= 0));" in text
+    planted = plant({"net/a.c": TEXT}, [fault("odd", also=(edit(), edit(file="net/b.c"))), fault("b", 8)])
+    assert list(planted.refused) == ["odd"]
+    assert "FAULT(7)" not in planted.texts["net/a.c"]
+    assert "FAULT(8)" in planted.texts["net/a.c"]
 
 
 def test_functions_are_found_behind_prototypes_and_macros() -> None:
@@ -272,23 +298,27 @@ def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_page_tells_the_noticed_the_missed_and_the_equivalent_apart() -> None:
-    faults = [fault(), fault("b"), fault("c"), fault("d", equivalent="nobody reads it"), fault("e")]
+    plain = [fault(), fault("b"), fault("c"), fault("e")]
+    faults = [*plain, fault("d", equivalent="nobody reads it"), fault("f", seen_by="kasan")]
     results = {
         "a": result(outcome=Outcome.PANIC),
         "b": result("b", outcome=Outcome.SURVIVED),
         "c": result("c", outcome=Outcome.RACE),
         "e": result("e", digest="of an edit that is another now"),
+        "f": result("f", outcome=Outcome.SPLAT),
     }
     page = report.page(faults, results)
     assert (
         "Tried were 3 of 4, on Linux 6.1.1: the suite noticed 1 of 3 (33.3%), and 1 only by a race; 0 are left open."
         in page
     )
-    assert "1 more are equivalent." in page
+    assert "1 more are equivalent; 1 more take another kernel to see." in page
     sections = {part.partition("\n")[0]: part for part in page.split("## ")[1:]}
     assert "`b`" in sections["Not noticed"]
     assert "`c`" in sections["Not noticed"]
     assert "nobody reads it" in sections["Equivalent"]
+    assert "| kasan | splat, by a splat, during `t.py::t` |" in sections["Seen elsewhere"]
+    assert "`f`" not in sections["Noticed"]
     assert "by a panic, during `t.py::t`" in sections["Noticed"]
     assert "`e`" in sections["Not tried"]
 
@@ -336,9 +366,14 @@ def here(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(trees, "build_once", lambda *_, **__: tree / "net/a.c")
     monkeypatch.setattr(command, "read_release", lambda _: "6.1.1")
-    names = ("wrong-index", "ends-the-vm", "races", "survives", "equal")
+    names = ("wrong-index", "ends-the-vm", "races", "survives", "equal", "in-memory")
     faults = tuple(fault(name, number) for number, name in enumerate(names, 1))
-    faults = (*faults[:3], replace(faults[3], number=9), replace(faults[4], equivalent="it is the same"))
+    faults = (
+        *faults[:3],
+        replace(faults[3], number=9),
+        replace(faults[4], equivalent="it is the same"),
+        replace(faults[5], seen_by="kasan"),
+    )
     monkeypatch.setattr(table, "load", lambda: faults)
     return tmp_path
 
