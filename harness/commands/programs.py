@@ -34,7 +34,7 @@ def run(_: argparse.Namespace) -> int:
     for variant in VARIANTS.values():
         table.add_row(
             variant.name,
-            variant.attachment + (", migrating" if variant.migrates else ""),
+            variant.attachment + (", migrating" if "select_or_migrate" in variant.requires else ""),
             ", ".join(variant.maps) or "-",
             str(max([_OLDEST, *(FEATURES[name].introduced for name in variant.requires)])),
             variant.decides,

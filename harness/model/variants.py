@@ -69,8 +69,6 @@ class Variant:
     """Bytes of a key of its map of sockets."""
     outer_by_port: bool = False
     """Whether a group's map is in the outer map at the group's port, instead of at 0."""
-    migrates: bool = False
-    """Whether it is loaded as BPF_SK_REUSEPORT_SELECT_OR_MIGRATE."""
     classic: tuple[tuple[int, int, int, int], ...] = ()
     """The instructions (code, jt, jf, k) of a classic BPF program; it has no file under bpf/."""
 
@@ -220,7 +218,6 @@ _TABLE = (
         name="migrate",
         maps=(*_DIRECT, "migration_map", "state_map"),
         requires=("select_or_migrate", "migrating_sk", "get_socket_cookie"),
-        migrates=True,
         reads=(Reads.INDEX,),
         decides="the index in the payload; a closing listener's connections go to the member that the case named",
     ),
