@@ -98,6 +98,9 @@ RUN_BY = {
     "tox -e vm -- --kernel ~/linux-gcov --memory 2048 --kernel-coverage cases tests/kernel_coverage": (
         f"{COVERAGE}_a_run_reports_what_the_guest_counted"
     ),
+    "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage --campaign 120 --seed 1": (
+        f"{COVERAGE}_a_run_reports_what_the_guest_counted"
+    ),
     "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport": (
         f"{COVERAGE}_a_command_whose_kernel_hands_over_no_counts_fails"
     ),

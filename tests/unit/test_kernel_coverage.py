@@ -24,7 +24,8 @@ from runs import FAKE_VM, ROOT, Run, run_pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kernel_coverage import __main__ as coverage_command
 from kernel_coverage import reached
-from kernel_coverage.reached import Reason
+from kernel_coverage.heads import heads, without_comments
+from kernel_coverage.reached import Reason, Reasons
 
 from vm.__main__ import main
 from vm.base.errors import MissingToolError, OptionError
@@ -411,31 +412,127 @@ def test_a_command_whose_kernel_hands_over_no_counts_fails(
 # ---- docs/kernel-coverage.md ----
 
 
-def counted_function(name: str, lines: Share, *missed: int) -> Function:
-    return Function(file=FILE, name=name, lines=lines, branches=Share(hit=1, of=2), missed=missed, half=())
+BRANCHES = """\
+int first(int value,
+\t  int other)
+{
+\tif (value) {
+\t\t/* (not a head: */
+\t\tif (value > 1 &&
+\t\t    other)
+\t\t\tgoto out;\t/* early */
+\t} else if (other) {
+\t\tcall(value,
+\t\t     other);
+\t}
+#ifdef OPTION
+\tswitch (other) {
+\tcase 1: {
+\t\tif (value) {
+\t\t\tvalue = 2;
+\t\t}
+\t}
+\t\tfallthrough;
+\tcase 2:
+\t\tbreak;
+\t}
+#endif
+\treturn value;
+
+out:
+\tother = 0;
+\treturn other;
+}
+"""
+
+
+def test_a_line_is_named_by_the_branches_that_it_is_in() -> None:
+    lines = without_comments(BRANCHES)
+    found = {" ".join(line.split()): heads(lines, number) for number, line in enumerate(lines, 1)}
+    assert len(lines) == len(BRANCHES.splitlines())
+    assert found["goto out;"] == ("if (value > 1 && other)", "if (value) {")
+    assert found["call(value,"] == ("} else if (other) {",)
+    assert found["other);"] == ("call(value, other);", "} else if (other) {")
+    assert found["value = 2;"] == ("if (value) {", "case 1: {")
+    assert found["fallthrough;"] == ("case 1: {",)
+    assert found["break;"] == ("case 2:",)
+    assert found["return value;"] == ()
+    assert found["return other;"] == ("out:",)
+    assert found["out:"] == ()
+
+
+def test_a_reason_is_one_for_the_lines_of_its_branch() -> None:
+    def missed(*below: str) -> reached.Missed:
+        return reached.Missed(file=FILE, function="first", line=8, text="goto out;", below=below)
+
+    def reason(**where: str) -> Reason:
+        return Reason(**{"file": FILE, "function": "first", "reason": "a race", **where})
+
+    line = missed("if (value > 1 && other)", "if (value) {")
+    assert reason(below="if (value > 1 && other)").covers(line)
+    assert reason(below="if (value) {").covers(line), "branches in a branch are part of it"
+    assert reason(below="if (*) {", text="goto *;").covers(line)
+    assert reason(file="net/*.c", function="f*").covers(line)
+    assert not reason(below="if (value) {").covers(missed("out:"))
+    assert not reason(below="if (value) {", text="return *").covers(line)
+    assert not reason(function="second").covers(line)
+
+
+def counted_function(name: str, lines: Share, *missed: int, half: tuple[int, ...] = ()) -> Function:
+    return Function(file=FILE, name=name, lines=lines, branches=Share(hit=1, of=2), missed=missed, half=half)
 
 
 def test_gaps_of_the_first_run_need_a_reason() -> None:
     runs = {
-        "cases": [counted_function("keep", Share(hit=3, of=5), 8, 10), counted_function("main", Share(hit=2, of=2))],
+        "cases": [
+            counted_function("keep", Share(hit=3, of=5), 8, 10),
+            counted_function("main", Share(hit=2, of=2), half=(33, 34)),
+        ],
         "selftests": [
             counted_function("keep", Share(hit=2, of=5), 8, 9, 10),
             counted_function("main", Share(hit=1, of=2), 32),
         ],
+        "campaigns": [counted_function("keep", Share(hit=5, of=5)), counted_function("main", Share(hit=0, of=2))],
     }
     found = reached.gather("6.1.0", runs, {FILE: SOURCE})
     assert [(one.function, one.line) for one in found.missed] == [("keep", 8), ("keep", 10)]
     assert [one.text for one in found.missed] == [line.strip() for line in SOURCE.splitlines()[7:10:2]]
-    assert reached.from_json(reached.to_json(found)).missed == found.missed
-    known = [Reason(file=FILE, function="keep", text=f"{found.missed[0].text[:4]}*", reason="no memory is left")]
+    assert found.missed[1].below == ("if (value > 3)",)
+    assert [(one.function, one.line) for one in found.half] == [("main", 33), ("main", 34)]
+    read = reached.from_json(reached.to_json(found))
+    assert (read.missed, read.half) == (found.missed, found.half)
+    known = Reasons(
+        lines=[Reason(file=FILE, function="keep", below="if (value > 3)", reason="no memory is left")],
+        branches=[Reason(file=FILE, function="main", text="sum += *", reason="a macro's")],
+    )
     page = reached.page(found, known)
-    assert "| `net/core/sock_reuseport.c` | 71.4% of 7 | 50.0% of 4 | 42.9% of 7 | 50.0% of 4 |" in page
-    assert "| `keep` | 60.0% of 5 | 50.0% of 2 | 40.0% of 5 | 50.0% of 2 |" in page
-    assert "| 8 | no memory is left |" in page
-    assert "| 10 | none yet: a case is missing |" in page
-    assert "do not reach 2 lines; 1 of them for no reason" in page
-    gone = Reason(file=FILE, function="keep", text="goto gone;", reason="no memory is left")
-    assert reached.unused(found, [*known, gone]) == [gone]
+    assert "| `net/core/sock_reuseport.c` | 71.4% of 7 | 50.0% of 4 | 42.9% of 7 | 50.0% of 4 | 71.4% of 7 |" in page
+    assert "| `keep` | 60.0% of 5 | 50.0% of 2 | 40.0% of 5 | 50.0% of 2 | 100.0% of 5 | 50.0% of 2 |" in page
+    assert "| 10 | no memory is left |" in page
+    assert "| 8 | none yet: a case is missing |" in page
+    assert "| 34 | a macro's |" in page
+    assert "| 33 | none yet: a case is missing |" in page
+    assert page.count("2 lines; 1 of them for no reason") == 2
+    assert [one.line for one in reached.unexplained(found, known)] == [8, 33]
+
+
+def test_a_reason_for_nothing_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {name: tmp_path / name for name in ("RESULTS", "REASONS", "PAGE")}
+    for name, path in names.items():
+        monkeypatch.setattr(coverage_command, name, path)
+    found = reached.gather("6.1.0", {"cases": [counted_function("keep", Share(hit=4, of=5), 10)]}, {FILE: SOURCE})
+    names["RESULTS"].write_text(reached.to_json(found))
+    entry = f'file = "{FILE}"\nfunction = "keep"\nreason = "no memory"\n'
+    needed = f"[[unreached]]\n{entry}below = 'if (value > 3)'\n"
+    names["REASONS"].write_text(needed)
+    assert coverage_command.main([]) == 0
+    assert capsys.readouterr().err == ""
+    for stale in (f"[[unreached]]\n{entry}text = 'goto gone;'\n", f"[[branches]]\n{entry}text = 'goto gone;'\n"):
+        names["REASONS"].write_text(needed + stale)
+        assert coverage_command.main([]) == coverage_command.EXIT_UNEXPLAINED
+        assert f"{FILE}, keep: goto gone;: a reason for nothing" in capsys.readouterr().err
 
 
 def test_the_page_is_what_was_counted() -> None:
