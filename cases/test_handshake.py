@@ -247,3 +247,56 @@ def test_length_counts_the_tcp_header(bench: Bench, listeners: Listeners, family
     """`len` of a SYN counts the TCP header, its options and the payload: 20 + 4 + 8 bytes here."""
     bench.send_and_capture(bench.packet(0, Protocol.TCP, family))
     assert recorded(listeners.program).length == 32
+
+
+ALL_HOSTS = {Family.IPV4: "192.0.2.255", Family.IPV6: "ff02::1"}
+
+
+@promise("tcp.to-all")
+@each_family
+def test_syn_to_all_hosts_is_selected_for_and_not_answered(bench: Bench, listeners: Listeners, family: Family) -> None:
+    """A SYN to a broadcast or multicast address, in a frame for the server, runs the program; nobody answers it.
+
+    The group is on the wildcard, which such an address fits, too. The listener counts the SYN as lost.
+    """
+    before = counter("TcpExtListenDrops")
+    (frame,) = frames.syn(bench.packet(0, Protocol.TCP, family))
+    assert bench.send_frames([frames.to_group(frame, family, ALL_HOSTS[family], as_unicast=True)]) == []
+    assert listeners.program.new_results() == {Result.PASS: 1}
+    assert counter("TcpExtListenDrops") == before + 1
+
+
+@promise("tcp.to-the-link")
+@each_family
+def test_syn_in_a_broadcast_frame_runs_no_program(bench: Bench, listeners: Listeners, family: Family) -> None:
+    """A SYN to the server's address in a frame for everyone on the link is lost before any lookup."""
+    (frame,) = frames.syn(bench.packet(0, Protocol.TCP, family))
+    assert bench.send_frames([frames.to_all_on_the_link(frame)]) == []
+    assert listeners.program.new_results() == {}
+    assert bench.send_frames([frame]) == [ReplyKind.SYN_ACK]
+
+
+@promise("tcp.short")
+@each_family
+@pytest.mark.parametrize("length", [0, 8, 19])
+def test_segment_shorter_than_its_header_is_lost(
+    bench: Bench, listeners: Listeners, family: Family, length: int
+) -> None:
+    """A segment of fewer than 20 bytes is lost before any lookup and not answered."""
+    packet = bench.packet(0, Protocol.TCP, family)
+    assert bench.send_frames([frames.cut_short(packet, length)]) == []
+    assert listeners.program.new_results() == {}
+    assert bench.send_and_capture(packet) == [ReplyKind.SYN_ACK]
+
+
+@promise("tcp.mapped-source")
+@pytest.mark.parametrize("family", [Family.IPV6])
+def test_syn_from_a_mapped_address_is_selected_for_and_not_answered(
+    bench: Bench, listeners: Listeners, family: Family
+) -> None:
+    """A SYN over IPv6 from an address that stands for one of IPv4 runs the program, and nobody answers it."""
+    before = counter("Ip6InHdrErrors")
+    packet = bench.packet(0, Protocol.TCP, family, source_address="::ffff:c000:209")
+    assert bench.send_frames(frames.syn(packet)) == []
+    assert listeners.program.new_results() == {Result.PASS: 1}
+    assert counter("Ip6InHdrErrors") == before + 1

@@ -124,13 +124,18 @@ def with_data_offset(packet: Packet, frame: bytes, words: int) -> bytes:
     return frame[:at] + bytes(changed)
 
 
-def to_group(frame: bytes, family: Family, group: str) -> bytes:
-    """Return a datagram's frame for a multicast or broadcast address instead of the server's."""
+def to_group(frame: bytes, family: Family, group: str, *, as_unicast: bool = False) -> bytes:
+    """Return a frame for a multicast or broadcast address instead of the server's.
+
+    `as_unicast`: on the link it still goes to the server alone.
+    """
     parsed: Any = Ether(frame)
     network = parsed[IP] if family is Family.IPV4 else parsed[IPv6]
     address = ipaddress.ip_address(group)
     network.dst = group
-    if family is Family.IPV6:
+    if as_unicast:
+        pass
+    elif family is Family.IPV6:
         parsed.dst = "33:33:" + ":".join(f"{byte:02x}" for byte in address.packed[-4:])
     elif address.is_multicast:
         # RFC 1112: the low 23 bits of the address
@@ -140,8 +145,21 @@ def to_group(frame: bytes, family: Family, group: str) -> bytes:
         parsed.dst = "ff:ff:ff:ff:ff:ff"
     if family is Family.IPV4:
         del network.chksum
-    del parsed[UDP].chksum
+    del network.payload.chksum
     return bytes(parsed)
+
+
+def to_all_on_the_link(frame: bytes) -> bytes:
+    """Return a frame for everyone on the link; the address in its network header stays the server's."""
+    return b"\xff" * 6 + frame[6:]
+
+
+def cut_short(packet: Packet, length: int) -> bytes:
+    """Return the frame of a SYN of which so many bytes are left, from the transport header on."""
+    (frame,) = syn(packet)
+    at = ETHERNET_HEADER + IP_HEADER[packet.family]
+    whole: Any = network_layer(packet.family, packet.protocol) / Raw(frame[at : at + length])
+    return bytes(Ether(src=PEER_MAC, dst=SERVER_MAC, type=packet.family.eth_protocol) / whole)
 
 
 def port_unreachable(packet: Packet) -> bytes:
