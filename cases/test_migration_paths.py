@@ -18,6 +18,7 @@ from harness.cases import each_family, ledger, promise, requires
 from harness.group.netstat import counter
 from harness.group.timers import early_syn_ack_timer, late_syn_ack_timer
 from harness.kernel.refusal import refused
+from harness.model.addresses import packed
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
@@ -34,6 +35,11 @@ pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SIZE = 4
 NEW_SYN_RECV = 12  # include/net/tcp_states.h
+SYSCTL = "net/ipv4/tcp_migrate_req"
+IPV6_2292PKTOPTIONS = 6  # include/uapi/linux/in6.h
+CMSG_HEADER = 16
+"""Bytes of a struct cmsghdr, of a 64-bit machine."""
+
 SUCCESS, FAILURE = "TcpExtTCPMigrateReqSuccess", "TcpExtTCPMigrateReqFailure"
 
 
@@ -261,6 +267,89 @@ def test_pending_fast_open_counts_where_it_migrated(migrating: Migrating, family
     pending = [migrating.syn(1) for _ in range(3)]
     taken = [answer.ack == SYN_SEQUENCE + 1 + len(packet.payload) for packet, answer in pending]
     assert taken == [True, False, False]
+
+
+@promise("migration-path.full-queue")
+@each_family
+def test_request_waits_where_the_queue_that_it_migrates_to_is_full(
+    late_timer: None, migrating: Migrating, family: Family
+) -> None:
+    """A request that would migrate to a listener whose queue is full stays, and may migrate when there is a place.
+
+    The failure is counted (`tcp_check_req`).
+    """
+    bench = migrating.bench
+    packet, answer = migrating.syn(0)
+    bench[1].listen(1)
+    for _ in range(2):
+        assert bench.send_ack(*migrating.syn(1)) == []
+    migrating.to(1)
+    bench[0].close()
+    before = counter(FAILURE)
+    migrating.ack(packet, answer, b"data")
+    assert (counter(FAILURE), migrating.successes()) == (before + 1, 0)
+    assert {number: len(each) for number, each in bench.read().items()} == {1: 2}
+    bench.reset_connections()
+    migrating.ack(packet, answer, b"data")
+    assert migrating.received() == {1: b"data"}
+    assert (counter(FAILURE), migrating.successes()) == (before + 1, 1)
+
+
+@promise("migration-path.switched-off")
+@requires("tcp_migrate_req")
+@each_family
+@pytest.mark.parametrize("by", ["sysctl", "program"])
+def test_request_does_not_migrate_once_that_is_switched_off(
+    late_timer: None, bench: Bench, load_for_test: LoadProgram, family: Family, by: str
+) -> None:
+    """A request of a closed listener is reset if migration is switched off before its ACK comes; that is counted.
+
+    The listener had closed as one that gives its requests away (`reuseport_migrate_sock`).
+    """
+    first = bench.open(Protocol.TCP, family)
+    packet = bench.packet(0, Protocol.TCP, family)
+    answer = bench.send_syn(packet)
+    second = bench.open(Protocol.TCP, family)
+    if by == "sysctl":
+        bench.wire.settings.set(SYSCTL, 1)
+    else:
+        bench.attach(second, load_for_test("migrate", size=2))
+    bench[first].close()
+    if by == "sysctl":
+        bench.wire.settings.set(SYSCTL, 0)
+    else:
+        bench.detach(second)
+    before = counter(FAILURE)
+    assert bench.send_ack(packet, answer, b"data") == [ReplyKind.RESET]
+    assert counter(FAILURE) == before + 1
+    assert bench.read() == {}
+
+
+@promise("migration-path.packet-information")
+@pytest.mark.parametrize("family", [Family.IPV6])
+@pytest.mark.parametrize("by", ["ack", "timer"])
+def test_information_on_the_syn_migrates_with_the_request(
+    timer: None, migrating: Migrating, family: Family, by: str
+) -> None:
+    """What a listener with IPV6_RECVPKTINFO keeps of a SYN goes with the request: the address that it was sent to.
+
+    The connection tells it by IPV6_2292PKTOPTIONS (`tcp_v6_syn_recv_sock`); without the SYN it would tell the peer's.
+    """
+    bench = migrating.bench
+    for number in range(SIZE):
+        bench[number].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    packet, answer = migrating.syn(0)
+    migrating.to(1)
+    bench[0].close()
+    if by == "timer":
+        migrating.fallen_due(packet)
+    migrating.ack(packet, answer, b"data")
+    assert set(bench.read()) == {1}
+    (connection,) = bench.take_connections()
+    with connection:
+        told = connection.getsockopt(socket.IPPROTO_IPV6, IPV6_2292PKTOPTIONS, 256)
+    assert told[CMSG_HEADER : CMSG_HEADER + 16] == packed(family.server)
+    assert migrating.successes() == 1
 
 
 @promise("migration-path.no-port")
