@@ -11,18 +11,19 @@ import errno
 import os
 import socket
 import struct
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, promise, recorded, requires
+from harness.cases import each_family, each_protocol, promise, recorded, requires, returning
 from harness.group.sockets import socket_of
 from harness.kernel.features import present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
 from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
+from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.uapi import (
@@ -37,11 +38,17 @@ from harness.model.uapi import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from harness.cases import AttachReference, Bench, LoadProgram
 
 CLOSED_FD = 1 << 20
+BPF_MAXINSNS = 4096  # include/uapi/linux/bpf_common.h
+LOAD_WORD, JUMP, LOAD_HEADER_LENGTH = 0x20, 0x05, 0xB1
+"""Classic instructions: `ld [k]`, `ja k`, `ldxb 4*([k]&0xf)` (include/uapi/linux/bpf_common.h)."""
+
+OPTION_MEMORY = 128 * 1024
+"""The largest net.core.optmem_max that a kernel has by itself (net/core/sock.c)."""
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +120,51 @@ def test_socket_filter_is_attached(bench: Bench, family: Family, protocol: Proto
     fd = load_instructions("socket_filter", bpf.verdict(0))
     bench.attach(number, fd)
     os.close(fd)
+    bench.detach(number)
+
+
+@promise("attach.classic-invalid")
+@each_protocol
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param([], id="empty"),
+        pytest.param([(LOAD_WORD, 0, 0, 0)], id="without-an-end"),
+        pytest.param([(JUMP, 0, 0, 5), *returning(0)], id="jump-beyond-the-end"),
+        pytest.param([(0xFFFF, 0, 0, 0), *returning(0)], id="no-instruction"),
+        pytest.param(returning(0) * (BPF_MAXINSNS + 1), id="more-than-4096-instructions"),
+    ],
+)
+def test_invalid_classic_program_is_refused(
+    bench: Bench, protocol: Protocol, program: Sequence[tuple[int, int, int, int]]
+) -> None:
+    """A classic program that the kernel cannot run is EINVAL, and the group keeps the one that it has."""
+    number = bench.open(protocol)
+    attach_classic(bench[number], returning(0))
+    with refused(errno.EINVAL):
+        attach_classic(bench[number], program)
+    bench.detach(number)
+
+
+@promise("attach.too-large")
+@each_protocol
+@pytest.mark.parametrize("kind", ["classic", "socket_filter", "sk_reuseport"])
+def test_filter_larger_than_option_memory_is_refused(bench: Bench, protocol: Protocol, kind: str) -> None:
+    """A filter that takes more memory than net.core.optmem_max is ENOMEM; SK_REUSEPORT programs have no such limit.
+
+    The limit is 20 KiB, and 128 KiB from Linux 6.8 on, unless an administrator changed it.
+    """
+    number = bench.open(protocol)
+    attach_classic(bench[number], returning(0))
+    if kind == "classic":
+        # The kernel makes six instructions of each at least, of eight bytes.
+        with refused(errno.ENOMEM):
+            attach_classic(bench[number], ((LOAD_HEADER_LENGTH, 0, 0, 0),) * (BPF_MAXINSNS - 1) + returning(0))
+    else:
+        fd = load_instructions(kind, bpf.move(bpf.R6, 0) * (OPTION_MEMORY // 8) + bpf.verdict(1))
+        with refused(errno.ENOMEM) if kind == "socket_filter" else nullcontext():
+            bench.attach(number, fd)
+        os.close(fd)
     bench.detach(number)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, promise
+from harness.cases import ANOTHER_USER, each_family, each_protocol, promise
 from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
@@ -34,10 +34,16 @@ COMBINATIONS = [frozenset(), frozenset({PORT}), frozenset({ADDR}), frozenset({PO
 
 
 def make(
-    bench: Bench, protocol: Protocol, family: Family, options: frozenset[str], *, v6only: bool | None = None
+    bench: Bench,
+    protocol: Protocol,
+    family: Family,
+    options: frozenset[str],
+    *,
+    v6only: bool | None = None,
+    user: int | None = None,
 ) -> int:
     """Make a socket with some of the two options, and bind it to nothing; return its number."""
-    number = bench.open(protocol, family, reuseport=False, v6only=v6only, bind=False)
+    number = bench.open(protocol, family, reuseport=False, v6only=v6only, user=user, bind=False)
     for name in options:
         bench.set_option(number, OPTIONS[name], 1)
     return number
@@ -262,6 +268,34 @@ def test_port_that_the_kernel_picks_may_be_one_of_a_group(
     with one_port_to_pick(bench.port), nullcontext() if shares else refused(errno.EADDRINUSE):
         bench[number].bind((family.any, 0))
         assert bench[number].getsockname()[1] == bench.port
+
+
+@promise("reuseaddr.exhausted-shared")
+@each_family
+@pytest.mark.parametrize("same_user", [True, False], ids=["same-user", "another-user"])
+@pytest.mark.parametrize("listens", [False, True], ids=["bound", "listening"])
+def test_port_that_the_kernel_picks_may_be_shared_if_that_makes_no_group(
+    bench: Bench, family: Family, same_user: bool, listens: bool
+) -> None:
+    """With net.ipv4.ip_autobind_reuse bind() to port 0 gives a TCP socket a port that others have by SO_REUSEADDR.
+
+    Not one with a listener, and not one of a socket with whom it could come to be of one group: SO_REUSEPORT and the
+    user are the same (`inet_bind_conflict`, Linux 5.7).
+    """
+    bench.wire.settings.set("net/ipv4/ip_autobind_reuse", 1)
+    wrong = []
+    for one, other in product(COMBINATIONS, COMBINATIONS):
+        open_with(bench, Protocol.TCP, family, one, listen=listens)
+        number = make(bench, Protocol.TCP, family, other, user=None if same_user else ANOTHER_USER)
+        shares = ADDR in one & other and not listens and not (PORT in one & other and same_user)
+        accepted = False
+        with one_port_to_pick(bench.port), suppress(OSError):
+            bench[number].bind((family.any, 0))
+            accepted = bench[number].getsockname()[1] == bench.port
+        if accepted != shares:
+            wrong.append(f"{sorted(one)} then {sorted(other)}: {'accepted' if accepted else 'refused'}")
+        bench.close()
+    assert not wrong, "\n".join(wrong)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ END = 56
 SKB_SK = 168  # in struct __sk_buff
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 GET_PRANDOM, SKB_STORE_BYTES, REDIRECT, LOAD_BYTES, LOAD_BYTES_RELATIVE = 7, 9, 23, 26, 68
+KTIME_GET_COARSE_NS = 160
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
 
 
@@ -141,6 +142,7 @@ ROWS = [
     Row("store-bytes-in-the-packet", bytes_helper(SKB_STORE_BYTES, 8), False),
     Row("redirect", bpf.move(bpf.R1, 1) + bpf.move(bpf.R2, 0) + bpf.call(REDIRECT) + bpf.verdict(1), False),
     Row("random-number", bpf.call(GET_PRANDOM) + bpf.verdict(1), True),
+    Row("coarse-time", bpf.call(KTIME_GET_COARSE_NS) + bpf.verdict(1), True, "coarse_time"),
 ]  # fmt: skip
 
 

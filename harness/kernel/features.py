@@ -76,6 +76,12 @@ FEATURES = {
             summary="NETIF_F_GSO_SOFTWARE has UDP_L4: a UDP_SEGMENT send is no longer split before a software device",
         ),
         Feature(
+            name="coarse_time",
+            introduced=Release(5, 11),
+            probe=probes.tells_coarse_time,
+            summary="a program may ask for the time of the last tick (bpf_ktime_get_coarse_ns)",
+        ),
+        Feature(
             name="select_or_migrate",
             introduced=Release(5, 14),
             probe=probes.checks_attach_type,

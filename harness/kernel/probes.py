@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CONTEXT_SK, _CONTEXT_MIGRATING_SK = 40, 48  # offsets in struct sk_reuseport_md
+_KTIME_GET_COARSE_NS = 160  # enum bpf_func_id (include/uapi/linux/bpf.h)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -183,6 +184,11 @@ def kills_sockets() -> bool:
                 raise
             return False
         return True
+
+
+def tells_coarse_time() -> bool:
+    """Return whether a program may call bpf_ktime_get_coarse_ns()."""
+    return _loads(bpf.call(_KTIME_GET_COARSE_NS) + bpf.verdict(1))
 
 
 def has_store_release() -> bool:
