@@ -2,7 +2,8 @@
 """After the cases of a file, the kernel holds nothing that they left: no socket and no BPF object without an owner.
 
 What a case leaves open is kept by a descriptor of this process, and is found when the session ends. What no descriptor
-leads to is a reference that the kernel lost: a socket that is never freed, a program that stays with it.
+leads to is a reference that the kernel lost: a socket that is never freed, a program that stays with it. A kernel with
+kmemleak tells of all memory that nothing leads to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 from harness.interface.keys import KERNEL_LOG
 from harness.kernel import holdings
 from harness.kernel.holdings import Bpf, SocketCount
+from harness.kernel.kmemleak import KMEMLEAK, Kmemleak, KmemleakError
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class Leaks:
     """The plugin that compares what is held with what has an owner, once a file."""
 
     def __init__(self, *, alone: bool) -> None:
-        """Look at BPF objects only where this process is `alone` on the kernel: their ids are the whole machine's."""
+        """Look at BPF objects and memory only where this process is `alone` on the kernel: both are all processes'."""
         self._kinds = tuple(Bpf) if alone else ()
+        self._memory = Kmemleak() if alone and KMEMLEAK.exists() else None
         self._born: dict[tuple[Bpf, int], str] = {}
         self._newest = dict.fromkeys(self._kinds, 0)
         self._reported: set[tuple[Bpf, int]] = set()
@@ -57,6 +60,11 @@ class Leaks:
         self._at_first = _descriptors()
         self._note_objects("")
         self._reported = set(self._born)
+        try:
+            if self._memory is not None:
+                self._memory.forget()
+        except KmemleakError:  # it was off from the start
+            self._memory = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
@@ -67,19 +75,21 @@ class Leaks:
             # The session's namespace, which the last case's end leaves.
             self._place, self._sockets = Namespace.current(), SocketCount()
         result = yield
-        if self._place is None or self._sockets is None:
-            return result
-        if nextitem is None:
-            with self._place.inside():
-                left = self._left_by(item.nodeid, self._sockets)
-            self._place.close()
-            self._sockets.close()
-            left += self._left_open()
-        elif nextitem.path != item.path:
-            left = self._left_by(item.nodeid, self._sockets)
-        else:
-            self._note(item.nodeid, self._sockets)
-            return result
+        is_last = nextitem is None or nextitem.path != item.path
+        left: list[str] = []
+        if self._place is not None and self._sockets is not None:
+            if nextitem is None:
+                with self._place.inside():
+                    left += self._left_by(item.nodeid, self._sockets)
+                self._place.close()
+                self._sockets.close()
+                left += self._left_open()
+            elif is_last:
+                left += self._left_by(item.nodeid, self._sockets)
+            else:
+                self._note(item.nodeid, self._sockets)
+        if is_last and self._memory is not None:
+            left += self._lost_memory(item, self._memory)
         if left:
             # The first line stands by itself in summaries.
             said = f"the cases of this file left behind {left[0]}" + (f", and {len(left) - 1} more" if left[1:] else "")
@@ -131,6 +141,16 @@ class Leaks:
             self._reported |= found
             left += [f"{_NAMES[kind]} {each[1]}, made by {self._born.get(each, 'no case')}" for each in sorted(found)]
         return left
+
+    def _lost_memory(self, item: pytest.Item, memory: Kmemleak) -> list[str]:
+        try:
+            leaks = memory.new()
+        except KmemleakError as error:
+            self._memory = None
+            pytest.fail(str(error), pytrace=False)
+        if leaks:
+            item.add_report_section("teardown", "kmemleak", "\n".join(leak.text for leak in leaks))
+        return [str(leak) for leak in leaks]
 
     def _left_open(self) -> list[str]:
         there = _descriptors() - self._at_first

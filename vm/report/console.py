@@ -38,12 +38,21 @@ _END_TRACE = re.compile(r"^---\[ end ")
 # Kinds in the order in which they are tried: the first that fits names the splat.
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("sanitizer", re.compile(r"^BUG: K[A-Z]*SAN: |^BUG: KFENCE: |^UBSAN: ")),
-    ("refcount", re.compile(r"^refcount_t: |^WARNING: .* refcount_warn_saturate\+")),
+    # Of memory that SLUB checks (slub_debug), or that debugobjects does.
+    ("object", re.compile(r"^BUG [\w-]+ \([^)]*\): |^ODEBUG: (?!selftest passed)|^WARNING: .* debug_print_object\+")),
+    (
+        "refcount",
+        re.compile(
+            r"^refcount_t: |^WARNING: .* refcount_warn_saturate\+|"
+            r"^(?:\w+: )?Attempt to release (?:TCP|alive inet) socket"
+        ),
+    ),
     (
         "lockdep",
         re.compile(
-            r"^WARNING: (?:possible (?:circular|recursive|irq)|suspicious RCU|inconsistent lock|bad unlock|"
-            r"Nested lock|lock held when|.*lock order)|^INFO: trying to register non-static key"
+            r"^WARNING: (?:possible (?:circular|recursive|irq)|suspicious RCU|inconsistent lock|bad unlock|Nested lock|"
+            r"bad contention|held lock freed|lock held when|chain_key|.* still has locks held|.*lock order)|"
+            r"^\[ BUG: Invalid wait context|^BUG: MAX_\w+ too low!|^INFO: trying to register non-static key"
         ),
     ),
     (
@@ -52,9 +61,11 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     ("RCU stall", re.compile(r"^rcu: INFO: rcu\w* (?:self-)?detected (?:expedited )?stall|^INFO: rcu\w* .*stall")),
     ("hung task", re.compile(r"^INFO: task .* blocked (?:for more than|on a)")),
-    ("memory leak", re.compile(r"^unreferenced object 0x|^kmemleak: \d+ new suspected")),
+    # Not the count of those that are suspected: the first of two scans suspects what the second clears.
+    ("memory leak", re.compile(r"^(?:kmemleak: )?unreferenced object 0x")),
     ("BUG", re.compile(r"^BUG: |^kernel BUG at |^watchdog: BUG: ")),
-    ("Oops", re.compile(r"^Oops: |^(?:Oops: )?general protection fault|^(?:invalid opcode|divide error): \d+")),
+    # A name, an error code and a count of them (__die_header): int3 is what a freed program is filled with.
+    ("Oops", re.compile(r"^Oops: |^(?:Oops: )?general protection fault|^[a-z][\w -]*: [0-9a-f]{4} \[#\d+\]")),
     ("WARNING", re.compile(r"^WARNING: ")),
 )
 _PANIC = re.compile(r"^Kernel panic - not syncing: (.*)")
