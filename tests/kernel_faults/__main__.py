@@ -15,6 +15,7 @@ from vm.base.errors import KernelError
 from vm.base.paths import cache_root
 from vm.base.progress import progress_on
 from vm.controller.admission import capacity
+from vm.kernels.flavours import FLAVOURS
 from vm.kernels.image import read_release
 from vm.kernels.store import translate_oserror
 
@@ -38,6 +39,9 @@ PAGE = ROOT / "docs/kernel-faults.md"
 SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 
 _MEMORY_OF_A_VM = 1024  # MiB: what `python -m vm run` gives
+_MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
+_REPORTS_ALL = "kasan_multi_shot"
+"""The parameter with which KASAN goes on after its first report."""
 
 EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130
 
@@ -82,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         "open, for a run without this",
     )
     parser.add_argument(
+        "--flavour",
+        action="append",
+        default=[],
+        choices=FLAVOURS,
+        dest="flavours",
+        help="build a kernel that reports more, with each flavour that is given, and try the faults that only such a "
+        "kernel sees, as with --quick, each to the first complaint",
+    )
+    parser.add_argument(
         "--source",
         type=Path,
         default=SOURCE,
@@ -105,9 +118,10 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
     work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
     with translate_oserror(work):
         planted = _plant(args.source, work, faults, progress)
-        kernel = work / "build"
-        built = trees.build_once(work / "planted", kernel, planted, progress=progress)
-        journal = work / "journal.jsonl"
+        flavours = sorted(set(args.flavours))
+        kernel = work / "-".join(["build", *flavours])
+        built = trees.build_once(work / "planted", kernel, planted, flavours=flavours, progress=progress)
+        journal = work / f"{'-'.join(['journal', *flavours])}.jsonl"
         image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
         kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
         if not args.resume:
@@ -116,16 +130,22 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         if none is not None and none.digest != image:
             none = None
         state.write(journal, [*kept.values(), *([none] if none else [])])
-        wanted = [fault for fault in planted.faults if fault.is_plain]
+        wanted = [
+            fault
+            for fault in planted.faults
+            if (fault.seen_by in flavours and not fault.equivalent if flavours else fault.is_plain)
+        ]
         if args.names:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)
-        if not args.quick:
+        quick = args.quick or bool(flavours)
+        if not quick:
             known = {name: one for name, one in known.items() if one.outcome is not Outcome.OPEN}
         left = [fault for fault in wanted if not _is_known(fault, known)]
         progress.tell(f"Linux {read_release(built)}: {len(left)} faults to try of {len(wanted)}")
         if left:
             guests.prepare(kernel / guests.BYTECODE)
+        memory = _MEMORY_OF_A_DEBUG_VM if flavours else _MEMORY_OF_A_VM
         reached = work / "reach.json"
 
         def learn(said: tuple[dict[str, Any], ...], cases: dict[int, str]) -> reach.Reach:
@@ -138,7 +158,9 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             left,
             image=image,
             before=state.read(RESULTS) | known,
-            quick=args.quick,
+            quick=quick,
+            debugging=bool(flavours),
+            options=["--memory", str(memory), *(["--append", _REPORTS_ALL] if "kasan" in flavours else [])],
             excluded=frozenset(none.case.splitlines()) if none else None,
             reach=reach.read(reached),
             learn=learn,
@@ -146,7 +168,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             tell=progress.tell,
         )
         try:
-            _in_threads(run, args.vms or capacity(memory=_MEMORY_OF_A_VM))
+            _in_threads(run, args.vms or capacity(memory=memory))
         finally:
             results = state.read(RESULTS) | _of_faults(state.read(journal))
             state.write(RESULTS, results.values())

@@ -53,10 +53,10 @@ def prepare(bytecode: Path) -> None:
     )
 
 
-def command(kernel: Path) -> list[str]:
-    """Return the command that has the worker's input and output for its own."""
+def command(kernel: Path, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that has the worker's input and output for its own; `options` are those of `vm run`."""
     start = ["python", "-m", "tests.kernel_faults.start", str(kernel / BYTECODE), *_ARGUMENTS]
-    return [sys.executable, "-m", "vm", "run", str(kernel), "--", *start]
+    return [sys.executable, "-m", "vm", "run", *options, str(kernel), "--", *start]
 
 
 class LostError(Exception):
@@ -85,11 +85,11 @@ class Guest:
     cases: tuple[Case, ...]
     release: str
 
-    def __init__(self, kernel: Path) -> None:
+    def __init__(self, kernel: Path, options: Sequence[str] = ()) -> None:
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: list[str] = []
         self._process = subprocess.Popen(
-            command(kernel),
+            command(kernel, options),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -42,7 +42,10 @@ class _Dirty(Exception):  # noqa: N818  # nothing is wrong: another VM is wanted
 
 
 class Run:
-    """One run; `work` is what each VM's thread does."""
+    """One run; `work` is what each VM's thread does.
+
+    With `debugging` a case that notices is not asked to notice again: that of a race may not.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,8 @@ class Run:
         before: Mapping[str, Result],
         excluded: frozenset[str] | None,
         quick: bool,
+        debugging: bool,
+        options: Sequence[str],
         reach: Reach,
         record: Callable[[Result], None],
         learn: Callable[[tuple[dict[str, Any], ...], dict[int, str]], Reach],
@@ -64,6 +69,7 @@ class Run:
         self._tasks = deque(_Task(fault) for fault in faults)
         self._excluded = frozenset() if quick else excluded
         self._quick = quick
+        self._debugging, self._options = debugging, options
         self._lock = threading.Lock()
         self._count, self._total = 0, len(faults)
         self._guests: set[Guest] = set()
@@ -82,7 +88,7 @@ class Run:
         lost = 0
         while self._tasks and self.failure is None:
             try:
-                guest = Guest(self._kernel)
+                guest = Guest(self._kernel, self._options)
                 self._guests.add(guest)  # before it is up: an interruption ends it then as well
                 try:
                     with guest:
@@ -211,6 +217,9 @@ class Run:
         """Settle a task whose case noticed, if the fault was what it noticed, and would be again."""
         assert done.case is not None
         case, outcome = guest.cases[done.case].id, _OUTCOMES[done.outcome]
+        if self._debugging:  # a debug kernel tells of a thing once, and is another kernel from then on
+            self._settle(guest, task, outcome, case=case, why=done.why)
+            raise _Dirty
         try:
             again = [guest.run(task.fault.number, [done.case]).outcome != "passed" for _ in range(_TRIES - 1)]
             healthy = guest.run(0, [done.case]).outcome == "passed"

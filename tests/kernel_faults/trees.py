@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vm.base.errors import HostError, NotAKernelError
 from vm.kernels.build import FRAGMENT, build
+from vm.kernels.flavours import fragment
 from vm.kernels.local import TREE_IMAGE
 
 from .planting import DEFINITION, HEADER, Planted, plant
@@ -91,16 +92,22 @@ def _write_if_new(path: Path, text: str) -> None:
     half.replace(path)
 
 
-def build_once(copy: Path, output: Path, planted: Planted, *, progress: Callable[[str], None]) -> Path:
+def build_once(
+    copy: Path, output: Path, planted: Planted, *, flavours: Sequence[str] = (), progress: Callable[[str], None]
+) -> Path:
     """Build the tree `copy` in `output`, unless what is there is of the same faults and options; return its image.
 
     To find that nothing changed takes make a minute. Raises what `vm.kernels.build.build` does.
     """
     image, stamp = output / TREE_IMAGE, output / "planted.sha256"
-    parts = [*(f"{name}\0{text}" for name, text in sorted(planted.texts.items())), FRAGMENT.read_text()]
+    parts = [
+        *(f"{name}\0{text}" for name, text in sorted(planted.texts.items())),
+        FRAGMENT.read_text(),
+        fragment(flavours),
+    ]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     if not (image.exists() and stamp.exists() and stamp.read_text() == digest):
         stamp.unlink(missing_ok=True)
-        build(copy, output=output, progress=progress)
+        build(copy, output=output, progress=progress, flavours=flavours)
         stamp.write_text(digest)
     return image
