@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires, returning
+from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires
 from harness.group.timers import early_syn_ack_timer
+from harness.loader import instructions as bpf
+from harness.loader.classic_assembler import assemble
+from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
 from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
@@ -34,6 +38,12 @@ Action = Callable[[random.Random], object]
 Race = Callable[[Action, Action], None]
 
 MOST_OPEN = 256
+
+SLOW = 400
+"""Instructions, of which each dissects a packet: a program that is not much larger is one too large for optmem_max."""
+
+LOOKUPS = 10
+"""Of a program for each frame."""
 
 
 @pytest.fixture
@@ -160,12 +170,17 @@ def test_closing_an_array_and_its_sockets(bench: Bench, race: Race, family: Fami
 @ledger("K13")
 @each_family
 def test_replacing_a_classic_program_under_traffic(bench: Bench, race: Race, family: Family) -> None:
-    """A classic program may be replaced again and again while datagrams run it."""
+    """A classic program may be replaced again and again while datagrams run it.
+
+    It takes its time over each datagram, to have not ended yet when it is replaced: it dissects the packet's headers
+    again and again (SKF_AD_PAY_OFFSET).
+    """
     (first, *_) = bench.group(3, Protocol.UDP, family)
-    sent = [frame for packet in bench.packets(20, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
+    sent = [frame for packet in bench.packets(5, 0, Protocol.UDP, family) for frame in frames.datagram(packet)]
+    program = assemble("ld poff\n" * SLOW + "ret #1")
     race(
         lambda _: bench.wire.send(sent),
-        lambda _: attach_classic(bench[first], returning(1)),
+        lambda _: attach_classic(bench[first], program),
     )
 
 
@@ -174,15 +189,27 @@ def test_replacing_a_classic_program_under_traffic(bench: Bench, race: Race, fam
 @each_family
 @each_protocol
 def test_binding_and_closing_under_traffic(bench: Bench, race: Race, family: Family, protocol: Protocol) -> None:
-    """Sockets may bind and close while packets are looking for them."""
+    """Sockets may bind and close while packets, and the lookups of a program, are looking for them.
+
+    A program that finds a socket which is neither counted nor freed after a grace period has the kernel warn
+    (`bpf_sk_lookup`).
+    """
     packets = bench.packets(20, 0, protocol, family)
     sent = [frame for packet in packets for frame in frames.opening(packet)]
+    hosts = b"".join(socket.inet_pton(family.address_family, host) for host in (family.peer, family.server))
+    four_tuple = hosts + struct.pack("!HH", packets[0].source_port, bench.port)
+    function = bpf.SK_LOOKUP_TCP if protocol is Protocol.TCP else bpf.SK_LOOKUP_UDP
+    looking = load_instructions("sched_cls", bpf.look_up_at_ingress(function, four_tuple, times=LOOKUPS))
 
     def live(source: random.Random) -> None:
         with suppress(BlockingIOError):
             join(protocol, family, family.any, bench.port).close()
 
-    race(lambda _: bench.wire.send(sent), live)
+    try:
+        with bench.wire.at_ingress(looking):
+            race(lambda _: bench.wire.send(sent), live)
+    finally:
+        os.close(looking)
 
 
 @promise("race.requests-and-listeners")

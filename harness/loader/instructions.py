@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 R0, R1, R2, R3, R4, R5, R6, R7, R10 = 0, 1, 2, 3, 4, 5, 6, 7, 10
 
 MAP_LOOKUP, SELECT_REUSEPORT, GET_SOCKET_COOKIE, SETSOCKOPT, SK_RELEASE, SK_ASSIGN = 1, 82, 46, 49, 86, 124
+SK_LOOKUP_TCP, SK_LOOKUP_UDP = 84, 85
 """enum bpf_func_id (include/uapi/linux/bpf.h)."""
 
 
@@ -189,3 +190,25 @@ def assign_at_ingress(*choices: tuple[int, Iterable[tuple[int, int]]]) -> bytes:
             block = load_half_of_frame(offset) + skip_unless_equal(R0, value, len(block) // 8) + block
         blocks.append(block)
     return copy(R6, R1) + b"".join(blocks) + verdict(0)
+
+
+def look_up_at_ingress(function: int, four_tuple: bytes, *, times: int) -> bytes:
+    """Return a sched_cls program that looks a socket up that often for each frame, and passes the frame.
+
+    `function` is SK_LOOKUP_TCP or SK_LOOKUP_UDP, `four_tuple` a `struct bpf_sock_tuple` of either family.
+    """
+    words = struct.unpack(f"={len(four_tuple) // 4}i", four_tuple)
+    stored = b"".join(store_word(R10, 4 * place - len(four_tuple), word) for place, word in enumerate(words))
+    release = copy(R1, R0) + call(SK_RELEASE)
+    one = b"".join((
+        copy(R1, R6),
+        copy(R2, R10),
+        add(R2, -len(four_tuple)),
+        move(R3, len(four_tuple)),
+        move(R4, -1),  # BPF_F_CURRENT_NETNS
+        move(R5, 0),
+        call(function),
+        skip_if_equal(R0, 0, len(release) // 8),
+        release,
+    ))  # fmt: skip
+    return copy(R6, R1) + stored + one * times + verdict(0)
