@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from harness.model.packets import Packet as Packet
     from harness.plugins.histories import Histories as Histories
     from harness.plugins.histories import History as History
+    from harness.plugins.lives import LivePair as LivePair
     from harness.plugins.lives import TwoLives as TwoLives
     from harness.plugins.packets import PacketCampaign as PacketCampaign
     from harness.plugins.packets import Packets as Packets
@@ -58,6 +59,7 @@ _TYPES = {
     "Packet": "harness.model.packets",
     # which the cases import that a campaign prints
     "History": "harness.plugins.histories",
+    "LivePair": "harness.plugins.lives",
     "Packets": "harness.plugins.packets",
 }
 

@@ -17,6 +17,7 @@ pytest_plugins = [
         # The next two are imported by the two after them: pytest has to see them first, to rewrite their asserts.
         "campaigns",
         "kept_histories",
+        "runs",
         "histories",
         "lives",
         "packets",

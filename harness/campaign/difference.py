@@ -3,6 +3,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
 
 class Difference(AssertionError):  # noqa: N818 - a search that finds one has succeeded
     """The kernel did something else than the model."""
@@ -11,3 +18,12 @@ class Difference(AssertionError):  # noqa: N818 - a search that finds one has su
     """Which of the steps, or packets, showed it: the first is 1."""
     sentence: str
     """What the kernel did, without the place."""
+
+
+def difference_of(run: Callable[[T], None], example: T) -> Difference | None:
+    """Run an example; return the difference that it shows."""
+    try:
+        run(example)
+    except Difference as difference:
+        return difference
+    return None

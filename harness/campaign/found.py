@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a campaign found: what the two kinds of it share, a history and packets, as a file and as a case to paste."""
+"""What a campaign found, a history, packets or a pair of histories: what these share as files and as cases to paste."""
 
 from __future__ import annotations
 
@@ -67,15 +67,12 @@ class Found(ABC):
         """Return the fields above of what `to_json` wrote; ValueError says what is wrong with it."""
         if given.get("version") != cls.VERSION:
             raise ValueError(f"it is of version {given.get('version')!r}, and this harness reads version {cls.VERSION}")
-        seed = given.get("seed", 0)
-        if type(seed) is not int:
-            raise ValueError('"seed" is no number')
         return {
             "difference": str(given.get("difference", "")),
             "sentence": str(given.get("sentence", "")),
             "kernel": str(given.get("kernel", "")),
             "unknown": texts(given, "unknown"),
-            "seed": seed,
+            "seed": number(given, "seed"),
         }
 
     def case(self, *, fixture_type: str, imports: Iterable[str], values: Iterable[str], more: str = "") -> str:
@@ -102,3 +99,11 @@ def texts(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
         raise ValueError(f'"{name}" is no list of texts')
     return tuple(values)
+
+
+def number(given: Mapping[str, Any], name: str) -> int:
+    """Return a number in JSON, 0 where there is none; ValueError where it is something else."""
+    value = given.get(name, 0)
+    if type(value) is not int:
+        raise ValueError(f'"{name}" is no number')
+    return value

@@ -45,12 +45,12 @@ class Run:
         protocol: Protocol = Protocol.UDP,
         migrates: bool = False,
         port: int = HISTORY_PORT,
-        sockarrays: Sequence[Map] = (),
+        sockarrays: Sequence[Map],
     ) -> None:
-        """`sockarrays` are the two of `sockarrays_of`, where several runs share the programs."""
+        """`sockarrays` are the two of `sockarrays_of`, which all runs that share the programs share."""
         self.wire, self._programs, self._behaviour = wire, programs, behaviour
         self.protocol, self._migrates, self.port = protocol, migrates, port
-        self._sockarrays = sockarrays or sockarrays_of(programs)
+        self._sockarrays = sockarrays
         self.taken: Counter[str] = Counter()
         """How often each transition of the model was taken."""
         self.refused: Counter[str] = Counter()

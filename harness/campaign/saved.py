@@ -65,14 +65,17 @@ class Saved(Found):
         """Return a case to paste into cases/, which fails where this did."""
         values = [spelled(step) for step in self.steps]
         more = "" if self.protocol is Protocol.UDP else f"\n        protocol=Protocol.{self.protocol.name},"
-        used = [kind for kind in (Family, Kind, Program, Protocol) if f"{kind.__name__}." in "".join(values) + more]
-        kinds = {type(step) for step in self.steps}
-        imports = [
-            f"from {module} import {', '.join(sorted(kind.__name__ for kind in kinds if kind.__module__ == module))}"
-            for module in sorted({kind.__module__ for kind in kinds})
-        ]
-        imports += [f"from {kind.__module__} import {kind.__name__}" for kind in used]
+        imports = imports_of(self.steps, "".join(values) + more)
         return self.case(fixture_type="History", imports=imports, values=values, more=more)
+
+
+def imports_of(steps: Iterable[Step], text: str) -> list[str]:
+    """Return the lines that import what Python text with those steps needs."""
+    names: dict[str, set[str]] = {}
+    used = (kind for kind in (Family, Kind, Program, Protocol) if f"{kind.__name__}." in text)
+    for kind in (*map(type, steps), *used):
+        names.setdefault(kind.__module__, set()).add(kind.__name__)
+    return [f"from {module} import {', '.join(sorted(kinds))}" for module, kinds in names.items()]
 
 
 def from_log(text: str) -> Saved | None:

@@ -169,10 +169,10 @@ def log_lines(packets: Iterable[Bent]) -> Iterator[str]:
     yield f"{FORMAT} {VERSION}, {word}: [{held}]"
 
 
-def from_log(text: str) -> tuple[Bent, ...] | None:
+def from_log(text: str) -> SavedPackets | None:
     """Return the packets that were to be sent last, by a console's log; None if it has none."""
     rows: list[Any] | None = None
     for word, line in _LINE.findall(text):
         more = json.loads(line)
         rows = more if word == "first" or rows is None else rows + more
-    return None if rows is None else from_json(rows)
+    return None if rows is None else SavedPackets(packets=from_json(rows))

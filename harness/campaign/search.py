@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.errors import Flaky
 
-from harness.campaign.difference import Difference
+from harness.campaign.difference import Difference, difference_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,12 +136,3 @@ def without_idle(run: Callable[[Sequence[T]], None], example: tuple[T, ...]) -> 
             if (difference := difference_of(run, shorter)) is not None:
                 example, best = shorter[: difference.place], difference
     return example, best
-
-
-def difference_of(run: Callable[[Sequence[T]], None], example: Sequence[T]) -> Difference | None:
-    """Run an example; return the difference that it shows."""
-    try:
-        run(example)
-    except Difference as difference:
-        return difference
-    return None

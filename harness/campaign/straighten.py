@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.campaign.search import difference_of
+from harness.campaign.difference import difference_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -39,6 +39,8 @@ class Strangers:
         self._first: dict[int, ReplyKind] = {}  # the kind of the first reply to each that has one
         self._sent: dict[int, Packet] = {}
         self._errors = 0
+        self.frames: list[bytes] = []
+        """Of the packet that `differs` speaks of, if it is about one."""
         self._before = self._no_ports()
 
     @property
@@ -67,10 +69,12 @@ class Strangers:
         for port, times in held.items():
             if port not in self._sent:
                 return f"a packet from port {port}, which was not sent, is held"
-            if times > 1:
-                return f"{self._sent[port]} is held {times} times"
-            if self._first.get(port) in answered:
-                return f"{self._sent[port]} is held, though it was answered by {self._first[port]}"
+            packet, first = self._sent[port], self._first.get(port)
+            if times > 1 or first in answered:
+                self.frames = frames.opening(packet)
+                return f"{packet} is held" + (
+                    f" {times} times" if times > 1 else f", though it was answered by {first}"
+                )
         counted = self._no_ports() - self._before
         if counted != self._errors:
             return f"{self._errors} datagrams were answered by an error, and the kernel counts {counted}"

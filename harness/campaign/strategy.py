@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies
 
-from harness.campaign.table import NUMBERS_OF_STEPS, step_of
+from harness.campaign.table import LONGEST, NUMBERS_OF_STEPS, SHORTEST, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from harness.model.layout import Protocol
     from harness.model.life.steps import Step
-
-SHORTEST, LONGEST = 25, 60
-"""Steps of a history."""
 
 
 def histories() -> SearchStrategy[list[int]]:

@@ -116,6 +116,9 @@ _TCP: tuple[tuple[int, Sequence[Step]], ...] = (
     (3, _EMPTY),
     (1, _UNLINK),
 )
+SHORTEST, LONGEST = 25, 60
+"""Steps of a history."""
+
 NUMBERS_OF_STEPS = 1 << 20
 """Each number below is a step."""
 

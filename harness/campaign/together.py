@@ -9,50 +9,35 @@ packet twice, nor one that was answered by an error, and as many are answered as
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.campaign import probes
 from harness.campaign.beside import Beside
 from harness.campaign.difference import Difference
 from harness.campaign.life import DifferenceError
+from harness.campaign.pair import without_packets
 from harness.campaign.strangers import Strangers
-from harness.campaign.strategy import LONGEST, SHORTEST
-from harness.campaign.table import NUMBERS_OF_STEPS, step_of
-from harness.model.life.segments import Cookies, Migrate, Segment
-from harness.model.life.steps import Close, Crowd, Leave, OnSocket, Open
-from harness.model.life.text import spelled
+from harness.model.life.steps import OnSocket, Open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    import random
+    from collections.abc import Callable, Sequence
 
     from harness.campaign.history import Run
+    from harness.campaign.pair import Pair
     from harness.campaign.puppets import Puppets
-    from harness.model.layout import Protocol
     from harness.model.life.steps import Step
 
 
 class TogetherError(Difference):
     """Two histories at once did something that neither may."""
 
-
-def drawn(source: random.Random, protocol: Protocol, *, crowds: bool) -> tuple[Step, ...]:
-    """Return a history that changes nothing for the whole machine: no setting of TCP.
-
-    `crowds`: it may open a crowd of sockets, which takes long.
-    """
-    numbers = [source.randrange(NUMBERS_OF_STEPS) for _ in range(source.randint(SHORTEST, LONGEST))]
-    steps = (step_of(number, protocol) for number in numbers)
-    return tuple(
-        step for step in steps if not isinstance(step, Cookies | Migrate) and (crowds or not isinstance(step, Crowd))
-    )
-
-
-def without_packets(history: Iterable[Step]) -> tuple[Step, ...]:
-    """Return the history without what takes the wire, which the other one uses."""
-    quiet = (Close(step.socket) if isinstance(step, Leave) else step for step in history)
-    return tuple(step for step in quiet if not isinstance(step, Segment))
+    def __init__(self, sentence: str, *, shown: str = "", of_second: bool = False, data: Sequence[bytes] = ()) -> None:
+        """`shown` is the sentence with the step that it is about, `data` are the frames of the packet."""
+        super().__init__(f"{'in the second history, ' if of_second else ''}{shown or sentence}")
+        self.sentence, self.of_second, self.frames = sentence, of_second, tuple(data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +48,19 @@ class Together:
     second: Run
     cpu: int
     """Of the second one; the first has the wire's."""
-    seed: str
-    crowds: bool
-    """Whether histories may open crowds of sockets."""
+    source: random.Random
+    """Of the packets on one port."""
 
-    def on_two_ports(self, number: int) -> None:
-        """Live through a history on the first's port, looking after each step, beside others on the second's.
+    def run(self, pair: Pair) -> None:
+        """Live through a pair of the runs' protocols and ports; TogetherError says what may not be."""
+        (self._on_one_port if pair.ports == 1 else self._on_two_ports)(pair.first, without_packets(pair.second))
 
-        These are looked at as the last of them ends. TogetherError says where the kernel and the model part.
+    def _on_two_ports(self, history: Sequence[Step], other: Sequence[Step]) -> None:
+        """Live through a history on the first's port, looking after each step, beside the other on the second's.
+
+        The other one is looked at as it ends for the last time.
         """
-        history = self._drawn(self._source(number, 0), self.first)
-        beside = Beside(lambda is_over: self._histories(number, is_over), cpu=self.cpu)
+        beside = Beside(lambda is_over: self._again_and_again(other, is_over), cpu=self.cpu)
         failed: DifferenceError | None = None
         try:
             self.first.run(history)
@@ -83,16 +70,15 @@ class Together:
             said = beside.end()
         self._add(said)
         if failed is not None:
-            raise self._error(number, str(failed), history[: failed.place])
-        if said["difference"]:
-            raise self._error(number, f"of the other: {said['difference']}", history)
+            raise TogetherError(failed.sentence, shown=str(failed), data=_frames(self.first, failed))
+        if said["sentence"]:
+            data = [bytes.fromhex(frame) for frame in said["frames"]]
+            raise TogetherError(said["sentence"], shown=said["shown"], of_second=True, data=data)
 
-    def on_one_port(self, number: int) -> None:
-        """Live through a history beside others on the same port, with packets to it; both have the same protocol."""
-        source = self._source(number, 0)
-        history = self._drawn(source, self.first)
-        strangers = Strangers(self.first.wire, self.first.protocol, self.first.port, source)
-        beside = Beside(lambda is_over: self._on_the_same_port(number, is_over), cpu=self.cpu)
+    def _on_one_port(self, history: Sequence[Step], other: Sequence[Step]) -> None:
+        """Live through a history beside the other on the same port, with packets to it; both have the same protocol."""
+        strangers = Strangers(self.first.wire, self.first.protocol, self.first.port, self.source)
+        beside = Beside(lambda is_over: self._on_the_same_port(other, is_over), cpu=self.cpu)
         held: Counter[int] = Counter()
         try:
             puppets = self.first.puppets()
@@ -110,60 +96,57 @@ class Together:
         self.first.histories += 1
         self.first.packets += strangers.sent
         if sentence := strangers.differs(held):
-            raise self._error(number, sentence, history)
+            raise TogetherError(sentence, data=strangers.frames)
 
-    def _histories(self, number: int, is_over: Callable[[], bool]) -> dict[str, Any]:
-        """Live through one history after another in the child; look at the last one once the wire is free."""
-        source, run = self._source(number, 1), self.second
-        here = self.first.wire.settings.cpu
-        difference = ""
-        while True:
-            history = without_packets(self._drawn(source, run))
+    def _again_and_again(self, history: Sequence[Step], is_over: Callable[[], bool]) -> dict[str, Any]:
+        """Live through a history over and over in the child; look at the last one once the wire is free."""
+        run, here = self.second, self.first.wire.settings.cpu
+        before = run.histories, run.steps
+        found: DifferenceError | None = None
+        while found is None:
             with run.begin() as life:
                 try:
-                    place, step = 0, history[0]
                     for place, step in enumerate(history, 1):
                         life.take(place, step)
                     if not is_over():
                         continue
                     os.sched_setaffinity(0, {here})
                     run.wire.send(())
-                    life.look(place, step)
+                    if history:
+                        life.look(len(history), history[-1])
                 except DifferenceError as error:
-                    difference = f"{error}\n{_spelled(history[: error.place])}"
-            if difference or is_over():
+                    found = error
+            if is_over():
                 break
-        return {"difference": difference, "histories": run.histories, "steps": run.steps, "held": []}
+        said = {"histories": run.histories - before[0], "steps": run.steps - before[1]}
+        if found is None:
+            return said | {"sentence": ""}
+        data = [frame.hex() for frame in _frames(run, found)]
+        return said | {"sentence": found.sentence, "shown": str(found), "frames": data}
 
-    def _on_the_same_port(self, number: int, is_over: Callable[[], bool]) -> dict[str, Any]:
-        """Live through one history after another in the child, taking what their sockets hold."""
-        source, run = self._source(number, 1), self.second
+    def _on_the_same_port(self, history: Sequence[Step], is_over: Callable[[], bool]) -> dict[str, Any]:
+        """Live through a history over and over in the child, taking what its sockets hold."""
         held: list[int] = []
         steps = histories = 0
         while not histories or not is_over():
-            puppets = run.puppets()
+            puppets = self.second.puppets()
             try:
-                for step in without_packets(self._drawn(source, run)):
+                for step in history:
                     _do(puppets, step)
                     steps += 1
                     held += puppets.held()
             finally:
                 puppets.close()
             histories += 1
-        return {"difference": "", "histories": histories, "steps": steps, "held": held}
-
-    def _drawn(self, source: random.Random, run: Run) -> tuple[Step, ...]:
-        return drawn(source, run.protocol, crowds=self.crowds)
-
-    def _source(self, number: int, which: int) -> random.Random:
-        return random.Random(f"{self.seed} {number} {which}")  # not for secrets
+        return {"histories": histories, "steps": steps, "held": held}
 
     def _add(self, said: dict[str, Any]) -> None:
         self.first.histories += said["histories"]
         self.first.steps += said["steps"]
 
-    def _error(self, number: int, sentence: str, history: Sequence[Step]) -> TogetherError:
-        return TogetherError(f"pair {number} of seed {self.seed!r}: {sentence}\nbeside it:\n{_spelled(history)}")
+
+def _frames(run: Run, error: DifferenceError) -> list[bytes]:
+    return [] if error.probe is None else [probes.frame(error.probe, run.protocol, run.port)]
 
 
 def _do(puppets: Puppets, step: Step) -> None:
@@ -178,7 +161,3 @@ def _do(puppets: Puppets, step: Step) -> None:
     if isinstance(step, OnSocket) and not puppets.has(step.socket):
         return
     puppets.do(step)
-
-
-def _spelled(history: Iterable[Step]) -> str:
-    return "\n".join(f"    {spelled(step)}," for step in history)

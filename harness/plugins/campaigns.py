@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The options of campaigns, and what the campaigns of histories and of packets have in common."""
+"""The options of campaigns, and what the campaigns of histories, pairs of them and packets have in common."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from harness.campaign.saved import Saved
     from harness.campaign.saved_packets import SavedPackets
+    from harness.campaign.saved_pairs import SavedPair
     from harness.campaign.search import Search
     from harness.model.life.behaviour import Behaviour
 
@@ -48,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--replay",
         metavar="FILE",
-        help="run a history or packets again: a file of results/histories/, or the console's log of a kernel that died",
+        help="run a history, a pair of histories or packets again: a file of results/histories/, or the console's log "
+        "of a kernel that died",
     )
 
 
@@ -72,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         option.replay = str(Path(option.replay).resolve())  # a worker may run elsewhere
 
 
-def read_replay(name: str) -> Saved | SavedPackets:
+def read_replay(name: str) -> Saved | SavedPackets | SavedPair:
     """Read the file of `--replay`; UsageError says what is wrong with it."""
     from harness.campaign.files import read  # noqa: PLC0415
 
@@ -125,7 +127,7 @@ def _database() -> Any:
     return DirectoryBasedExampleDatabase(user_cache_path("reuseport-harness") / "histories")
 
 
-def story_of(saved: Saved | SavedPackets, searched: str) -> str:
+def story_of(saved: Saved | SavedPackets | SavedPair, searched: str) -> str:
     """Return what a failed case says: the difference, how it was found, a case to paste, and the frames."""
     lines = [saved.difference, "", f"Found in {searched}. As a case to paste:", ""]
     lines += ["    " + line if line else "" for line in saved.as_case().splitlines()]

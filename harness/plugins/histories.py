@@ -8,64 +8,36 @@ A campaign's cases have the mark `history`. What one finds and reaches goes to t
 from __future__ import annotations
 
 import typing
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.group.timers import late_syn_ack_timer
 from harness.interface.keys import HISTORY, REACHED
-from harness.kernel.features import present
 from harness.kernel.release import running
-from harness.model.layout import InnerMap, Protocol
-from harness.model.life.slots import SLOTS
-from harness.model.life.state import Program
-from harness.model.variants import VARIANTS
-from harness.plugins.campaigns import behaviour_here, log, read_replay, search_as_told, story_of
+from harness.model.layout import Protocol
+from harness.plugins.campaigns import log, read_replay, search_as_told, story_of
 from harness.plugins.kept_histories import keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from harness.campaign.difference import Difference
     from harness.campaign.history import Run
     from harness.campaign.saved import Saved
-    from harness.group.protocols import LoadProgram, RecordProperty
-    from harness.loader import program as loaded
+    from harness.group.protocols import RecordProperty
     from harness.model.life.steps import Step
-    from harness.wire.veth import Wire
+    from harness.plugins.runs import Runs
 
 SHORT_EXAMPLES = 25
 """Histories of the default run: about a second natively."""
 
 
-_INNER = {Program.MAP: InnerMap.SOCKMAP}
-_NEEDED = {Program.MAP: ("select_from_sockmap", "udp_in_sockmap"), Program.MIGRATE: VARIANTS["migrate"].requires}
-
-
-MIGRATE = "net/ipv4/tcp_migrate_req"
-
-
-def load_programs(load: LoadProgram) -> dict[Program, loaded.Program]:
-    """Load a history's programs, as far as the kernel can select from their maps."""
-    return {
-        program: load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
-        for program in Program
-        if all(map(present, _NEEDED.get(program, ())))
-    }
-
-
 class Histories:
     """What runs histories on this kernel."""
 
-    def __init__(
-        self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config, undo: ExitStack
-    ) -> None:
-        self._wire, self._record, self._option, self._undo = wire, record, config.option, undo
-        self._is_late = False  # whether the timer of SYN-ACKs is set
-        self._programs = load_programs(load)
+    def __init__(self, runs: Runs, record: RecordProperty, config: pytest.Config) -> None:
+        self._runs, self._record, self._option = runs, record, config.option
 
     def campaign(self, protocol: Protocol) -> None:
         """Search for a difference as the options say; fail with the shortest history that shows it."""
@@ -75,7 +47,7 @@ class Histories:
         from harness.campaign.search import Search  # noqa: PLC0415  # hypothesis: a second under emulation
         from harness.campaign.strategy import histories, reader  # noqa: PLC0415
 
-        run = self._run(self._option.unknown, protocol)
+        run = self._runs.run(protocol, self._option.unknown)
         search: Search[Step] = Search(histories(), run.run, read=reader(protocol), before=partial(_log, protocol))
         try:
             searched = search_as_told(search, self._option, SHORT_EXAMPLES)
@@ -84,7 +56,7 @@ class Histories:
         if search.found is None:
             self._record(REACHED, _reached(run) | searched)
             return
-        self._fail(run, *search.found, unknown=tuple(self._option.unknown))
+        self.fail(run, *search.found, unknown=tuple(self._option.unknown))
 
     def _replay_file(self, protocol: Protocol) -> None:
         from harness.campaign.saved import Saved  # noqa: PLC0415
@@ -98,26 +70,14 @@ class Histories:
         """Run one history; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
         from harness.campaign.life import DifferenceError  # noqa: PLC0415
 
-        run = self._run([*unknown, *self._option.unknown], protocol)
+        run = self._runs.run(protocol, [*unknown, *self._option.unknown])
         try:
             run.run(steps)
         except DifferenceError as difference:
-            self._fail(run, steps[: difference.place], difference, unknown=(*unknown, *self._option.unknown))
+            self.fail(run, steps[: difference.place], difference, unknown=(*unknown, *self._option.unknown))
 
-    def _run(self, unknown: list[str] | tuple[str, ...], protocol: Protocol) -> Run:
-        from harness.campaign.history import Run  # noqa: PLC0415
-
-        if protocol is Protocol.TCP and not self._is_late:
-            self._is_late = True
-            # A slow guest may take longer than a second from a SYN to its ACK: nothing must be sent again meanwhile.
-            self._undo.enter_context(late_syn_ack_timer())
-            self._wire.settings.allow_fast_open()
-        migrates = protocol is Protocol.TCP and present("tcp_migrate_req")
-        if migrates:
-            self._wire.settings.set(MIGRATE, 1)
-        return Run(self._wire, self._programs, behaviour_here(unknown), protocol=protocol, migrates=migrates)
-
-    def _fail(self, run: Run, steps: tuple[Step, ...], difference: Difference, *, unknown: tuple[str, ...]) -> None:
+    def fail(self, run: Run, steps: tuple[Step, ...], difference: Difference, *, unknown: tuple[str, ...]) -> None:
+        """Fail with a history that differs, once it is as short as can be."""
         from harness.campaign.search import without_idle  # noqa: PLC0415
 
         steps, difference = without_idle(run.run, steps) or (steps, difference)
@@ -152,14 +112,9 @@ class Histories:
 
 
 @pytest.fixture
-def histories(
-    wire: Wire, load_for_test: LoadProgram, record_property: RecordProperty, pytestconfig: pytest.Config
-) -> Iterator[Histories]:
+def histories(runs: Runs, record_property: RecordProperty, pytestconfig: pytest.Config) -> Histories:
     """Return what runs histories on this kernel."""
-    with ExitStack() as undo:
-        undo.callback(wire.send, ())
-        undo.callback(wire.settings.restore)
-        yield Histories(wire, load_for_test, record_property, pytestconfig, undo)
+    return Histories(runs, record_property, pytestconfig)
 
 
 class History(typing.Protocol):

@@ -1,128 +1,227 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Two histories at once, in a campaign. The cases have the mark `history`; what fails is not made shorter."""
+"""Two histories at once, in a campaign or from a file. The cases have the mark `history`."""
 
 from __future__ import annotations
 
 import itertools
+import random
 import time
-from contextlib import ExitStack
+import typing
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.group.timers import late_syn_ack_timer
-from harness.interface.keys import REACHED
-from harness.kernel.features import present
+from harness.interface.keys import HISTORY, REACHED
 from harness.kernel.release import running
 from harness.model.layout import Protocol
 from harness.model.life.state import HISTORY_PORT
-from harness.plugins.campaigns import behaviour_here
-from harness.plugins.histories import MIGRATE, load_programs
+from harness.plugins.campaigns import log, read_replay, story_of
+from harness.plugins.kept_histories import keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable
 
+    from harness.campaign.difference import Difference
     from harness.campaign.history import Run
-    from harness.group.protocols import LoadProgram, RecordProperty
-    from harness.loader import program as loaded
-    from harness.loader.maps import Map
-    from harness.model.life.state import Program
-    from harness.wire.veth import Wire
+    from harness.campaign.pair import Pair
+    from harness.campaign.saved_pairs import SavedPair
+    from harness.campaign.together import Together
+    from harness.group.protocols import RecordProperty
+    from harness.model.life.steps import Step
+    from harness.plugins.histories import Histories
+    from harness.plugins.runs import Runs
 
 SHORT_SECONDS = 0.3
 """What the default run takes for each of the two cases, if it is not a single pair that takes longer."""
 
 _SHORT_PAIRS = 12
 _OTHER_PORT = HISTORY_PORT + 10
-_PROTOCOLS = tuple(itertools.product(Protocol, repeat=2))
+_PROTOCOLS: dict[int, list[tuple[Protocol, Protocol]]] = {
+    1: [(protocol, protocol) for protocol in Protocol],
+    2: list(itertools.product(Protocol, Protocol)),
+}
+"""The protocols of two histories, by the number of ports that they are about."""
 
 
 class TwoLives:
     """What has two histories live at once on this kernel."""
 
-    def __init__(self, wire: Wire, load: LoadProgram, record: RecordProperty, config: pytest.Config) -> None:
-        self._wire, self._record, self._option = wire, record, config.option
-        self._programs = [load_programs(load) for _ in range(2)]
-        self._sockarrays = [self._made(programs) for programs in self._programs]
-        self._migrates = present("tcp_migrate_req")
-        if self._migrates:
-            wire.settings.set(MIGRATE, 1)
-        wire.settings.allow_fast_open()
+    def __init__(self, runs: Runs, histories: Histories, record: RecordProperty, config: pytest.Config) -> None:
+        self._runs, self._histories, self._record, self._option = runs, histories, record, config.option
+        self._source = random.Random(self._option.seed or 0)  # not for secrets
 
     def campaign(self, *, ports: int) -> None:
         """Try pairs of histories on one port or on two as long as the options say; fail with the first that differs."""
-        from harness.campaign.difference import Difference  # noqa: PLC0415  # hypothesis: a second under emulation
+        if self._option.replay:
+            self._replay_file(ports)
+            return
+        from harness.campaign.difference import difference_of  # noqa: PLC0415
+        from harness.campaign.pair import numbers_of, pair_of  # noqa: PLC0415
+        from harness.campaign.saved_pairs import log_line  # noqa: PLC0415
+
+        is_short = self._option.campaign is None
+        seconds = SHORT_SECONDS if is_short else self._option.campaign
+        most = _SHORT_PAIRS if is_short else None
+        unknown = tuple(self._option.unknown)
+        each = [(protocols, self._together(protocols, ports, unknown)) for protocols in _PROTOCOLS[ports]]
+        started, number = time.monotonic(), 0
+        while number == 0 or (number != most and time.monotonic() - started < seconds):
+            protocols, together = each[number % len(each)]
+            numbers = numbers_of(f"{self._option.seed or 0} {ports} {number}", protocols, crowds=not is_short)
+            log([log_line(numbers, protocols, ports)])
+            pair = pair_of(numbers, protocols, ports)
+            try:
+                difference = difference_of(together.run, pair)
+            except KeyboardInterrupt:
+                said = f"interrupted: no difference in {number} pairs of histories"
+                pytest.exit(said, returncode=pytest.ExitCode.INTERRUPTED)
+            number += 1
+            if difference is not None:
+                self._found(together, pair, difference, unknown, f"{number} pairs of histories")
+        firsts = [together.first for _, together in each]
+        self._record(REACHED, _reached(firsts, ports, time.monotonic() - started) | {"tried": number, "of": most})
+
+    def replay(self, pair: Pair, *, unknown: tuple[str, ...] = ()) -> None:
+        """Live through a pair several times; fail if kernel and model differ in any of them, and say in how many."""
+        from harness.campaign.shorten import TRIES, differences_of  # noqa: PLC0415
+
+        unknown = (*unknown, *self._option.unknown)
+        together = self._together(pair.protocols, pair.ports, unknown)
+        if found := differences_of(together.run, pair):
+            self._fail(self._saved(pair, found[-1], unknown, len(found)), f"{TRIES} tries")
+        of_what = f"tries of a pair of histories on {_on(pair.ports)}"
+        self._record(REACHED, {"kernel": str(running()), "of_what": of_what, "tried": TRIES, "of": TRIES})
+
+    def _replay_file(self, ports: int) -> None:
+        from harness.campaign.saved_pairs import SavedPair  # noqa: PLC0415
+
+        saved = read_replay(self._option.replay)
+        if not isinstance(saved, SavedPair) or saved.pair.ports != ports:
+            pytest.skip(f"{self._option.replay} is no pair of histories on {_on(ports)}")
+        self.replay(saved.pair, unknown=saved.unknown)
+
+    def _found(
+        self, together: Together, pair: Pair, difference: Difference, unknown: tuple[str, ...], searched: str
+    ) -> None:
+        """Fail with a pair that differs: as a single history if one does it alone, or else as short as can be."""
+        from harness.campaign.difference import difference_of  # noqa: PLC0415
+        from harness.campaign.shorten import differences_of, shorter  # noqa: PLC0415
+
+        try:
+            for history, protocol in ((pair.second, pair.protocols[1]), (pair.first, pair.protocols[0])):
+                alone = self._runs.run(protocol, unknown)
+                if (of_one := difference_of(alone.run, history)) is not None:
+                    self._histories.fail(alone, history[: of_one.place], of_one, unknown=unknown)
+            for made_shorter, differs in shorter(together.run, pair):
+                pair, difference = made_shorter, differs
+            times = len(differences_of(together.run, pair))
+        except KeyboardInterrupt:
+            saved = self._saved(pair, difference, unknown, None)
+            with suppress(OSError):
+                keep(saved.to_json(), Path.cwd())
+            said = f"interrupted while it was made shorter:\n{story_of(saved, searched)}"
+            pytest.exit(said, returncode=pytest.ExitCode.INTERRUPTED)
+        self._fail(self._saved(pair, difference, unknown, times), searched)
+
+    def _fail(self, saved: SavedPair, searched: str) -> None:
+        self._record(HISTORY, saved.to_json())
+        pytest.fail(story_of(saved, searched), pytrace=False)
+
+    def _saved(self, pair: Pair, difference: Difference, unknown: tuple[str, ...], differed: int | None) -> SavedPair:
+        from harness.campaign.saved_pairs import SavedPair  # noqa: PLC0415
+        from harness.campaign.shorten import TRIES  # noqa: PLC0415
+        from harness.campaign.together import TogetherError  # noqa: PLC0415
+
+        assert isinstance(difference, TogetherError)
+        often = "" if differed is None else f"; it differed in {differed} of {TRIES} tries"
+        return SavedPair(
+            pair=pair,
+            difference=f"{difference}{often}",
+            sentence=difference.sentence,
+            kernel=str(running()),
+            unknown=unknown,
+            seed=self._option.seed or 0,
+            tries=0 if differed is None else TRIES,
+            differed=differed or 0,
+            frames=tuple(frame.hex() for frame in difference.frames),
+        )
+
+    def _together(self, protocols: tuple[Protocol, Protocol], ports: int, unknown: Iterable[str]) -> Together:
         from harness.campaign.together import Together  # noqa: PLC0415
 
-        if self._option.replay:
-            pytest.skip(f"{self._option.replay} is no pair of histories")
-        seconds = SHORT_SECONDS if self._option.campaign is None else self._option.campaign
-        most = _SHORT_PAIRS if self._option.campaign is None else None
-        runs = self._runs(ports)
-        started, number, found = time.monotonic(), 0, ""
-        while number == 0 or (number != most and time.monotonic() - started < seconds):
-            first, second = runs[number % len(runs)]
-            pair = Together(
-                first=first, second=second, cpu=self._other_cpu, seed=f"{self._option.seed or 0} {ports}",
-                crowds=most is None,
-            )  # fmt: skip
-            try:
-                (pair.on_one_port if ports == 1 else pair.on_two_ports)(number)
-            except Difference as difference:
-                found = str(difference)
-                break
-            number += 1
-        if found:
-            pytest.fail(found, pytrace=False)
-        firsts = {id(first): first for first, _ in runs}.values()
-        self._record(REACHED, _reached(list(firsts), ports, time.monotonic() - started) | {"tried": number, "of": most})
-
-    @staticmethod
-    def _made(programs: Mapping[Program, loaded.Program]) -> Sequence[Map]:
-        from harness.campaign.history import sockarrays_of  # noqa: PLC0415
-
-        return sockarrays_of(programs)
+        first, second = protocols
+        other_port = HISTORY_PORT if ports == 1 else _OTHER_PORT
+        return Together(
+            first=self._runs.run(first, unknown),
+            second=self._runs.run(second, unknown, port=other_port, programs=1),
+            cpu=self._other_cpu,
+            source=self._source,
+        )
 
     @property
     def _other_cpu(self) -> int:
-        here = self._wire.settings.cpu
-        return next((cpu for cpu in self._wire.cpus if cpu != here), here)
-
-    def _runs(self, ports: int) -> list[tuple[Run, Run]]:
-        if ports == 1:
-            return [(self._run(0, each, HISTORY_PORT), self._run(1, each, HISTORY_PORT)) for each in Protocol]
-        return [(self._run(0, one, HISTORY_PORT), self._run(1, other, _OTHER_PORT)) for one, other in _PROTOCOLS]
-
-    def _run(self, which: int, protocol: Protocol, port: int) -> Run:
-        from harness.campaign.history import Run  # noqa: PLC0415
-
-        migrates = self._migrates and protocol is Protocol.TCP
-        return Run(
-            self._wire, self._programs[which], behaviour_here(self._option.unknown), protocol=protocol,
-            migrates=migrates, port=port, sockarrays=self._sockarrays[which],
-        )  # fmt: skip
+        wire = self._runs.wire
+        here = wire.settings.cpu
+        return next((cpu for cpu in wire.cpus if cpu != here), here)
 
 
 @pytest.fixture
 def two_lives(
-    wire: Wire, load_for_test: LoadProgram, record_property: RecordProperty, pytestconfig: pytest.Config
-) -> Iterator[TwoLives]:
+    runs: Runs, histories: Histories, record_property: RecordProperty, pytestconfig: pytest.Config
+) -> TwoLives:
     """Return what has two histories live at once on this kernel."""
-    with ExitStack() as undo:
-        undo.callback(wire.send, ())
-        undo.callback(wire.settings.restore)
-        # A slow guest may take longer than a second from a SYN to its ACK: nothing must be sent again meanwhile.
-        undo.enter_context(late_syn_ack_timer())
-        yield TwoLives(wire, load_for_test, record_property, pytestconfig)
+    return TwoLives(runs, histories, record_property, pytestconfig)
 
 
-def _reached(runs: list[Run], ports: int, seconds: float) -> dict[str, Any]:
+class LivePair(typing.Protocol):
+    """A function that lives through two histories at once, several times."""
+
+    def __call__(
+        self,
+        *,
+        first: Iterable[Step],
+        second: Iterable[Step],
+        protocols: tuple[Protocol, Protocol],
+        ports: int,
+        unknown: tuple[str, ...] = (),
+    ) -> None:
+        """Fail if kernel and model ever differ; the model is not told of the bugs in `unknown`."""
+
+
+@pytest.fixture
+def pair(two_lives: TwoLives) -> LivePair:
+    """Return the function that lives through a pair of histories, as campaigns print it."""
+
+    def live(
+        *,
+        first: Iterable[Step],
+        second: Iterable[Step],
+        protocols: tuple[Protocol, Protocol],
+        ports: int,
+        unknown: tuple[str, ...] = (),
+    ) -> None:
+        from harness.campaign.pair import Pair  # noqa: PLC0415
+
+        both = Pair(first=tuple(first), second=tuple(second), protocols=protocols, ports=ports)
+        two_lives.replay(both, unknown=unknown)
+
+    return live
+
+
+def _on(ports: int) -> str:
+    return "one port" if ports == 1 else "two ports"
+
+
+def _reached(runs: Iterable[Run], ports: int, seconds: float) -> dict[str, Any]:
+    each = list(runs)
     return {
         "kernel": str(running()),
-        "of_what": f"pairs of histories on {'one port' if ports == 1 else 'two ports'}",
-        "steps": sum(run.steps for run in runs),
-        "packets": sum(run.packets for run in runs),
+        "of_what": f"pairs of histories on {_on(ports)}",
+        "steps": sum(run.steps for run in each),
+        "packets": sum(run.packets for run in each),
         "seconds": seconds,
-        "taken": dict(sum((run.taken for run in runs), start=type(runs[0].taken)())),
+        "taken": dict(sum((run.taken for run in each), start=type(each[0].taken)())),
         "refused": {},
     }

@@ -82,7 +82,7 @@ class PacketCampaign:
 
     def replay(self, *packets: Bent, unknown: tuple[str, ...] = ()) -> None:
         """Send packets; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
-        from harness.campaign.search import difference_of  # noqa: PLC0415
+        from harness.campaign.difference import difference_of  # noqa: PLC0415
 
         if any(bent.assigned for bent in packets) and not self._assigning:
             pytest.skip(f"a packet is assigned, and this kernel lacks one of {', '.join(_FOR_ASSIGNING)}")

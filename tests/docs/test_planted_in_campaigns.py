@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,12 @@ import pytest
 from harness.kernel.preflight import missing_requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
 MOST_STEPS = 6
+MOST_STEPS_OF_A_PAIR = 20
 NEEDED = ("bpf", "cases", "harness", "vm", "conftest.py", "pyproject.toml")
 
 
@@ -67,6 +69,10 @@ def _able() -> None:
         pytest.skip(reason)
 
 
+PLANTED_IN_PAIRS = "harness/plugins/lives.py", "port=other_port, programs=1", "port=other_port, programs=0"
+"""Both histories of a pair use the same programs, and each finds what the other put into slots."""
+
+
 def run(checkout: Path, *options: str) -> tuple[int, str]:
     """Run the campaign's cases of a checkout; return the exit status and what was printed."""
     done = subprocess.run(
@@ -82,19 +88,24 @@ def kept(checkout: Path) -> Sequence[Path]:
     return list((checkout / "results/histories").glob("*.json"))
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_planted_fault_is_found_and_made_short(tmp_path: Path, fault: Fault) -> None:
+def plant(checkout: Path, file: str, right: str, wrong: str) -> Callable[[], object]:
+    """Make a copy of the checkout with a fault; return the function that mends it."""
     for name in NEEDED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, tmp_path / name)
-    planted = tmp_path / "bpf" / fault.file
+            shutil.copy(source, checkout / name)
+    planted = checkout / file
     text = planted.read_text()
-    assert text.count(fault.right) == 1, f"{fault.file} is not as this test knows it"
-    planted.write_text(text.replace(fault.right, fault.wrong))
+    assert text.count(right) == 1, f"{file} is not as this test knows it"
+    planted.write_text(text.replace(right, wrong))
+    return lambda: planted.write_text(text)
 
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_planted_fault_is_found_and_made_short(tmp_path: Path, fault: Fault) -> None:
+    mend = plant(tmp_path, f"bpf/{fault.file}", fault.right, fault.wrong)
     status, said = run(tmp_path, "-k", f"lives_as and {fault.protocol}", "--campaign", str(SECONDS))
     assert status == 1, said
     assert "As a case to paste" in said
@@ -107,6 +118,26 @@ def test_planted_fault_is_found_and_made_short(tmp_path: Path, fault: Fault) -> 
     status, said = run(tmp_path, *again)
     assert status == 1, said
     assert saved["sentence"] in said
-    planted.write_text(text)
+    mend()
     status, said = run(tmp_path, *again)
     assert status == 0, said
+
+
+def test_difference_of_a_pair_is_kept_made_short_and_tried_again(tmp_path: Path) -> None:
+    """What only two histories at once show is kept as a pair; replayed, it says how often it differed."""
+    mend = plant(tmp_path, *PLANTED_IN_PAIRS)
+    status, said = run(tmp_path, "-k", "at_once and two-ports", "--campaign", str(SECONDS))
+    assert status == 1, said
+    (found,) = kept(tmp_path)
+    saved = json.loads(found.read_text())
+    assert saved["format"] == "reuseport pair"
+    assert len(saved["first"]) + len(saved["second"]) <= MOST_STEPS_OF_A_PAIR, said
+
+    again = ("-k", "at_once", "--replay", str(found))
+    status, said = run(tmp_path, *again)
+    assert status == 1, said
+    assert re.search(r"it differed in \d+ of 10 tries", said)
+    mend()
+    status, said = run(tmp_path, *again)
+    assert status == 0, said
+    assert "10 of 10 tries of a pair of histories on two ports: no difference" in said
