@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import threading
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 
 from harness.cases import INITIAL_SIZE, Family, Protocol, each_family, each_protocol, requires
 from harness.group.netstat import counter
+from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
 from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
@@ -41,21 +43,47 @@ MOST_ALLOCATIONS = 50
 """Of one call, by far."""
 
 
+FAILSLAB = Path("/sys/kernel/debug/failslab")
+
+STEP = 64
+"""Bytes: less than the smallest allocation that a case is about, the bitmap of numbers (128, IDA_CHUNK_SIZE)."""
+
+BEFORE_A_GROUP = 1024
+"""Bytes: more than the buckets of a port take, and less than a group (2048, for 128 members)."""
+
+
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Have no failure print its stack, which would be taken for a complaint of the kernel."""
-    verbose = Path("/sys/kernel/debug/failslab/verbose")
-    before = verbose.read_text()
-    verbose.write_text("0")
+def _failslab() -> Iterator[None]:
+    """Have allocations of those threads fail that ask for it, and no failure print its stack as a complaint would."""
+    settings = {"verbose": "0", "task-filter": "Y", "times": "-1", "probability": "100"}
+    before = {name: (FAILSLAB / name).read_text() for name in settings}
+    for name, value in settings.items():
+        (FAILSLAB / name).write_text(value)
     yield
-    verbose.write_text(before)
+    for name, value in before.items():
+        (FAILSLAB / name).write_text(value)
 
 
-def each_time_there_is_no_memory(act: Callable[[], object], *, may_recover: bool = False) -> int:
-    """Have `act` fail for want of memory in each place where it can, and then succeed; return in how many it failed.
+@contextmanager
+def memory_left(size: int) -> Iterator[None]:
+    """Let this thread's allocations have fewer than so many bytes together; each fails that would take more.
 
-    `may_recover`: it may also succeed though an allocation failed, as it tries another way; this is the last then.
+    Where one failure has the kernel try another way, this fails, too: fail-nth lets the second try succeed.
     """
+    descriptor = os.open(f"/proc/self/task/{threading.get_native_id()}/make-it-fail", os.O_RDWR)
+    (FAILSLAB / "space").write_text(str(size))
+    try:
+        os.pwrite(descriptor, b"1", 0)
+        try:
+            yield
+        finally:
+            os.pwrite(descriptor, b"0", 0)
+    finally:
+        os.close(descriptor)
+
+
+def each_time_there_is_no_memory(act: Callable[[], object]) -> int:
+    """Have `act` fail for want of memory in each place where it can, and then succeed; return in how many it failed."""
     path = Path(f"/proc/self/task/{threading.get_native_id()}/fail-nth")
     # Opened before: what opening allocates is not to fail.
     descriptor = os.open(path, os.O_RDWR)
@@ -73,8 +101,6 @@ def each_time_there_is_no_memory(act: Callable[[], object], *, may_recover: bool
             if left:
                 assert failure == 0
                 return number - 1
-            if may_recover and failure == 0:
-                return number
             assert failure in FAILURES, f"allocation {number} failed, and the call said {failure}"
     finally:
         os.close(descriptor)
@@ -111,21 +137,65 @@ def test_group_of_another_that_cannot_be_made(bench: Bench, family: Family) -> N
     assert set(bench.send_and_find_each(bench.packets(40, 0, Protocol.TCP, family))) == {late, number}
 
 
-def test_number_of_a_group_that_cannot_be_stored(bench: Bench) -> None:
-    """A group whose number has no room (`ida_alloc`) is not made.
+@requires("select_or_migrate")
+def test_number_of_a_group_that_cannot_be_stored(bench: Bench, load_for_test: LoadProgram) -> None:
+    """A group whose number cannot be stored (`ida_alloc`) is not made, for a new member nor for one that returns.
 
-    Small numbers are stored in place; beyond them, of 1,024 groups one at least needs memory for a bitmap. A node of
-    the tree is asked for again where it could not be had at once (`xas_nomem`).
+    Small numbers are stored in place. Beyond them, of 1,024 groups at least one needs memory for its number, too.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    failures = []
+    usual, last = (stopped_listener(bench, load_for_test) for _ in range(2))
+    enough = min(memory_of_a_group(bench) for _ in range(2))
+    with memory_left(enough):
+        usual.listen(8)
     for _ in range(1100):
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        bench.adopt(made)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        failures.append(each_time_there_is_no_memory(partial(made.bind, ("127.0.0.1", 0)), may_recover=True))
-    assert max(failures) >= 2
+        made = unbound(bench)
+        if joins(made, enough):
+            continue
+        with memory_left(enough), refused(errno.ENOMEM):
+            last.listen(8)
+        last.listen(8)
+        made.bind(("127.0.0.1", 0))
+        return
+    pytest.fail("1,100 numbers were stored in no more memory than the groups took")
+
+
+def unbound(bench: Bench) -> socket.socket:
+    """Return a UDP socket that is to join a group of its own."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bench.adopt(made)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return made
+
+
+def joins(made: socket.socket, size: int) -> bool:
+    """Bind a UDP socket with so much memory; tell whether it got a group."""
+    try:
+        with memory_left(size):
+            made.bind(("127.0.0.1", 0))
+    except OSError as error:
+        if error.errno not in FAILURES:
+            raise
+        return False
+    return True
+
+
+def memory_of_a_group(bench: Bench) -> int:
+    """Return how much memory a UDP socket needs to join a group of its own, to within `STEP`."""
+    made = unbound(bench)
+    return next(size for size in count(STEP, STEP) if joins(made, size))
+
+
+def stopped_listener(bench: Bench, load_for_test: LoadProgram) -> socket.socket:
+    """Return a listener that was shut down, and has a new port already, but no memory for its new group."""
+    number = bench.open(Protocol.TCP, bind=False)
+    bench[number].listen(8)
+    bench.attach(number, load_for_test("migrate", size=2))
+    bench[number].shutdown(socket.SHUT_RDWR)
+    with memory_left(BEFORE_A_GROUP), refused(errno.ENOMEM):
+        bench[number].listen(8)
+    return bench[number]
 
 
 @each_protocol
@@ -206,6 +276,6 @@ def test_map_that_is_larger_than_the_memory() -> None:
     """A sockarray for which there is no memory is not made (`reuseport_array_alloc`)."""
     total = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
     entries = 2 * total * 1024 // 8
-    with pytest.raises(OSError) as refused:  # noqa: PT011
+    with pytest.raises(OSError) as refusal:  # noqa: PT011
         create_map(InnerMap.SOCKARRAY.value, max_entries=min(entries, 0xFFFFFFFF))
-    assert refused.value.errno == errno.ENOMEM
+    assert refusal.value.errno == errno.ENOMEM
