@@ -33,7 +33,8 @@ _SILENCE = 2 * SECONDS_OF_A_CASE + 30  # a guest that can speak has told of a ha
 _ARGUMENTS = (
     *("-c", f"{ROOT}/pyproject.toml", "--rootdir", str(ROOT)),
     *("-p", "harness.plugin", "-p", "tests.kernel_faults.guest", "-q", "-q", "-p", "no:cacheprovider"),
-    *("--witness", "none", str(ROOT / "cases")),
+    # A bug that the ledger expects may be mended here: a case that fails with no fault on is left out, xfail or not.
+    *("--witness", "none", "--runxfail", str(ROOT / "cases")),
 )
 
 
