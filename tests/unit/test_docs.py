@@ -28,6 +28,7 @@ KERNELS = "tests/unit/test_kernel_commands.py::test_kernels_are_listed_fetched_a
 BUILD = "tests/unit/test_build.py::test_a_tree_is_built_in_the_output_directory_and_left_alone"
 COVERAGE = "tests/unit/test_kernel_coverage.py::test"
 FLAVOUR = "tests/unit/test_build.py::test_a_flavour_has_the_last_word_in_the_configuration"
+APPENDED = "tests/vm/test_kvm.py::test_kernel_is_told_what_the_user_appends"
 BISECT = "tests/unit/test_build.py::test_git_bisect_gets_good_bad_skip_or_stop"
 RACE = "tests/unit/test_bisect.py::test_a_race_is_bad_if_it_fails_once_in_n_times"
 TIMES = "tests/docs/test_commands.py::test_cases_run_as_often_as_they_are_told"
@@ -93,6 +94,14 @@ RUN_BY = {
     "python -m vm build ~/linux": BUILD,
     "python -m vm build ~/linux --output ~/linux-build": BUILD,
     "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
+    "python -m vm build ~/linux --output ~/linux-debug --flavour kasan --flavour lockdep --flavour kmemleak": FLAVOUR,
+    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append kasan_multi_shot": APPENDED,
+    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append 'kasan_multi_shot maxcpus=2' --race-seconds 30 "
+    "cases/test_races.py": APPENDED,
+    "tox -e kernel-faults -- --flavour kasan --flavour lockdep --flavour kmemleak": (
+        "tests/unit/test_kernel_faults.py::"
+        "test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once"
+    ),
     "python -m vm build ~/linux --output ~/linux-gcov --flavour gcov": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage": f"{COVERAGE}_a_run_reports_what_the_guest_counted",
     "tox -e vm -- --kernel ~/linux-gcov --memory 2048 --kernel-coverage cases tests/kernel_coverage": (
@@ -142,10 +151,8 @@ RUN_BY = {
     "tools/testing/kunit/kunit.py parse results/latest/results.ktap": "the kernel's",
     "python -m vm accel": f"{ACCEL}_memory_is_shown_and_forgotten",
     "python -m vm accel --forget": f"{ACCEL}_memory_is_shown_and_forgotten",
-    "tox -e vm -- --append 'slub_debug=FZPU panic_on_warn=1' --memory 2048 --cpus 4": (
-        "tests/vm/test_kvm.py::test_kernel_is_told_what_the_user_appends"
-    ),
-    "python -m vm run --append debug 6.12 -- dmesg": "tests/vm/test_kvm.py::test_kernel_is_told_what_the_user_appends",
+    "tox -e vm -- --append 'slub_debug=FZPU panic_on_warn=1' --memory 2048 --cpus 4": APPENDED,
+    "python -m vm run --append debug 6.12 -- dmesg": APPENDED,
     "tox -e vm -- --program my.bpf.c": OWN_PROGRAM,
     "tox -e vm -- tests/examples/quic_cases.py --program tests/examples/quic_server.bpf.c": OWN_PROGRAM,
     "tox -e vm -- --program reference=my_reference.bpf.c": OWN_PROGRAM,
