@@ -20,7 +20,7 @@ from vm.kernels.image import read_release
 from vm.kernels.store import translate_oserror
 
 from . import guests, reach, report, state, table, trees
-from .guests import LostError
+from .guests import LostError, Manner
 from .running import NO_FAULT, Run
 from .state import Outcome
 
@@ -40,8 +40,9 @@ SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 
 _MEMORY_OF_A_VM = 1024  # MiB: what `python -m vm run` gives
 _MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
-_REPORTS_ALL = "kasan_multi_shot"
-"""The parameter with which KASAN goes on after its first report."""
+_RACING = ("--append", "kasan_multi_shot maxcpus=2")
+"""KASAN goes on after its first report; an emulated guest has two CPUs online, as a race needs them."""
+_SECONDS_OF_A_RACE = 10
 
 EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130
 
@@ -160,7 +161,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             before=state.read(RESULTS) | known,
             quick=quick,
             debugging=bool(flavours),
-            options=["--memory", str(memory), *(["--append", _REPORTS_ALL] if "kasan" in flavours else [])],
+            manner=_manner(wanted, memory=memory),
             excluded=frozenset(none.case.splitlines()) if none else None,
             reach=reach.read(reached),
             learn=learn,
@@ -175,6 +176,13 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
             PAGE.write_text(report.page(faults, results))
     refused = {name: why for name, why in planted.refused.items() if not args.names or name in args.names}
     return _judge(wanted, results, refused, progress)
+
+
+def _manner(faults: Sequence[Fault], *, memory: int) -> Manner:
+    """Return how cases are run that are to see `faults`."""
+    if not any(fault.seen_by for fault in faults):
+        return Manner()
+    return Manner(vm=("--memory", str(memory), *_RACING), pytest=("--race-seconds", str(_SECONDS_OF_A_RACE)))
 
 
 def _plant(source: Path, work: Path, faults: Sequence[Fault], progress: Progress) -> Planted:

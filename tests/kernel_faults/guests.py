@@ -54,10 +54,18 @@ def prepare(bytecode: Path) -> None:
     )
 
 
-def command(kernel: Path, options: Sequence[str] = ()) -> list[str]:
-    """Return the command that has the worker's input and output for its own; `options` are those of `vm run`."""
-    start = ["python", "-m", "tests.kernel_faults.start", str(kernel / BYTECODE), *_ARGUMENTS]
-    return [sys.executable, "-m", "vm", "run", *options, str(kernel), "--", *start]
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How the VMs are started, and the cases in them."""
+
+    vm: tuple[str, ...] = ()  # options of `vm run`
+    pytest: tuple[str, ...] = ()
+
+
+def command(kernel: Path, manner: Manner) -> list[str]:
+    """Return the command that has the worker's input and output for its own."""
+    start = ["python", "-m", "tests.kernel_faults.start", str(kernel / BYTECODE), *manner.pytest, *_ARGUMENTS]
+    return [sys.executable, "-m", "vm", "run", *manner.vm, str(kernel), "--", *start]
 
 
 class LostError(Exception):
@@ -86,11 +94,11 @@ class Guest:
     cases: tuple[Case, ...]
     release: str
 
-    def __init__(self, kernel: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, kernel: Path, manner: Manner) -> None:
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: list[str] = []
         self._process = subprocess.Popen(
-            command(kernel, options),
+            command(kernel, manner),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from .guests import Manner
     from .reach import Reach
     from .table import Fault
 
@@ -57,7 +58,7 @@ class Run:
         excluded: frozenset[str] | None,
         quick: bool,
         debugging: bool,
-        options: Sequence[str],
+        manner: Manner,
         reach: Reach,
         record: Callable[[Result], None],
         learn: Callable[[tuple[dict[str, Any], ...], dict[int, str]], Reach],
@@ -69,7 +70,7 @@ class Run:
         self._tasks = deque(_Task(fault) for fault in faults)
         self._excluded = frozenset() if quick else excluded
         self._quick = quick
-        self._debugging, self._options = debugging, options
+        self._debugging, self._manner = debugging, manner
         self._lock = threading.Lock()
         self._count, self._total = 0, len(faults)
         self._guests: set[Guest] = set()
@@ -88,7 +89,7 @@ class Run:
         lost = 0
         while self._tasks and self.failure is None:
             try:
-                guest = Guest(self._kernel, self._options)
+                guest = Guest(self._kernel, self._manner)
                 self._guests.add(guest)  # before it is up: an interruption ends it then as well
                 try:
                     with guest:

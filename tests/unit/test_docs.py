@@ -99,8 +99,10 @@ RUN_BY = {
     "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append 'kasan_multi_shot maxcpus=2' --race-seconds 30 "
     "cases/test_races.py": APPENDED,
     "tox -e kernel-faults -- --flavour kasan --flavour lockdep --flavour kmemleak": (
-        "tests/unit/test_kernel_faults.py::"
-        "test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once"
+        "tests/unit/test_kernel_faults.py::test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once"
+    ),
+    "tox -e kernel-faults -- reverted-k18-found-before-it-is-marked reverted-k18-listener-found-before-it-is-marked": (
+        KERNEL_FAULTS
     ),
     "python -m vm build ~/linux --output ~/linux-gcov --flavour gcov": FLAVOUR,
     "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage": f"{COVERAGE}_a_run_reports_what_the_guest_counted",

@@ -429,9 +429,20 @@ def test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once(
         built.append((output, flavours))
         return tree / "net/a.c"
 
+    manners: list[guests.Manner] = []
+    command_here = guests.command
+
+    def noted(kernel: Path, manner: guests.Manner) -> list[str]:
+        manners.append(manner)
+        return command_here(kernel, manner)
+
+    monkeypatch.setattr(guests, "command", noted)
     monkeypatch.setattr(trees, "build_once", build_once)
     arguments = ["--source", str(tree), "--output", str(here / "work"), "--vms", "1"]
     assert command.main([*arguments, "--flavour", "lockdep", "--flavour", "kasan"]) == 0
+    (manner,) = set(manners)
+    assert " ".join(manner.vm) == "--memory 2048 --append kasan_multi_shot maxcpus=2"
+    assert manner.pytest == ("--race-seconds", "10")
     assert built == [(here / "work/build-kasan-lockdep", ["kasan", "lockdep"])]
     results = state.read(here / "results.jsonl")
     assert {name: (one.outcome, one.why) for name, one in results.items()} == {
