@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What the kernel holds for the cases, and what of it this process has a descriptor of: sockets and BPF objects."""
+"""What the kernel holds for the cases, and what of it this process has a descriptor of.
+
+Sockets, network namespaces, and BPF objects. No interface tells the numbers that groups have (`reuseport_ida`): a group
+that is lost with its number is seen by a kernel of the flavour kmemleak alone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.loader.bindings import BpfError, library
+from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 _SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h: a descriptor of the socket's network namespace
 _DESCRIPTORS = Path("/proc/self/fd")
 _NET = Path("/proc/thread-self/net")
+_MOST_NAMESPACES = Path("/proc/sys/user/max_net_namespaces")
+NAMESPACES_ARE_COUNTED = _MOST_NAMESPACES.exists()
 _NOT_COUNTED = {"03", "06"}
 """States in /proc/net/tcp of what is no whole socket: a request (shown as SYN_RECV) and TIME_WAIT."""
 
@@ -57,14 +64,47 @@ class SocketCount:
 def own_sockets() -> int:
     """Return how many sockets of the present network namespace this process has descriptors of."""
     here = Path("/proc/thread-self/ns/net").stat().st_ino
-    inodes = set()
-    for number, target in descriptors():
-        if target.startswith("socket:"):
-            namespace = fcntl.ioctl(number, _SIOCGSKNS)
-            if os.fstat(namespace).st_ino == here:
-                inodes.add(target)
-            os.close(namespace)
-    return len(inodes)
+    found = {each[1] for each in descriptors() if each[1].startswith("socket:") and _namespace_of(*each) == here}
+    return len(found)
+
+
+def _namespace_of(number: int, target: str) -> int | None:
+    """Return the inode of the network namespace that a descriptor is of, or that its socket is in; None if neither."""
+    if target.startswith("net:"):
+        return os.fstat(number).st_ino
+    if not target.startswith("socket:"):
+        return None
+    namespace = fcntl.ioctl(number, _SIOCGSKNS)
+    try:
+        return os.fstat(namespace).st_ino
+    finally:
+        os.close(namespace)
+
+
+def own_namespaces() -> int:
+    """Return how many network namespaces this process is in, has descriptors of, or has sockets in."""
+    found = {entry.stat().st_ino for entry in Path("/proc/self/task").glob("*/ns/net")}
+    return len(found | {inode for each in descriptors() if (inode := _namespace_of(*each)) is not None})
+
+
+def more_namespaces_than(number: int) -> bool:
+    """Tell whether there are more than so many network namespaces, beside the one that was there at boot.
+
+    No interface tells their number. But the kernel counts a user's from unshare() until all of a namespace is freed
+    (`cleanup_net`), and refuses one at the limit: for a moment the limit is that number, and one more is tried. Only
+    where this process is alone on the kernel: others are refused, too, meanwhile.
+    """
+    before = _MOST_NAMESPACES.read_text()
+    _MOST_NAMESPACES.write_text(f"{number + 1}\n")
+    try:
+        Namespace.create().close()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return True
+    finally:
+        _MOST_NAMESPACES.write_text(before)
+    return False
 
 
 def sockets_of_connections() -> int:

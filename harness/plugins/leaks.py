@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""After the cases of a file, the kernel holds nothing that they left: no socket and no BPF object without an owner.
+"""After the cases of a file, the kernel holds nothing that they left without an owner.
+
+No socket, no network namespace, no BPF object.
 
 What a case leaves open is kept by a descriptor of this process, and is found when the session ends. What no descriptor
 leads to is a reference that the kernel lost: a socket that is never freed, a program that stays with it. A kernel with
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -21,7 +24,7 @@ from harness.kernel.kmemleak import KMEMLEAK, Kmemleak, KmemleakError
 from harness.wire.namespace import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
 _WAIT_SECONDS = 10.0
 """How long the kernel may take to free what nobody holds: after a grace period of RCU, and in a worker."""
@@ -40,10 +43,15 @@ _NAMES = {Bpf.PROGRAM: "program", Bpf.MAP: "map", Bpf.LINK: "link"}
 class Leaks:
     """The plugin that compares what is held with what has an owner, once a file."""
 
-    def __init__(self, *, alone: bool) -> None:
-        """Look at BPF objects and memory only where this process is `alone` on the kernel: both are all processes'."""
-        self._kinds = tuple(Bpf) if alone else ()
-        self._memory = Kmemleak() if alone and KMEMLEAK.exists() else None
+    def __init__(self, *, kinds: Iterable[Bpf], namespaces: bool, memory: Kmemleak | None) -> None:
+        """Look at BPF objects of some kinds, at namespaces and at memory, too: those of the whole machine."""
+        self._kinds = tuple(kinds)
+        self._memory = memory
+        self._namespaces = namespaces
+        self._others = 0
+        self._made = Namespace.made
+        self._makers: list[str] = []
+        self._looked = 0
         self._born: dict[tuple[Bpf, int], str] = {}
         self._newest = dict.fromkeys(self._kinds, 0)
         self._reported: set[tuple[Bpf, int]] = set()
@@ -59,6 +67,8 @@ class Leaks:
         """Take note of what was there before the first case."""
         self._at_first = _descriptors()
         self._note_objects("")
+        if self._namespaces:
+            self._others = _namespaces_beyond(holdings.own_namespaces() - 1) - 1
         self._reported = set(self._born)
         try:
             if self._memory is not None:
@@ -83,9 +93,9 @@ class Leaks:
                     left += self._left_by(item.nodeid, self._sockets)
                 self._place.close()
                 self._sockets.close()
-                left += self._left_open()
+                left += [*self._left_namespaces(), *self._left_open()]
             elif is_last:
-                left += self._left_by(item.nodeid, self._sockets)
+                left += [*self._left_by(item.nodeid, self._sockets), *self._left_namespaces()]
             else:
                 self._note(item.nodeid, self._sockets)
         if is_last and self._memory is not None:
@@ -99,6 +109,9 @@ class Leaks:
     def _note(self, case: str, sockets: SocketCount) -> None:
         self._course.append((case, sockets.read()))
         self._note_objects(case)
+        if Namespace.made != self._made:
+            self._made = Namespace.made
+            self._makers.append(case)
 
     def _left_by(self, last: str, sockets: SocketCount) -> list[str]:
         """Return a line for each thing that the cases of a file left; `last` is the last of them."""
@@ -152,6 +165,19 @@ class Leaks:
             item.add_report_section("teardown", "kmemleak", "\n".join(leak.text for leak in leaks))
         return [str(leak) for leak in leaks]
 
+    def _left_namespaces(self) -> list[str]:
+        """Return a line for namespaces that were lost; looking makes one, and so is done after a file only."""
+        if not self._namespaces:
+            return []
+        expected = self._others + holdings.own_namespaces()
+        # One that was freed a moment ago is still counted. While there are more than expected, looking makes none.
+        waited = _least(lambda: int(holdings.more_namespaces_than(expected)))
+        lost = _namespaces_beyond(expected) if waited else 0
+        self._others += lost
+        makers = self._makers[self._looked :] or self._makers
+        self._looked, self._made = len(self._makers), Namespace.made
+        return [f"{lost} network namespaces, of those made by {', '.join(makers) or 'no case'}"] if lost else []
+
     def _left_open(self) -> list[str]:
         there = _descriptors() - self._at_first
         return [f"descriptor {each[0]}, {each[1]}, seen since {self._seen[each]}" for each in sorted(there)]
@@ -159,6 +185,10 @@ class Leaks:
 
 def _descriptors() -> set[tuple[int, str]]:
     return {each for each in holdings.descriptors() if each[1].startswith(_KINDS_OF_DESCRIPTORS)}
+
+
+def _namespaces_beyond(number: int) -> int:
+    return next(more for more in count() if not holdings.more_namespaces_than(number + more))
 
 
 def _least(look: Callable[[], _Held]) -> _Held:
@@ -172,4 +202,10 @@ def _least(look: Callable[[], _Held]) -> _Held:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin where cases run."""
     if not config.option.collectonly:
-        config.pluginmanager.register(Leaks(alone=KERNEL_LOG in os.environ), "harness-leaks")
+        alone = KERNEL_LOG in os.environ
+        leaks = Leaks(
+            kinds=Bpf if alone else (),
+            namespaces=alone and holdings.NAMESPACES_ARE_COUNTED,
+            memory=Kmemleak() if alone and KMEMLEAK.exists() else None,
+        )
+        config.pluginmanager.register(leaks, "harness-leaks")

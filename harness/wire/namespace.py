@@ -19,6 +19,9 @@ _CLONE_NEWNET = 0x40000000
 class Namespace:
     """A network namespace, kept by a file descriptor that `close` closes."""
 
+    made = 0
+    """How many this process has created."""
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
@@ -34,6 +37,7 @@ class Namespace:
         try:
             check(libc.unshare(_CLONE_NEWNET), "unshare a network namespace")
             made = cls.current()
+            Namespace.made += 1
         finally:
             before.enter()
             before.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,53 @@ def test_loses_a_socket(bench):
 def test_loses_nothing_more(bench):
     bench.open(family=Family.IPV6)
 """
+
+LOST_NAMESPACES = """
+import array
+import os
+import socket
+
+import pytest
+
+from harness.plugins.leaks import Leaks
+from harness.wire.namespace import Namespace
+
+# In a user namespace, which counts its network namespaces apart from the machine's.
+@pytest.fixture(scope="session", autouse=True)
+def wire(request):
+    pass
+
+def pytest_configure(config):
+    config.pluginmanager.register(Leaks(kinds=(), namespaces=True))
+"""
+
+LOSING = """
+import array
+import os
+import socket
+
+from harness.wire.namespace import Namespace
+
+def test_frees_its_namespace(wire):
+    Namespace.create().close()
+
+def test_keeps_its_namespace(wire):
+    globals()["kept"] = Namespace.create()
+
+def test_makes_none(wire):
+    pass
+"""
+
+LOSING_NEXT = (
+    LOSING
+    + """
+def test_loses_a_namespace(wire):
+    lost = Namespace.create()
+    globals()["queue"] = here, there = socket.socketpair(socket.AF_UNIX)
+    here.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lost.fd]))])
+    lost.close()  # what is in flight has no descriptor
+"""
+)
 
 ALTERNATES = """
 #include <linux/bpf.h>
@@ -106,6 +154,28 @@ def test_what_cases_leave_behind_is_named_with_the_case(tmp_path: Path) -> None:
     assert since.endswith("test_leaks.py::test_loses_a_socket")
     opened = re.findall(r"descriptor \d+, socket:\S+, seen since (.*)", done.stdout)
     assert [case.rpartition("::")[2] for case in opened] == ["test_loses_nothing_more"] * 2, "the queue's two ends"
+
+
+def test_namespace_that_nobody_leads_to_is_named_with_the_case(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(LOST_NAMESPACES)
+    (tmp_path / "test_a.py").write_text(LOSING)
+    (tmp_path / "test_b.py").write_text(LOSING_NEXT)
+    (tmp_path / "test_c.py").write_text(LOSING)
+    user = ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*user, "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    command = [*user, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "10 passed, 2 errors" in done.stdout, done.stdout + done.stderr
+    (makers,) = re.findall(r"left behind 1 network namespaces, of those made by (.*)$", done.stdout, re.MULTILINE)
+    assert re.findall(r"test_b.py::(\w+)", makers) == [
+        "test_frees_its_namespace",
+        "test_keeps_its_namespace",
+        "test_loses_a_namespace",
+    ]
+    opened = re.findall(r"descriptor \d+, net:\S+, seen since .*?(test_\w+.py)", done.stdout)
+    assert sorted(opened) == ["test_a.py", "test_b.py", "test_c.py"]
 
 
 def test_program_that_decides_otherwise_each_time_is_no_fault(tmp_path: Path) -> None:
