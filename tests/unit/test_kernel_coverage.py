@@ -69,10 +69,10 @@ static const struct outer table = {
 	.call	= keep,
 };
 
-int never_called(int value,
+int __never_called(int value,
 	int other);
 int
-never_called(int value, int other)
+__never_called(int value, int other)
 {
 	return value ? other : 2;
 }
@@ -134,7 +134,7 @@ def reported(kernel: Kernel) -> Counted:
 def test_functions_of_the_kernels_style_are_found_in_a_file() -> None:
     assert [(span.name, span.first, span.last) for span in spans(SOURCE)] == [
         ("keep", 7, 12),
-        ("never_called", 21, 24),
+        ("__never_called", 21, 24),
         ("main", 29, 36),
     ]
     helper = "BPF_CALL_4(sk_select_reuseport, struct sk_reuseport_kern *, kern,\n\t   u32, flags)\n{\n\treturn 0;\n}\n"
@@ -258,12 +258,12 @@ def test_counts_of_several_vms_are_added(kernel: Kernel, tmp_path: Path) -> None
     gcovr.keep(kernel.run(), directory, COUNTED)
     functions = {one.name: one for one in gcovr.make_reports(directory, reported(kernel))}
     assert LINE_OF_THE_SUM in functions["keep"].missed
-    assert functions["never_called"].lines.hit == 0
+    assert functions["__never_called"].lines.hit == 0
     assert set(functions["main"].missed).isdisjoint(LINES_OF_MAIN)
     gcovr.keep(kernel.run(*"abcd"), directory, COUNTED)
     functions = {one.name: one for one in gcovr.make_reports(directory, reported(kernel))}
     assert functions["keep"].missed == ()
-    assert "never_called" in (directory / gcovr.TEXT).read_text()
+    assert "__never_called" in (directory / gcovr.TEXT).read_text()
     assert "sock_reuseport.c" in (directory / gcovr.PAGE).read_text()
 
 
@@ -284,7 +284,7 @@ def test_the_page_takes_runs_together_that_have_one_name(
     runs = [f"cases={tmp_path / 'a'},{tmp_path / 'b'}", f"others={tmp_path / 'a'}"]
     assert coverage_command.main([str(kernel.objects), *runs]) == coverage_command.EXIT_UNEXPLAINED
     found = reached.from_json((tmp_path / "RESULTS").read_text())
-    assert {one.function for one in found.missed} == {"never_called"}
+    assert {one.function for one in found.missed} == {"__never_called"}
     hit, of, *_ = found.runs["cases"][f"{FILE} keep"]
     assert hit == of > found.runs["others"][f"{FILE} keep"][0]
     assert found.release == "6.1.0-gcov"
@@ -348,7 +348,7 @@ def test_a_run_reports_what_the_guest_counted(kernel: Kernel, tmp_path: Path) ->
     assert done.status == 0, done.output
     assert "lines of out that ran:" in done.output
     assert re.search(r"net/core/sock_reuseport\.c +lines +\d+\.\d% of \d+", done.output)
-    assert "never_called" in (done.directory / "out" / gcovr.TEXT).read_text()
+    assert "__never_called" in (done.directory / "out" / gcovr.TEXT).read_text()
 
 
 @needs_gcc

@@ -110,6 +110,8 @@ def _run_gcovr(scratch: Path, counted: Counted, *, page: Path, saved: Path) -> N
         "--gcov-ignore-parse-errors=negative_hits.warn_once_per_file",
         "--gcov-ignore-parse-errors=suspicious_hits.warn_once_per_file",
         "--merge-mode-functions=separate",
+        # Of a kernel, what begins with "__" is no compiler's own.
+        "--include-internal-functions",
         *files,
         *(f"--json={saved}", f"--html-details={page}", str(scratch)),
     ]
