@@ -25,6 +25,7 @@ from harness.cases import (
     place_by_hash,
     promise,
     recorded,
+    requires,
 )
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
@@ -236,6 +237,46 @@ def test_last_listener_that_listens_again_keeps_no_program(bench: Bench, attach_
     assert bench.send_and_find(bench.packet(7, Protocol.TCP)) == number
     with refused(errno.ENOENT):
         bench.detach(number)
+
+
+@promise("membership.resurrected-later")
+@requires("select_or_migrate")
+@each_family
+def test_listener_that_listens_again_joins_who_came_meanwhile(
+    bench: Bench, load_for_test: LoadProgram, family: Family
+) -> None:
+    """A listener that was shut down for good with its whole group joins the group of who listens on its port by then.
+
+    Of a group with a program for migration it was one of the closed ones; the program stays behind with that group.
+    """
+    first = bench.open(Protocol.TCP, family)
+    bench.attach(first, load_for_test("migrate", size=1))
+    bench[first].shutdown(socket.SHUT_RDWR)
+    second = bench.open(Protocol.TCP, family)
+    bench[first].listen(128)
+    assert set(bench.send_and_find_each(bench.packets(40, 0, Protocol.TCP, family))) == {first, second}
+    for number in (first, second):
+        with refused(errno.ENOENT):
+            bench.detach(number)
+
+
+@promise("membership.resurrected-elsewhere")
+@requires("select_or_migrate")
+@each_family
+def test_listener_that_listens_again_on_another_port_joins_the_group_there(
+    bench: Bench, attach_reference: AttachReference, load_for_test: LoadProgram, family: Family
+) -> None:
+    """A listener that had a port of the kernel's choice and was shut down may join the group on another port."""
+    moving = bench.open(Protocol.TCP, family, bind=False)
+    bench[moving].listen(8)
+    bench.attach(moving, load_for_test("migrate", size=1))
+    bench[moving].shutdown(socket.SHUT_RDWR)
+    members = bench.group(2, Protocol.TCP, family)
+    program = attach_reference(members, slots=3)
+    bench.bind(moving, family)
+    bench.fill(program.inner, [moving], first=2)
+    packets = [bench.packet(index, Protocol.TCP, family) for index in range(3)]
+    assert bench.send_and_find_each(packets) == [*members, moving]
 
 
 @promise("membership.option-after-bind")
