@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 SIZE = 4
+BPF_F_NUMA_NODE = 4  # include/uapi/linux/bpf.h; the node is 0 unless another is named
 
 
 @pytest.fixture
@@ -82,6 +83,16 @@ def test_array_of_another_form_is_refused(key_size: int, value_size: int, max_en
 def test_array_of_four_or_eight_byte_values_is_made(value_size: int) -> None:
     """A sockarray's values have four bytes for a descriptor, or eight: a descriptor in updates, a cookie in lookups."""
     create_map("sockarray", value_size=value_size, max_entries=1).close()
+
+
+@promise("sockarray.create-numa-node")
+@each_protocol
+def test_array_may_be_made_on_a_numa_node(bench: Bench, protocol: Protocol) -> None:
+    """A sockarray may be asked for on a NUMA node (BPF_F_NUMA_NODE), and takes members as any other."""
+    number = bench.open(protocol)
+    with closing(create_map("sockarray", max_entries=1, flags=BPF_F_NUMA_NODE)) as made:
+        put(made, 0, bench[number])
+        assert made.at(0) == value(bench.cookie(number))
 
 
 @promise("sockarray.update")
