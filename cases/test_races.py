@@ -6,6 +6,7 @@ A case that passes says "no splat in N s" and no more. `--race-seconds` sets how
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -13,7 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,12 @@ from harness.loader.maps import create_map
 from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
+from harness.model.uapi import BPF_NOEXIST
 from harness.wire import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import Bench, RecordProperty, Wire
 
 pytestmark = [pytest.mark.race, pytest.mark.alone]
@@ -164,6 +168,47 @@ def test_closing_an_array_and_its_sockets(bench: Bench, race: Race, family: Fami
     finally:
         for member in made:
             member.close()
+
+
+@promise("race.one-slot")
+@each_protocol
+def test_filling_and_emptying_one_slot_at_once(bench: Bench, race: Race, protocol: Protocol) -> None:
+    """Of two who fill or empty one slot of a sockarray at once, one succeeds: the other is told EEXIST or ENOENT.
+
+    What both saw without the lock is looked at again under it (`reuseport_array_update_check`).
+    """
+    members = bench.group(2, protocol)
+    filled, emptied = [0, 0], [0, 0]
+    with closing(create_map("sockarray", max_entries=1)) as array:
+
+        def fill_and_empty(place: int) -> Action:
+            def act(source: random.Random) -> None:
+                with unless(errno.EEXIST):
+                    array.put(0, bench[members[place]].fileno(), flags=BPF_NOEXIST)
+                    filled[place] += 1
+                with unless(errno.ENOENT):
+                    array.remove(0)
+                    emptied[place] += 1
+
+            return act
+
+        race(fill_and_empty(0), fill_and_empty(1))
+        assert sum(filled) - sum(emptied) == int(array.at(0) is not None)
+        with unless(errno.ENOENT):
+            array.remove(0)
+        for number in members:
+            array.put(0, bench[number].fileno())
+            array.remove(0)
+
+
+@contextmanager
+def unless(number: int) -> Iterator[None]:
+    """Go on after a refusal with that errno."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            raise
 
 
 @promise("race.classic-replaced")
