@@ -120,8 +120,8 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
     with translate_oserror(work):
         planted = _plant(args.source, work, faults, progress)
         flavours = sorted(set(args.flavours))
-        kernel = work / "-".join(["build", *flavours])
-        built = trees.build_once(work / "planted", kernel, planted, flavours=flavours, progress=progress)
+        kernel = work / "-".join([trees.BUILD, *flavours])
+        built = trees.build_once(work / trees.PLANTED, kernel, planted, flavours=flavours, progress=progress)
         journal = work / f"{'-'.join(['journal', *flavours])}.jsonl"
         image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
         kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
@@ -193,7 +193,7 @@ def _plant(source: Path, work: Path, faults: Sequence[Fault], progress: Progress
         )
     work.mkdir(parents=True, exist_ok=True)
     tree = source if source.is_dir() else trees.unpack(source, work, progress=progress)
-    planted = trees.plant_tree(tree, work / "planted", faults)
+    planted = trees.plant_tree(tree, work / trees.PLANTED, faults)
     for name, why in planted.refused.items():
         progress.tell(f"not planted: {name}: {why}")
     return planted

@@ -22,15 +22,25 @@ if TYPE_CHECKING:
 
     from .table import Fault
 
+PLANTED, BUILD = "planted", "build"
+"""The tree with the faults, and what is built of it, in the directory of a run."""
+
 _BUILT = (".config", "include/config", "vmlinux")
 
 
 def unpack(archive: Path, directory: Path, *, progress: Callable[[str], None]) -> Path:
     """Unpack a distribution's `archive` of a kernel's source once; return its tree in `directory`.
 
-    Raises HostError.
+    A tree of an archive that has changed since goes, with all that was made of it: make compares times alone, and the
+    files of an update are older than the objects. Raises HostError.
     """
-    tree = directory / archive.name.partition(".tar")[0]
+    tree, stamp = directory / archive.name.partition(".tar")[0], directory / "archive"
+    there = archive.stat()
+    identity = f"{there.st_size} {there.st_mtime_ns}\n"
+    if not (stamp.exists() and stamp.read_text() == identity):
+        for made in (tree, directory / PLANTED, *directory.glob(f"{BUILD}*")):
+            shutil.rmtree(made, ignore_errors=True)
+        stamp.write_text(identity)
     if not tree.exists():
         progress(f"unpacking {archive}")
         half = directory / "half"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +200,30 @@ def test_a_tree_is_left_alone_and_only_what_changes_is_written(tree: Path, tmp_p
     plant_tree(tree, copy, [fault(new="a > 1")])
     assert (copy / HEADER).stat().st_ino == before.st_ino
     assert "a > 1" in (copy / "net/a.c").read_text()
+
+
+def test_a_tree_goes_when_its_archive_was_updated(tmp_path: Path) -> None:
+    """An update of linux-source has older files than the objects of the last build: make would leave those."""
+    archive, work = tmp_path / "linux-source-6.1.tar", tmp_path / "work"
+    work.mkdir()
+
+    def pack(text: str) -> None:
+        with tarfile.open(archive, "w") as packed:
+            entry = tarfile.TarInfo("linux-source-6.1/Makefile")
+            entry.size, entry.mtime = len(text), 1
+            packed.addfile(entry, io.BytesIO(text.encode()))
+
+    pack("176")
+    tree = trees.unpack(archive, work, progress=print)
+    built = [work / trees.PLANTED / "x", work / trees.BUILD / "x", work / f"{trees.BUILD}-kasan" / "x"]
+    for file in built:
+        file.parent.mkdir()
+        file.touch()
+    assert trees.unpack(archive, work, progress=print) == tree
+    assert all(file.exists() for file in built)
+    pack("192")
+    assert (trees.unpack(archive, work, progress=print) / "Makefile").read_text() == "192"
+    assert not any(file.exists() for file in built)
 
 
 def test_a_tree_that_was_built_in_place_is_refused_with_the_remedy(tree: Path, tmp_path: Path) -> None:
