@@ -103,9 +103,10 @@ class Reach:
             meeting = _spread([case for case in self.cases if case.variants & changed])
         elif mutant.edit.at_import:
             using = self._using(mutant) or self.cases
-            # Tests of the model ask for names, which runs no line.
-            tests = [case for case in self.cases if case.is_unit_test and case not in using]
-            meeting = [*_spread(using, turns=_TURNS_AT_IMPORT), *_spread(tests)]
+            # Tests of the model ask for names, which runs no line; they are quick, and all of them run.
+            tests = [case for case in self.cases if case.is_unit_test]
+            cases = [case for case in using if not case.is_unit_test]
+            meeting = [*_spread(cases, turns=_TURNS_AT_IMPORT), *_spread(tests)]
         else:
             meeting = _spread(self._running(mutant.file, mutant.line))
         there = {case.id: case for case in meeting}
