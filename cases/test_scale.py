@@ -7,17 +7,29 @@ port's bucket, and by port and address beyond that (`__udp4_lib_lookup`, `udp_li
 
 from __future__ import annotations
 
+import errno
 import resource
+import socket
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_address, each_family, each_protocol, place_by_hash, promise, recorded, requires
+from harness.cases import (
+    ANOTHER_USER,
+    each_address,
+    each_family,
+    each_protocol,
+    place_by_hash,
+    promise,
+    recorded,
+    requires,
+)
 from harness.group.bench import Bench
 from harness.interface.keys import MEASURED
 from harness.interface.measured import Cost, measured_to_json
+from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
 from harness.wire.veth import Wire
@@ -34,6 +46,11 @@ THOUSANDS = 2050
 SIZES = (2, 8, 32, 128, 512)
 PACKETS, ROUNDS = 300, 5
 """For each of SIZES; the quickest of the rounds is what a packet costs, the others were disturbed."""
+
+FIRST_STRANGER, FEWEST_CHAINS, MOST_CHAINS = 10_000, 256, 4096
+"""Ports of sockets of another address; the sizes of tables looked at (UDP_HTABLE_SIZE_MIN; with 8 GiB of memory)."""
+
+LOOPBACK = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}
 
 CHILD_ENTRIES = 128
 """The smallest table that a namespace may have (include/net/udp.h, UDP_HTABLE_SIZE_MIN_PERNET)."""
@@ -93,6 +110,34 @@ def test_address_goes_before_the_wildcard_among_many(
     packets = [bench.packet(index, protocol, family) for index in range(11)]
     assert bench.send_and_find_each(packets) == members
     assert program.new_results() == {Result.PASS: 11}
+
+
+@promise("scale.crowded-chain")
+@each_family
+def test_conflict_is_found_where_another_ports_sockets_are_more(bench: Bench, many_files: None, family: Family) -> None:
+    """A bind() is refused or joins alike, whichever of the tables is searched: the one whose chain is shorter.
+
+    Eleven members are in one chain by port, and in another by port and address. Sockets of another address, on as many
+    ports as the tables have chains, fall into each of the latter once, and the port's chain becomes the shorter one
+    (`udp_lib_get_port`). Where the tables are larger than that, the case shows less.
+    """
+    members = bench.group(11, Protocol.UDP, family, family.server)
+    for crowded in (False, True):
+        if crowded:
+            for port in range(FIRST_STRANGER, FIRST_STRANGER + MOST_CHAINS):
+                if (port - bench.port) % FEWEST_CHAINS:
+                    made = socket.socket(family.address_family, socket.SOCK_DGRAM)
+                    bench.adopt(made)
+                    made.setblocking(False)
+                    made.bind((LOOPBACK[family], port))
+        with refused(errno.EADDRINUSE):
+            bench.open(Protocol.UDP, family, family.server, reuseport=False)
+        with refused(errno.EADDRINUSE):
+            bench.open(Protocol.UDP, family, family.server, user=ANOTHER_USER)
+        members.append(bench.open(Protocol.UDP, family, family.server))
+        found = bench.send_and_find_each(bench.packets(100, 0, Protocol.UDP, family))
+        assert set(found) <= set(members)
+        assert len(set(found)) > len(members) / 2
 
 
 @promise("scale.cost")
