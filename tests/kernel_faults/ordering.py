@@ -32,8 +32,9 @@ def stages(
     """Return the places of `cases` in three stages, each case once at most.
 
     First what noticed the fault before and what checks the promises that it breaks, then all else that comes to its
-    code, what has a topic in common before what has none. Last all that does not come there, but only if a fixture
-    does: what it made may serve them. `excluded` are cases that fail without a fault.
+    code, what has a topic in common before what has none. Last all that does not come there. Cases that do not come
+    there are tried only if a fixture does: what it makes under the fault may serve them. `excluded` are cases that fail
+    without a fault.
     """
     broken, topics = set(fault.breaks), {promise.partition(".")[0] for promise in fault.breaks}
     places = [place for place, case in enumerate(cases) if case.id not in excluded]
@@ -48,9 +49,10 @@ def stages(
     def meets(case: Case) -> bool:
         return reach.meets(case.id, fault)
 
-    first = [*known, *take(lambda case: broken & set(case.promises) and meets(case))]
+    shared = reach.is_shared(fault)
+    first = [*known, *take(lambda case: broken & set(case.promises) and (shared or meets(case)))]
     near = [*take(lambda case: topics & case.topics and meets(case)), *take(meets)]
-    return first, near, take(lambda case: reach.is_shared(fault))
+    return first, near, take(lambda case: shared)
 
 
 def _spread(places: Sequence[int], cases: Sequence[Case], reach: Reach) -> list[int]:

@@ -284,6 +284,13 @@ def test_cases_that_do_not_come_to_a_fault_run_last_and_only_if_a_fixture_does()
     assert stages(fault(new="another"), some, killers=[], excluded=(), reach=there)[0] == [1, 0]
 
 
+def test_cases_of_the_promise_run_first_though_another_case_made_what_they_share() -> None:
+    """A case did not come to the code because what it uses was there; in a VM of its own it makes that itself."""
+    some = cases(("a", "select.index"), ("b", "select.drop"), ("c", "bind.matrix"))
+    there = reach_of(a=("", "1", 1), b=("7", "", 1), c=("", "", 1))
+    assert stages(fault(), some, killers=[], excluded=(), reach=there) == ([0], [1], [2])
+
+
 def test_reach_comes_back_from_its_file(tmp_path: Path) -> None:
     there = reach_of(a=("7", "", 2), b=("", "7", 1))
     reach.write(tmp_path / "reach.json", there)
