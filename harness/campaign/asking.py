@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.campaign import probes
+from harness.campaign import connections, probes
+from harness.model.layout import Protocol
 from harness.model.life import segments
+from harness.model.life.fast_open import FastOpened, Given
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.model.uapi import TCP_RST
@@ -35,9 +37,9 @@ class Asking:
             return f"it is answered by {', '.join(kinds) or 'nothing'}, not by {expected.reply or 'nothing'}"
         if isinstance(step, segments.Ask) and expected.reply is ReplyKind.SYN_ACK:
             (self._syn_acks[probe],) = replies
-            taken = replies[0].ack != SYN_SEQUENCE + 1
-            if taken != expected.data_taken:
-                return f"the SYN's data is {'' if taken else 'not '}taken"
+            seen = connections.fast_opened(replies[0])
+            if seen != FastOpened(data_taken=expected.data_taken, cookie=expected.cookie):
+                return f"the SYN-ACK says {seen}, not data_taken={expected.data_taken}, cookie={expected.cookie!r}"
         accepted = puppets.accepted()
         holders = accepted.pop((probe.family, probe.source_port), [])
         if accepted:
@@ -57,7 +59,8 @@ class Asking:
     def _frames(self, step: segments.Segment, probe: Datagram) -> list[bytes]:
         packet = probes.packet_of(probe, port=self._port)
         if isinstance(step, segments.Ask):
-            return frames.syn(packet)
+            given = step.given if isinstance(step, segments.AskFast) else Given.NOTHING
+            return [probes.frame(probe, Protocol.TCP, self._port, given)]
         if isinstance(step, segments.Answer):
             return frames.completing(packet, self._syn_acks[probe], packet.payload)
         return self._reset(probe)

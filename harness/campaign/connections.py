@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.campaign.probes import packet_of
+from harness.model.life.fast_open import FastOpened
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
+from harness.wire.options import FAST_OPEN, option_of
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -37,7 +39,12 @@ class Replies:
     @property
     def data_taken(self) -> set[Datagram]:
         """Return those whose data the SYN-ACK acknowledges."""
-        return {probe for probe, reply in self.syn_acks.items() if reply.ack != SYN_SEQUENCE + 1}
+        return {probe for probe, reply in self.syn_acks.items() if fast_opened(reply).data_taken}
+
+
+def fast_opened(syn_ack: Reply) -> FastOpened:
+    """Return what a SYN-ACK says of fast open."""
+    return FastOpened(data_taken=syn_ack.ack != SYN_SEQUENCE + 1, cookie=option_of(syn_ack.options, FAST_OPEN))
 
 
 def send_syns(wire: Wire, probes: Probes) -> Replies:

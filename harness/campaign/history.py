@@ -77,7 +77,7 @@ class Run:
             port=self.port,
             can_migrate=self._migrates,
             hash_of=hashes.lowest,
-            has_sockmap=Program.MAP in self._programs,
+            has_sockmap=Program.MAP in self._programs and Program.HASH in self._programs,
             has_migrate=Program.MIGRATE in self._programs and self.protocol is Protocol.TCP,
         )
         life = Life(self.wire, world, self.puppets(), hashes, Asking(self.wire, self.port))

@@ -13,10 +13,11 @@ from harness.campaign.hashes import SILENT
 from harness.campaign.waiting import Waiting
 from harness.model.layout import Protocol
 from harness.model.life import requests
+from harness.model.life.fast_open import try_fast_open
 from harness.model.life.segments import Segment
 from harness.model.life.slots import ENOTSUPP
 from harness.model.life.sockets import receive
-from harness.model.life.state import State
+from harness.model.life.state import HEIRS, State
 from harness.model.life.steps import Leave
 from harness.model.life.text import spelled
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from harness.campaign.hashes import Hashes
     from harness.campaign.probes import Probes
     from harness.campaign.puppets import Puppets
+    from harness.loader.maps import Map
     from harness.model.abi import Result
     from harness.model.life.datagram import Datagram
+    from harness.model.life.fast_open import FastOpened
     from harness.model.life.state import Socket, World
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
@@ -100,7 +103,8 @@ class Life:
         world, puppets, hashes = self._world, self._puppets, self._hashes
         wanted = probes.plan(world)
         self.packets += len(wanted.by_number)
-        answered, held, data_taken = self._send(wanted)
+        answered, held, fast_opened = self._send(wanted)
+        pending: Counter[int] = Counter()  # connections of fast open, by who holds them
         for probe in wanted.by_number.values():
             holders = held.pop(probe, [])
             if len(holders) > 1:
@@ -118,50 +122,61 @@ class Life:
                     place, step, f"{_words(probe)} is {'' if probe in answered else 'not '}answered by an error", probe
                 )
             if receiver is not None and receiver != SILENT:
-                self._received(world, world.sockets[receiver], probe, place, step, data_taken=probe in data_taken)
+                sentence = self._received(world.sockets[receiver], probe, fast_opened.get(probe), pending)
+                if sentence:
+                    raise DifferenceError(place, step, sentence, probe)
         if held:
             raise DifferenceError(place, step, f"packets of earlier steps arrive: {held}")
         if (counted := puppets.results()) != hashes.results:
             raise DifferenceError(place, step, f"programs count {_counts(counted)}, not {_counts(hashes.results)}")
         hashes.results.clear()
-        for what, filled in _filled(world):
-            if (seen := puppets.slots(of_sockmap=what == "sockmap")) != filled:
+        for what, held_map, filled in self._filled():
+            if (seen := puppets.maps.held(held_map)) != filled:
                 raise DifferenceError(place, step, f"the {what} holds {seen}, not {filled}")
 
-    @staticmethod
-    def _received(world: World, socket: Socket, probe: Datagram, place: int, step: Step, *, data_taken: bool) -> None:
-        """Note in the model that a socket has a packet."""
+    def _filled(self) -> Iterator[tuple[str, Map, dict[int, int]]]:
+        """Yield each map of sockets that a history has used, and what it holds: slots to the numbers of sockets."""
+        world, maps = self._world, self._puppets.maps
+        if world.taken["reuseport_array_update"]:
+            yield "sockarray", maps.sockarray, _numbers(world.slots)
+        if world.taken["reuseport_array_update: an heir"]:
+            yield "sockarray of heirs", maps.heirs, _numbers(world.sockarrays[HEIRS])
+        if world.taken["sock_map_update_common"]:
+            yield "sockmap", maps.sockmap, _numbers(world.sockmap)
+        if world.taken["sock_hash_update_common"]:
+            yield "sockhash", maps.sockhash, _numbers(world.sockhash)
+
+    def _received(self, socket: Socket, probe: Datagram, fast_opened: FastOpened | None, pending: Counter[int]) -> str:
+        """Note in the model that a socket has a packet; say what is wrong about fast open, or nothing."""
+        world = self._world
         if world.protocol is Protocol.UDP:
             receive(world, socket)
-            return
-        if data_taken != requests.takes_data(world, socket):
-            raise DifferenceError(
-                place, step, f"the data of {_words(probe)} is {'' if data_taken else 'not '}taken", probe
-            )
+            return ""
         if world.cookies:
             requests.note_cookie(world, socket)
+        given = probes.given_by_probes(world)
+        expected = try_fast_open(world, socket, probe.family, given, pending=pending[socket.number])
+        pending[socket.number] += expected.data_taken
+        if fast_opened == expected or not socket.pending_is_known:
+            return ""
+        return f"the SYN-ACK to {_words(probe)} says {fast_opened}, not {expected}"
 
-    def _send(self, wanted: Probes) -> tuple[set[Datagram], dict[Datagram, list[int]], set[Datagram]]:
-        """Return the probes that were answered by an error, those that arrived with who holds them, and fast open's."""
+    def _send(self, wanted: Probes) -> tuple[set[Datagram], dict[Datagram, list[int]], dict[Datagram, FastOpened]]:
+        """Return the probes that were answered by an error, those that arrived with who holds them, and SYN-ACKs'."""
         if self._world.protocol is Protocol.UDP:
             answered = probes.send(self._wire, wanted)
             numbered = self._puppets.received()
-            return answered, {wanted.by_number[number]: holders for number, holders in numbered.items()}, set()
+            return answered, {wanted.by_number[number]: holders for number, holders in numbered.items()}, {}
         replies = connections.open_all(self._wire, wanted, again=self._world.cookies)
         accepted = self._puppets.accepted()
         ports = {(probe.family, probe.source_port): probe for probe in wanted.by_number.values()}
         held = {ports[port]: holders for port, holders in accepted.items()}
-        return replies.refused, held, replies.data_taken
+        fast_opened = {probe: connections.fast_opened(reply) for probe, reply in replies.syn_acks.items()}
+        return replies.refused, held, fast_opened
 
 
-def _filled(world: World) -> Iterator[tuple[str, dict[int, int]]]:
-    """Yield what the sockarray and the sockmap hold, if a history has used them: slots to the numbers of sockets."""
-    for what, function, slots in (
-        ("sockarray", "reuseport_array_update", world.slots),
-        ("sockmap", "sock_map_update_common", world.sockmap),
-    ):
-        if world.taken[function]:
-            yield what, {index: made.number for index, made in slots.items()}
+def _numbers(slots: dict[int, Socket]) -> dict[int, int]:
+    return {index: made.number for index, made in slots.items()}
 
 
 def _words(probe: Datagram) -> str:

@@ -7,15 +7,19 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.campaign.table import LONGEST, NUMBERS_OF_STEPS, SHORTEST, step_of
+from harness.campaign.table import BYTES, numbers_of, step_of
 from harness.model.layout import Protocol
-from harness.model.life.segments import Cookies, Migrate, Segment
+from harness.model.life.segments import Cookies, Migrate, NeedCookie, Segment
 from harness.model.life.steps import Close, Crowd, Leave
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.model.life.steps import Step
+
+
+_FOR_ALL = (Cookies, Migrate, NeedCookie)
+"""Settings of TCP, which are the whole namespace's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +34,17 @@ class Pair:
     """Whether both are about one port, or each about a port of its own: then the model holds for both."""
 
 
-def numbers_of(seed: str, protocols: tuple[Protocol, Protocol], *, crowds: bool) -> tuple[list[int], list[int]]:
+def drawn(seed: str, protocols: tuple[Protocol, Protocol], *, crowds: bool) -> tuple[list[int], list[int]]:
     """Return the numbers of the steps of two histories that change nothing for the whole machine: no setting of TCP.
 
     `crowds`: they may open a crowd of sockets, which takes long.
     """
     source = random.Random(seed)  # not for secrets
-    left_out = (Cookies, Migrate) if crowds else (Cookies, Migrate, Crowd)
+    left_out = _FOR_ALL if crowds else (*_FOR_ALL, Crowd)
     first, second = (
         [
             number
-            for number in (source.randrange(NUMBERS_OF_STEPS) for _ in range(source.randint(SHORTEST, LONGEST)))
+            for number in numbers_of(source.randbytes(BYTES), protocol)
             if not isinstance(step_of(number, protocol), left_out)
         ]
         for protocol in protocols

@@ -9,7 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.model.layout import Family, Protocol
+from harness.model.life import fast_open
 from harness.model.life.datagram import Datagram
+from harness.model.life.fast_open import Given
 from harness.model.life.requests import stranger
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import HISTORY_PORT, Program
@@ -17,6 +19,7 @@ from harness.model.life.steps import PEERS
 from harness.model.outcome import ReplyKind
 from harness.model.packets import Packet
 from harness.wire import frames
+from harness.wire.options import FAST_OPEN, syn_with_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,10 +57,16 @@ def packet_of(probe: Datagram, protocol: Protocol = Protocol.TCP, port: int = HI
 
 
 @cache
-def frame(probe: Datagram, protocol: Protocol, port: int = HISTORY_PORT) -> bytes:
-    """Return the frame of a probe to a port."""
-    (made,) = frames.opening(packet_of(probe, protocol, port))
+def frame(probe: Datagram, protocol: Protocol, port: int = HISTORY_PORT, given: Given = Given.NOTHING) -> bytes:
+    """Return the frame of a probe to a port; what a SYN says of fast open is `given`."""
+    packet, option = packet_of(probe, protocol, port), fast_open.option(probe.family, given)
+    (made,) = frames.opening(packet) if option is None else syn_with_option(packet, FAST_OPEN, option)
     return made
+
+
+def given_by_probes(world: World) -> Given:
+    """Return what probes say of fast open: they have a cookie where one is needed."""
+    return Given.RIGHT if world.needs_cookie else Given.NOTHING
 
 
 @cache
@@ -84,19 +93,22 @@ def plan(world: World) -> Probes:
             indices = max(indices, min(len(group.members) + 1, _MOST_PLACES))
             if len(group.members) > _MOST_PLACES:
                 more = _ABOVE_THE_FIRST_ROOM
-        elif group.program is Program.SLOT or group.program is Program.MAP:
+        elif group.program in (Program.SLOT, Program.MAP, Program.HASH, Program.MIGRATE):
             indices = SLOTS
     families = {made.family for made in world.sockets.values()}
     if not families:
         return _NOTHING
     # IPv6 sockets on the wildcard get IPv4 packets too, where no IPv4 socket is
-    made = _probes(world.protocol, world.port, Family.IPV6 in families, indices, more)
+    given = given_by_probes(world)
+    made = _probes(world.protocol, world.port, Family.IPV6 in families, indices, more, given)
     waiting = {packet for packet, request in world.requests.items() if request.listener is not None}
-    return only((probe for probe in made.by_number.values() if probe not in waiting), world.port) if waiting else made
+    if not waiting:
+        return made
+    return only((probe for probe in made.by_number.values() if probe not in waiting), world.port, given)
 
 
 @cache
-def _probes(protocol: Protocol, port: int, both: bool, indices: int, more: tuple[int, ...]) -> Probes:
+def _probes(protocol: Protocol, port: int, both: bool, indices: int, more: tuple[int, ...], given: Given) -> Probes:
     made = []
     for family in Family if both else (Family.IPV4,):
         each = [stranger(family, index) for index in (*range(indices), *more)]
@@ -105,7 +117,7 @@ def _probes(protocol: Protocol, port: int, both: bool, indices: int, more: tuple
         made.append(tuple(each))
     return Probes(
         port=port,
-        batches=tuple(tuple(frame(probe, protocol, port) for probe in batch) for batch in made),
+        batches=tuple(tuple(frame(probe, protocol, port, given) for probe in batch) for batch in made),
         by_number={_number(probe): probe for batch in made for probe in batch},
         by_port={(_source(probe), probe.source_port): probe for batch in made for probe in batch},
     )
@@ -125,12 +137,12 @@ class Probes:
     """By the sender's address and port."""
 
 
-def only(chosen: Iterable[Datagram], port: int) -> Probes:
-    """Return TCP's probes of that choice, to a port."""
+def only(chosen: Iterable[Datagram], port: int, given: Given) -> Probes:
+    """Return TCP's probes of that choice, to a port; what they say of fast open is `given`."""
     each = tuple(chosen)
     return Probes(
         port=port,
-        batches=tuple((frame(probe, Protocol.TCP, port),) for probe in each),
+        batches=tuple((frame(probe, Protocol.TCP, port, given),) for probe in each),
         by_number={_number(probe): probe for probe in each},
         by_port={(_source(probe), probe.source_port): probe for probe in each},
     )

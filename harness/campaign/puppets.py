@@ -6,22 +6,23 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 from collections import Counter
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.campaign.foreigners import Foreigners
 from harness.campaign.probes import PAYLOAD_SIZE, numbers_of
-from harness.group.cookies import cookie_of
+from harness.campaign.socket_maps import SocketMaps
 from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.loader.bindings import BpfError
-from harness.model.abi import BY_HASH, REFUSE, native_number
+from harness.model.abi import BY_HASH, REFUSE
 from harness.model.layout import Family, Protocol
 from harness.model.life import foreign, segments, sockmap, steps
+from harness.model.life.fast_open import KEYS
 from harness.model.life.requests import BACKLOG
-from harness.model.life.slots import SLOTS
-from harness.model.life.state import Program
+from harness.model.life.state import Keys, Program
+from harness.model.uapi import TCP_FASTOPEN_KEY
 from harness.wire.batch import message_buffers
 from harness.wire.veth import SERVER_LINK
 
@@ -32,6 +33,18 @@ if TYPE_CHECKING:
     from harness.loader.maps import Map
     from harness.model.abi import Result
     from harness.wire.veth import Wire
+
+_NEEDED: Mapping[type[steps.Step], Program] = MappingProxyType({
+    segments.Refuse: Program.MIGRATE,
+    segments.Name: Program.MIGRATE,
+    segments.FillHeir: Program.MIGRATE,
+    segments.EmptyHeir: Program.MIGRATE,
+    sockmap.Link: Program.MAP,
+    sockmap.Unlink: Program.MAP,
+    sockmap.LinkKey: Program.HASH,
+    sockmap.UnlinkKey: Program.HASH,
+})  # fmt: skip
+"""The programs whose maps or decisions steps are about."""
 
 _COOKIES, _MIGRATE = "net/ipv4/tcp_syncookies", "net/ipv4/tcp_migrate_req"
 
@@ -49,17 +62,18 @@ class Puppets:
         migrates: bool,
         port: int,
     ) -> None:
-        self._wire, self._programs, self._sockarrays, self._protocol = wire, programs, sockarrays, protocol
+        self._wire, self._programs, self._protocol = wire, programs, protocol
+        self.maps = maps = SocketMaps(programs, sockarrays)
+        """The maps that hold the sockets."""
         self._migrates, self._port = migrates, port
-        self._inner, self._changed = 0, False  # the sockarray in the outer map, and whether that was touched
         self._sockets = NumberedSockets(port=port)
         self._foreigners = Foreigners(protocol, port)
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
-        self._cookies: dict[int, int] = {}  # a cookie to a history's number
+        self._keyed: set[int] = set()  # the numbers of listeners that have keys for fast open
         self._poll = select.epoll()
         if Program.MIGRATE in programs:
-            self._set_refusing(False)
+            self._have_inherit(BY_HASH)
         self._acts: dict[type[steps.Step], Callable[..., None]] = {
             steps.Open: self._open,
             steps.Bind: self._bind,
@@ -73,18 +87,28 @@ class Puppets:
             steps.SetCpu: self._set_cpu,
             steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
-            steps.Fill: lambda step: self._put(self._of(step), step.socket, step),
-            steps.Empty: lambda step: self._sockarray.delete(struct.pack("=I", step.slot)),
-            steps.Swap: lambda _: self._swap(),
-            steps.Withdraw: lambda _: self._withdraw(),
+            steps.Fill: lambda step: maps.put(self._of(step), step.socket, maps.sockarray, step.slot, step.flags),
+            steps.Empty: lambda step: maps.sockarray.remove(step.slot),
+            steps.Swap: lambda _: maps.swap(),
+            steps.Withdraw: lambda _: maps.withdraw(),
             steps.Crowd: self._crowd,
             segments.Cookies: lambda step: self._set_cookies(step.on),
             segments.Migrate: lambda step: wire.settings.set(_MIGRATE, int(step.on)),
-            segments.Refuse: lambda step: self._set_refusing(step.on),
-            segments.FastOpen: self._set_fast_open,
-            sockmap.Link: lambda step: self._put(self._of(step), step.socket, step),
-            sockmap.Unlink: lambda step: self._sockmap.delete(struct.pack("=I", step.slot)),
-            foreign.Foreign: lambda step: self._put(self._foreigners[step.kind], step.kind.number, step),
+            segments.Refuse: lambda step: self._have_inherit(REFUSE if step.on else BY_HASH),
+            segments.Name: lambda step: self._have_inherit(step.slot),
+            segments.FillHeir: lambda step: maps.put(self._of(step), step.socket, maps.heirs, step.slot, step.flags),
+            segments.EmptyHeir: lambda step: maps.heirs.remove(step.slot),
+            segments.FastOpen: lambda step: self._set_fast_open(step.socket, BACKLOG if step.on else 0),
+            segments.FastOpenLimit: lambda step: self._set_fast_open(step.socket, step.limit),
+            segments.FastOpenKeys: lambda step: self._set_keys(step.socket, step.keys),
+            segments.NeedCookie: lambda step: wire.settings.allow_fast_open(with_cookie=step.on),
+            sockmap.Link: lambda step: maps.put(self._of(step), step.socket, maps.sockmap, step.slot, step.flags),
+            sockmap.Unlink: lambda step: maps.sockmap.remove(step.slot),
+            sockmap.LinkKey: lambda step: maps.put(self._of(step), step.socket, maps.sockhash, step.key, step.flags),
+            sockmap.UnlinkKey: lambda step: maps.sockhash.remove(step.key),
+            foreign.Foreign: lambda step: maps.put(
+                self._foreigners[step.kind], step.kind.number, maps.sockarray, step.slot, step.flags
+            ),
         }
 
     def do(self, step: steps.Step) -> int:
@@ -105,8 +129,7 @@ class Puppets:
         """Return whether a step is about a program that this kernel cannot have."""
         if isinstance(step, steps.Attach):
             return step.program not in self._programs
-        needed = {segments.Refuse: Program.MIGRATE, sockmap.Link: Program.MAP, sockmap.Unlink: Program.MAP}
-        return needed.get(type(step), Program.SLOT) not in self._programs
+        return _NEEDED.get(type(step), Program.SLOT) not in self._programs
 
     def received(self) -> dict[int, list[int]]:
         """Take what the sockets hold: the number of each probe to the sockets that hold it."""
@@ -127,22 +150,15 @@ class Puppets:
                 counted.update(made.new_results())
         return counted
 
-    def slots(self, *, of_sockmap: bool = False) -> dict[int, int]:
-        """Return what the sockarray or the sockmap holds: slots to numbers of sockets, -1 for one that nobody knows."""
-        slots = self._sockmap if of_sockmap else self._sockarray
-        held = {index: slots.lookup(struct.pack("=I", index)) for index in range(SLOTS)}
-        return {
-            index: self._cookies.get(native_number(value), -1) for index, value in held.items() if value is not None
-        }
-
     def close(self) -> None:
         """Close every socket, and put the outer map back."""
-        if self._changed:
-            self._programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
+        self.maps.restore()
         self._poll.close()
         self._sockets.close()
         self._foreigners.close()
         self._set_cookies(False)
+        if self._wire.settings.fast_open_needs_cookie:
+            self._wire.settings.allow_fast_open()
         if self._migrates:
             self._wire.settings.set(_MIGRATE, 1)
 
@@ -186,20 +202,6 @@ class Puppets:
     def _of(self, step: steps.OnSocket) -> socket.socket:
         return self._sockets[self._place[step.socket]]
 
-    @property
-    def _sockarray(self) -> Map:
-        return self._sockarrays[self._inner]
-
-    @property
-    def _sockmap(self) -> Map:
-        made = self._programs[Program.MAP].inner
-        assert made is not None, "the program selects from a sockmap"
-        return made
-
-    def _swap(self) -> None:
-        self._programs[Program.SLOT].insert_inner_map(self._sockarrays[1 - self._inner])
-        self._inner, self._changed = 1 - self._inner, True
-
     def _open(self, step: steps.Open) -> None:
         place = self._sockets.open(
             self._protocol,
@@ -224,10 +226,6 @@ class Puppets:
         self._poll.unregister(self._of(step))  # it would be ready all the time
         self._of(step).shutdown(socket.SHUT_RD)
 
-    def _withdraw(self) -> None:
-        self._changed = True
-        self._programs[Program.SLOT].withdraw_inner()
-
     def _bind(self, step: steps.Bind) -> None:
         made = self._sockets[self._place[step.socket]]
         family = Family.IPV4 if made.family == socket.AF_INET else Family.IPV6
@@ -239,6 +237,7 @@ class Puppets:
         made.connect((family.peer, step.peer))
 
     def _close(self, number: int) -> None:
+        self._keyed.discard(number)
         made = self._sockets[self._place.pop(number)]
         del self._number[made.fileno()]
         made.close()
@@ -256,16 +255,17 @@ class Puppets:
         else:
             self._wire.settings.set(_COOKIES, 0)
 
-    def _set_refusing(self, on: bool) -> None:
-        self._programs[Program.MIGRATE].state = REFUSE if on else BY_HASH
+    def _have_inherit(self, slot: int) -> None:
+        self._programs[Program.MIGRATE].state = slot
 
-    def _set_fast_open(self, step: segments.FastOpen) -> None:
-        self._of(step).setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, BACKLOG if step.on else 0)
+    def _set_fast_open(self, number: int, limit: int) -> None:
+        if number not in self._keyed:
+            self._set_keys(number, Keys.FIRST)
+        self._sockets[self._place[number]].setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, limit)
 
-    def _put(self, made: socket.socket, number: int, step: steps.Fill | foreign.Foreign | sockmap.Link) -> None:
-        self._cookies[cookie_of(made)] = number
-        slots = self._sockmap if isinstance(step, sockmap.Link) else self._sockarray
-        slots.update(struct.pack("=I", step.slot), struct.pack("=Q", made.fileno()), flags=step.flags)
+    def _set_keys(self, number: int, keys: Keys) -> None:
+        self._keyed.add(number)
+        self._sockets[self._place[number]].setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_KEY, b"".join(KEYS[keys]))
 
     def _crowd(self, step: steps.Crowd) -> None:
         if there := [number for number in step.numbers if number in self._place]:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.campaign.found import Found
 from harness.campaign.table import step_of
-from harness.model.layout import Family, Protocol
-from harness.model.life.foreign import Kind
-from harness.model.life.state import Program
-from harness.model.life.text import from_json, spelled, to_json
+from harness.model.layout import Protocol
+from harness.model.life.text import ENUMS, from_json, spelled, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +70,7 @@ class Saved(Found):
 def imports_of(steps: Iterable[Step], text: str) -> list[str]:
     """Return the lines that import what Python text with those steps needs."""
     names: dict[str, set[str]] = {}
-    used = (kind for kind in (Family, Kind, Program, Protocol) if f"{kind.__name__}." in text)
+    used = (kind for kind in (*ENUMS, Protocol) if f"{kind.__name__}." in text)
     for kind in (*map(type, steps), *used):
         names.setdefault(kind.__module__, set()).add(kind.__name__)
     return [f"from {module} import {', '.join(sorted(kinds))}" for module, kinds in names.items()]

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Histories as hypothesis makes and shrinks them: lists of numbers, each of which is a step."""
+"""Histories as hypothesis makes and shrinks them: bytes that are the numbers of steps.
+
+hypothesis draws bytes, as it does for packets (`bends`). Of numbers it prefers those at an end, and those that it drew
+before: then a few steps are made over and over.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies
 
-from harness.campaign.table import LONGEST, NUMBERS_OF_STEPS, SHORTEST, step_of
+from harness.campaign.table import BYTES, numbers_of, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,13 +23,12 @@ if TYPE_CHECKING:
     from harness.model.life.steps import Step
 
 
-def histories() -> SearchStrategy[list[int]]:
+def histories(protocol: Protocol) -> SearchStrategy[list[int]]:
     """Return the strategy for histories, as numbers.
 
-    A shortest history is demanded because hypothesis prefers short lists, in which little happens. It shrinks the steps
-    that are not needed to ones that do nothing; `search.without_idle` leaves them out.
+    hypothesis shrinks the steps that are not needed to ones that do nothing; `search.without_idle` leaves them out.
     """
-    return strategies.lists(strategies.integers(0, NUMBERS_OF_STEPS - 1), min_size=SHORTEST, max_size=LONGEST)
+    return strategies.binary(min_size=BYTES, max_size=BYTES).map(partial(numbers_of, protocol=protocol))
 
 
 def reader(protocol: Protocol) -> Callable[[list[int]], tuple[Step, ...]]:

@@ -3,15 +3,34 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
+from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.model.layout import Family, Protocol
+from harness.model.life.fast_open import Given
 from harness.model.life.foreign import Foreign, Kind
-from harness.model.life.segments import ASKED, Abort, Answer, Ask, Cookies, FastOpen, Migrate, Refuse
+from harness.model.life.segments import (
+    ASKED,
+    Abort,
+    Answer,
+    Ask,
+    AskFast,
+    Cookies,
+    EmptyHeir,
+    FastOpen,
+    FastOpenKeys,
+    FastOpenLimit,
+    FillHeir,
+    Migrate,
+    Name,
+    NeedCookie,
+    Refuse,
+)
 from harness.model.life.slots import SLOTS
-from harness.model.life.sockmap import Link, Unlink
-from harness.model.life.state import Program
+from harness.model.life.sockmap import KEYS, Link, LinkKey, Unlink, UnlinkKey
+from harness.model.life.state import Keys, Program
 from harness.model.life.steps import (
     FLAGS,
     OTHER_USER,
@@ -35,6 +54,7 @@ from harness.model.life.steps import (
     Swap,
     Withdraw,
 )
+from harness.model.uapi import BPF_ANY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,94 +62,170 @@ if TYPE_CHECKING:
     from harness.model.life.steps import Step
 
 _SOCKETS = range(SOCKETS)
+_SLOTS = (0, 1, 2, SLOTS - 1, SLOTS)
+_FLAGS = (BPF_ANY, BPF_ANY, *FLAGS)
 
 _OPEN = [
     Open(number, family, specific=specific, device=device)
     for family, specific, device, number in product(Family, (False, True), (False, True), _SOCKETS)
 ]
 _ALIKE = [Open(number) for number in _SOCKETS]
-"""Listeners of one group: what is left of one that ends goes to another."""
+"""Sockets of one group. Of listeners, what is left of one that ends goes to another."""
 _ODDLY = [
     *(Open(number, Family.IPV6, v6only=True) for number in _SOCKETS),
     *(Open(number, family, reuseport=False) for number, family in product(_SOCKETS, Family)),
     *(Open(number, family, user=OTHER_USER) for number, family in product(_SOCKETS, Family)),
-    *(Open(number, family, bind=False) for number, family in product(_SOCKETS, Family)),
+    *(
+        Open(number, family, reuseport=on, bind=False)
+        for on, number, family in product((True, False), _SOCKETS, Family)
+    ),
 ]
+_OF_MAPS = (Program.MAP, Program.HASH)
 _PROGRAMS = [
-    Attach(number, program) for program, number in product(Program, _SOCKETS) if program is not Program.MIGRATE
+    Attach(number, program)
+    for program, number in product(Program, _SOCKETS)
+    if program not in (*_OF_MAPS, Program.MIGRATE)
 ]
+_PROGRAMS_OF_MAPS = [Attach(number, program) for program, number in product(_OF_MAPS, _SOCKETS)]
 _CLOSE = [Close(number) for number in _SOCKETS]
-_FILL = [Fill(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
-_LINK = [Link(number, slot, flags) for flags, slot, number in product(FLAGS, range(SLOTS + 1), _SOCKETS)]
-_UNLINK = [Unlink(slot) for slot in range(SLOTS + 1)]
-_FOREIGN = [Foreign(kind, slot, flags) for flags, slot, kind in product(FLAGS, range(2), Kind)]
-_EMPTY = [Empty(slot) for slot in range(SLOTS + 1)]
+_FILL = [Fill(number, slot, flags) for flags, slot, number in product(_FLAGS, _SLOTS, _SOCKETS)]
+_LINK = [Link(number, slot, flags) for flags, slot, number in product(_FLAGS, _SLOTS, _SOCKETS)]
+_UNLINK = [Unlink(slot) for slot in _SLOTS]
+_LINK_KEY = [LinkKey(number, key, flags) for flags, key, number in product(_FLAGS, range(KEYS + 1), _SOCKETS)]
+_UNLINK_KEY = [UnlinkKey(key) for key in range(KEYS + 1)]
+_FOREIGN = [Foreign(kind, slot, flags) for flags, slot, kind in product(_FLAGS, range(2), Kind)]
+_EMPTY = [Empty(slot) for slot in _SLOTS]
+_FILL_HEIR = [FillHeir(number, 0, flags) for flags, number in product(_FLAGS, _SOCKETS)]
 _DETACH = [Detach(number) for number in _SOCKETS]
+_GIVEN = [given for given in Given if given is not Given.NOTHING]
 _SWAP = [Swap(), Swap(), Withdraw()]
 _CPU = [SetCpu(number, cpu) for cpu, number in product((0, -1, 1), _SOCKETS)]
 
-# How many of 256 steps are of each rule. What stands first is what a history shrinks to. A crowd, which takes long, is
-# at no end: hypothesis likes the ends.
-_UDP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (69, _OPEN),
-    (1, [Crowd(family) for family in Family]),
-    (44, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
-    (24, _PROGRAMS),
-    (22, [Disconnect(number) for number in _SOCKETS]),
-    (24, _CLOSE),
-    (18, _FILL),
-    (5, _LINK),
-    (1, _UNLINK),
-    (2, _FOREIGN),
-    (16, _ODDLY),
-    (8, [Bind(number, specific) for specific, number in product((False, True), _SOCKETS)]),
-    (8, _CPU),
-    (4, _DETACH),
-    (4, _EMPTY),
-    (3, _SWAP),
-    (3, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
+
+class Topic(Enum):
+    """What steps are about. A history is about some topics alone: so that each gets enough steps in some histories."""
+
+    SOCKETS = auto()
+    """Those of one group, as they come and go: no history is without."""
+    SHAPES = auto()
+    PROGRAMS = auto()
+    SLOTS = auto()
+    MAPS = auto()
+    PEERS = auto()
+    ODDITIES = auto()
+    CPUS = auto()
+    REQUESTS = auto()
+    COOKIES = auto()
+    FAST_OPEN = auto()
+    MIGRATION = auto()
+
+
+class Rule(NamedTuple):
+    """Steps of one kind: how many of a hundred or so of a protocol's steps they are, and their topic."""
+
+    share: int
+    topic: Topic
+    steps: Sequence[Step]
+
+
+# What stands first is what a history shrinks to. A crowd, which takes long, is at no end: hypothesis likes the ends.
+_UDP = (
+    Rule(35, Topic.SOCKETS, _ALIKE),
+    Rule(60, Topic.SHAPES, _OPEN),
+    Rule(1, Topic.SOCKETS, [Crowd(family) for family in Family]),
+    Rule(44, Topic.PEERS, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
+    Rule(24, Topic.PROGRAMS, _PROGRAMS),
+    Rule(22, Topic.PEERS, [Disconnect(number) for number in _SOCKETS]),
+    Rule(24, Topic.SOCKETS, _CLOSE),
+    Rule(18, Topic.SLOTS, _FILL),
+    Rule(10, Topic.MAPS, _LINK),
+    Rule(3, Topic.MAPS, _UNLINK),
+    Rule(16, Topic.MAPS, _LINK_KEY),
+    Rule(3, Topic.MAPS, _UNLINK_KEY),
+    Rule(6, Topic.MAPS, _PROGRAMS_OF_MAPS),
+    Rule(2, Topic.SLOTS, _FOREIGN),
+    Rule(16, Topic.ODDITIES, _ODDLY),
+    Rule(8, Topic.ODDITIES, [Bind(number, specific) for specific, number in product((False, True), _SOCKETS)]),
+    Rule(8, Topic.CPUS, _CPU),
+    Rule(4, Topic.PROGRAMS, _DETACH),
+    Rule(4, Topic.SLOTS, _EMPTY),
+    Rule(3, Topic.SLOTS, _SWAP),
+    Rule(3, Topic.ODDITIES, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
-_TCP: tuple[tuple[int, Sequence[Step]], ...] = (
-    (24, _OPEN),
-    (26, _ALIKE),
-    (1, [Crowd(family) for family in Family]),
-    (12, [Leave(number) for number in _SOCKETS]),
-    (24, _PROGRAMS),
-    (20, [Shutdown(number) for number in _SOCKETS]),
-    (20, [Listen(number) for number in _SOCKETS]),
-    (20, _CLOSE),
-    (14, _FILL),
-    (4, _LINK),
-    (2, _FOREIGN),
-    (24, [Ask(family, index) for index in ASKED for family in Family]),
-    (10, [Answer(behind) for behind in range(2)]),
-    (10, [Abort(behind) for behind in range(2)]),
-    (4, [Cookies(True), Cookies(False)]),
-    (3, [Migrate(False), Migrate(True)]),
-    (3, [Refuse(True), Refuse(False)]),
-    (3, [Attach(number, Program.MIGRATE) for number in _SOCKETS]),
-    (4, [FastOpen(number, on) for on in (True, False) for number in _SOCKETS]),
-    (5, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
-    (12, _CPU),
-    (4, _DETACH),
-    (3, _SWAP),
-    (3, _EMPTY),
-    (1, _UNLINK),
+_TCP = (
+    Rule(30, Topic.SOCKETS, _ALIKE),
+    Rule(24, Topic.SHAPES, _OPEN),
+    Rule(1, Topic.SOCKETS, [Crowd(family) for family in Family]),
+    Rule(12, Topic.SOCKETS, [Leave(number) for number in _SOCKETS]),
+    Rule(20, Topic.PROGRAMS, _PROGRAMS),
+    Rule(20, Topic.SOCKETS, [Shutdown(number) for number in _SOCKETS]),
+    Rule(20, Topic.SOCKETS, [Listen(number) for number in _SOCKETS]),
+    Rule(20, Topic.SOCKETS, _CLOSE),
+    Rule(14, Topic.SLOTS, _FILL),
+    Rule(8, Topic.MAPS, _LINK),
+    Rule(2, Topic.MAPS, _UNLINK),
+    Rule(14, Topic.MAPS, _LINK_KEY),
+    Rule(2, Topic.MAPS, _UNLINK_KEY),
+    Rule(6, Topic.MAPS, _PROGRAMS_OF_MAPS),
+    Rule(2, Topic.SLOTS, _FOREIGN),
+    Rule(24, Topic.REQUESTS, [Ask(family, index) for index in ASKED for family in Family]),
+    Rule(10, Topic.REQUESTS, [Answer(behind) for behind in range(2)]),
+    Rule(10, Topic.REQUESTS, [Abort(behind) for behind in range(2)]),
+    Rule(4, Topic.COOKIES, [Cookies(True), Cookies(False)]),
+    Rule(3, Topic.MIGRATION, [Migrate(False), Migrate(True)]),
+    Rule(4, Topic.MIGRATION, [Refuse(True), Refuse(False)]),
+    Rule(16, Topic.MIGRATION, [Attach(number, Program.MIGRATE) for number in _SOCKETS]),
+    Rule(16, Topic.MIGRATION, _FILL_HEIR),
+    Rule(8, Topic.MIGRATION, [Name(0), Name(0), Name(1)]),
+    Rule(1, Topic.MIGRATION, [EmptyHeir(slot) for slot in range(2)]),
+    Rule(10, Topic.FAST_OPEN, [FastOpen(number, on) for on in (True, True, False) for number in _SOCKETS]),
+    Rule(10, Topic.FAST_OPEN, [FastOpenLimit(number, limit) for limit in (1, 2) for number in _SOCKETS]),
+    Rule(8, Topic.FAST_OPEN, [FastOpenKeys(number, keys) for keys in Keys for number in _SOCKETS]),
+    Rule(8, Topic.FAST_OPEN, [NeedCookie(True), NeedCookie(True), NeedCookie(False)]),
+    Rule(
+        12, Topic.FAST_OPEN, [AskFast(family, index, given) for given, index, family in product(_GIVEN, ASKED, Family)]
+    ),
+    Rule(5, Topic.ODDITIES, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
+    Rule(12, Topic.CPUS, _CPU),
+    Rule(4, Topic.PROGRAMS, _DETACH),
+    Rule(3, Topic.SLOTS, _SWAP),
+    Rule(3, Topic.SLOTS, _EMPTY),
 )
+_RULES = {Protocol.UDP: _UDP, Protocol.TCP: _TCP}
+
 SHORTEST, LONGEST = 25, 60
 """Steps of a history."""
 
 NUMBERS_OF_STEPS = 1 << 20
 """Each number below is a step."""
 
-_TABLES = {
-    protocol: [steps for share, steps in rules for _ in range(share)]
-    for protocol, rules in ((Protocol.UDP, _UDP), (Protocol.TCP, _TCP))
-}
+BYTES = 3 + 3 * LONGEST
+"""What a history is drawn of: its topics, its length, and three bytes for each step."""
+
+_TABLES = {protocol: [rule for rule in rules for _ in range(rule.share)] for protocol, rules in _RULES.items()}
 
 
 def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
     """Return the step that a number is: its remainder names the rule, the rest the step of that rule."""
     table = _TABLES[protocol]
-    steps = table[number % len(table)]
+    steps = table[number % len(table)].steps
     return steps[number // len(table) % len(steps)]
+
+
+def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
+    """Return the numbers of a history's steps, which some bytes are: `BYTES` of them."""
+    allowed = _allowed(int.from_bytes(data[:2], "big"), protocol)
+    length = SHORTEST + data[2] % (LONGEST - SHORTEST + 1)
+    drawn = (int.from_bytes(data[at : at + 3], "big") for at in range(3, 3 + 3 * length, 3))
+    size = len(_TABLES[protocol])
+    return [(allowed[value % len(allowed)] + value // len(allowed) * size) % NUMBERS_OF_STEPS for value in drawn]
+
+
+@cache
+def _allowed(left_out: int, protocol: Protocol) -> list[int]:
+    """Return the places of the table whose topics are not left out: each bit stands for one, but sockets always are."""
+    return [
+        place
+        for place, rule in enumerate(_TABLES[protocol])
+        if rule.topic is Topic.SOCKETS or not left_out >> rule.topic.value & 1
+    ]

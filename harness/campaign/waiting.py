@@ -32,7 +32,7 @@ class Waiting:
         # Only those that surely wait at that listener, if there are such: then an heir has nothing of its own.
         sure = {probe: where for probe, where in at.items() if where == {leaving.number}}
         self._at = sure or {probe: where for probe, where in at.items() if leaving.number in where}
-        self._probes = probes.only(self._at, world.port)
+        self._probes = probes.only(self._at, world.port, probes.given_by_probes(world))
         for probe in self._at:
             hashes.possible(world, probe, counted=True)
         # The ACK of fast open comes once the listener is closed: the connection migrates in TCP_SYN_RECV.
@@ -69,7 +69,20 @@ class Waiting:
             if key in untold and not (world.behaviour.sleeps_through_migration and self._leaving in at):
                 return f"socket {holder} inherits {words(probe)} and is not woken"
             sure[probe] = at == {self._leaving} and holder is not None
+            if probe in self._later and holder is not None and None not in left:
+                self._count_down(world, world.sockets[holder], is_inherited=sure[probe])
         return self._told_for_nothing(world, told, sure) if world.behaviour.sleeps_through_migration else ""
+
+    @staticmethod
+    def _count_down(world: World, holder: Socket, *, is_inherited: bool) -> None:
+        """`reqsk_fastopen_remove`: an heir gets the ACK of a connection of fast open; K30: and counts it down.
+
+        It may not be known whether the holder inherited it or was asked itself: then its count is not known.
+        """
+        world.taken["reqsk_fastopen_remove: of another listener"] += is_inherited
+        if world.behaviour.counts_fast_open_down_at_heir:
+            holder.pending -= is_inherited
+            holder.pending_is_known &= is_inherited
 
     @staticmethod
     def _told_for_nothing(

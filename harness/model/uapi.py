@@ -28,6 +28,9 @@ ETH_P_IP = 0x0800
 ETH_P_8021Q = 0x8100
 ETH_P_IPV6 = 0x86DD
 
+# include/uapi/linux/tcp.h
+TCP_FASTOPEN_KEY = 33
+
 # include/uapi/linux/udp.h
 UDP_SEGMENT = 103
 UDP_GRO = 104

@@ -48,7 +48,9 @@ class Histories:
         from harness.campaign.strategy import histories, reader  # noqa: PLC0415
 
         run = self._runs.run(protocol, self._option.unknown)
-        search: Search[Step] = Search(histories(), run.run, read=reader(protocol), before=partial(_log, protocol))
+        search: Search[Step] = Search(
+            histories(protocol), run.run, read=reader(protocol), before=partial(_log, protocol)
+        )
         try:
             searched = search_as_told(search, self._option, SHORT_EXAMPLES)
         except KeyboardInterrupt:

@@ -58,7 +58,7 @@ class TwoLives:
             self._replay_file(ports)
             return
         from harness.campaign.difference import difference_of  # noqa: PLC0415
-        from harness.campaign.pair import numbers_of, pair_of  # noqa: PLC0415
+        from harness.campaign.pair import drawn, pair_of  # noqa: PLC0415
         from harness.campaign.saved_pairs import log_line  # noqa: PLC0415
 
         is_short = self._option.campaign is None
@@ -69,7 +69,7 @@ class TwoLives:
         started, number = time.monotonic(), 0
         while number == 0 or (number != most and time.monotonic() - started < seconds):
             protocols, together = each[number % len(each)]
-            numbers = numbers_of(f"{self._option.seed or 0} {ports} {number}", protocols, crowds=not is_short)
+            numbers = drawn(f"{self._option.seed or 0} {ports} {number}", protocols, crowds=not is_short)
             log([log_line(numbers, protocols, ports)])
             pair = pair_of(numbers, protocols, ports)
             try:

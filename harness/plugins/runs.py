@@ -12,6 +12,7 @@ from harness.group.timers import late_syn_ack_timer
 from harness.kernel.features import present
 from harness.model.layout import InnerMap, Protocol
 from harness.model.life.slots import SLOTS
+from harness.model.life.sockmap import KEYS
 from harness.model.life.state import HISTORY_PORT, Program
 from harness.model.variants import VARIANTS
 from harness.plugins.campaigns import behaviour_here
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from harness.wire.veth import Wire
 
 _MIGRATE = "net/ipv4/tcp_migrate_req"
-_INNER = {Program.MAP: InnerMap.SOCKMAP}
-_NEEDED = {Program.MAP: ("select_from_sockmap", "udp_in_sockmap"), Program.MIGRATE: VARIANTS["migrate"].requires}
+_SELECTING = ("select_from_sockmap", "udp_in_sockmap")
+_NEEDED = {Program.MAP: _SELECTING, Program.HASH: _SELECTING, Program.MIGRATE: VARIANTS["migrate"].requires}
+_INNER = {Program.MAP: InnerMap.SOCKMAP, Program.HASH: InnerMap.SOCKHASH}
+_NAMES = {Program.HASH: Program.MAP.value}
+_SIZES = {Program.HASH: KEYS}
 
 
 class Runs:
@@ -63,7 +67,11 @@ class Runs:
         from harness.campaign.history import sockarrays_of  # noqa: PLC0415
 
         programs = {
-            program: self._load(program.value, size=SLOTS, inner_map=_INNER.get(program, InnerMap.SOCKARRAY))
+            program: self._load(
+                _NAMES.get(program, program.value),
+                size=_SIZES.get(program, SLOTS),
+                inner_map=_INNER.get(program, InnerMap.SOCKARRAY),
+            )
             for program in Program
             if all(map(present, _NEEDED.get(program, ())))
         }

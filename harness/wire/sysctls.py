@@ -6,7 +6,8 @@ from __future__ import annotations
 from harness.wire.namespace import write_sysctl
 
 _FAST_OPEN, _SYNCOOKIES = "net/ipv4/tcp_fastopen", "net/ipv4/tcp_syncookies"
-_FAST_OPEN_SERVER_WITHOUT_COOKIE = 0x202  # TFO_SERVER_ENABLE | TFO_SERVER_COOKIE_NOT_REQD (include/net/tcp.h)
+# include/net/tcp.h: TFO_SERVER_ENABLE, TFO_SERVER_COOKIE_NOT_REQD
+_FAST_OPEN_SERVER, _FAST_OPEN_SERVER_WITHOUT_COOKIE = 0x2, 0x202
 _ALWAYS = 2
 
 
@@ -31,9 +32,9 @@ class Settings:
         for name in self._values:
             self.set(name, 0)
 
-    def allow_fast_open(self) -> None:
-        """Accept data in a SYN without a cookie (ip-sysctl: tcp_fastopen 0x202)."""
-        self.set(_FAST_OPEN, _FAST_OPEN_SERVER_WITHOUT_COOKIE)
+    def allow_fast_open(self, *, with_cookie: bool = False) -> None:
+        """Accept data in a SYN, with or without a cookie (ip-sysctl: tcp_fastopen 0x2 and 0x202)."""
+        self.set(_FAST_OPEN, _FAST_OPEN_SERVER if with_cookie else _FAST_OPEN_SERVER_WITHOUT_COOKIE)
 
     def send_syncookies(self) -> None:
         """Answer every SYN with a cookie (ip-sysctl: tcp_syncookies 2)."""
@@ -41,8 +42,13 @@ class Settings:
 
     @property
     def fast_open(self) -> bool:
-        """Return whether data in a SYN is accepted."""
+        """Return whether data in a SYN is accepted without a cookie."""
         return self._values[_FAST_OPEN] == _FAST_OPEN_SERVER_WITHOUT_COOKIE
+
+    @property
+    def fast_open_needs_cookie(self) -> bool:
+        """Return whether data in a SYN is accepted with a cookie alone."""
+        return self._values[_FAST_OPEN] == _FAST_OPEN_SERVER
 
     @property
     def syncookies(self) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,15 +13,34 @@ from harness.campaign.saved import Saved
 from harness.campaign.table import NUMBERS_OF_STEPS, step_of
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
+from harness.model.life import fast_open, listeners
 from harness.model.life.behaviour import Behaviour
+from harness.model.life.fast_open import Given
 from harness.model.life.requests import is_silent
-from harness.model.life.segments import Abort, Answer, Ask, Cookies, FastOpen, Migrate, Refuse
-from harness.model.life.state import Program, Seen, World
-from harness.model.life.steps import Attach, Close, Detach, Listen, Open, Shutdown
+from harness.model.life.segments import (
+    Abort,
+    Answer,
+    Ask,
+    AskFast,
+    Cookies,
+    EmptyHeir,
+    FastOpen,
+    FastOpenKeys,
+    FastOpenLimit,
+    FillHeir,
+    Migrate,
+    Name,
+    NeedCookie,
+    Refuse,
+)
+from harness.model.life.state import Keys, Program, Seen, World
+from harness.model.life.steps import Attach, Close, Detach, Fill, Listen, Open, Shutdown
 from harness.model.life.transitions import TRANSITIONS
 from harness.model.outcome import ReplyKind
+from harness.model.siphash import siphash
 
 if TYPE_CHECKING:
+    from harness.model.life.state import Group
     from harness.model.life.steps import Step
 
 SYN_ACK, RESET = Seen(reply=ReplyKind.SYN_ACK), Seen(reply=ReplyKind.RESET)
@@ -117,6 +137,44 @@ def test_program_that_refuses_resets_a_request_even_with_the_sysctl() -> None:
     assert led_to(willing, Answer()) == accepted_by(1)
 
 
+NAMED = (Open(0), Open(1), Open(2), Attach(0, Program.MIGRATE), FillHeir(2, 1))
+"""A group whose program can have its third listener inherit; the hash would choose another one."""
+
+
+def test_program_has_the_one_that_it_names_inherit() -> None:
+    world = with_program(*NAMED, Refuse(), Name(1), Refuse(on=False))
+    assert world.counted == {}
+    assert listeners.heirs(world, group_of(world, 0)) == group_of(world, 0).members
+    named = with_program(*NAMED, Name(1), FillHeir(0, 0), Ask(index=0), Close(0))
+    assert led_to(named, Answer()) == accepted_by(2)
+    assert named.taken["reuseport_migrate_sock: selected"] == 1
+
+
+def test_program_that_names_nobody_of_the_group_lets_nobody_inherit() -> None:
+    """`sk_select_reuseport` fails, and the program drops: an empty slot, or a listener on another address."""
+    empty = with_program(*NAMED, Name(0), FillHeir(0, 0), Ask(), Close(0))
+    assert led_to(empty, Answer()) == RESET
+    of_another = with_program(*NAMED, Open(3, specific=True), FillHeir(0, 0), FillHeir(3, 3), Name(3))
+    assert listeners.heirs(of_another, group_of(of_another, 0)) == []
+    assert of_another.taken["reuseport_migrate_sock: not selected"] == 1
+
+
+def test_heirs_are_in_a_sockarray_of_their_own_and_leave_it_as_others_do() -> None:
+    world = with_program(*NAMED)
+    assert Fill(2, 0).apply(world) == errno.EBUSY
+    assert FillHeir(2, 0).apply(world) == errno.EBUSY
+    assert FillHeir(1, 8).apply(world) == errno.E2BIG
+    assert (Shutdown(2).apply(world), EmptyHeir(1).apply(world)) == (0, errno.ENOENT)
+    assert FillHeir(2, 1).apply(world) == errno.EINVAL  # it does not listen
+    assert FillHeir(0, 1).apply(World(Behaviour(), Protocol.TCP)) is None
+
+
+def group_of(world: World, number: int) -> Group:
+    group = world.sockets[number].group
+    assert group is not None
+    return group
+
+
 def test_reset_ends_a_request_where_it_is() -> None:
     world = world_after(Open(0), Ask(), Open(1), Ask(index=1), Close(0))
     assert led_to(world, Abort()) == Seen()
@@ -166,6 +224,63 @@ def test_fast_open_takes_the_connection_with_its_syn_but_not_beside_cookies() ->
     assert not world.requests
     assert Cookies().apply(world) == 0
     assert led_to(world, Ask()) == SYN_ACK
+
+
+def test_siphash_is_that_of_its_paper() -> None:
+    """The vector of the paper's appendix A."""
+    assert siphash(bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5
+
+
+COOKIES = {keys: fast_open.cookie(Family.IPV4, fast_open.KEYS[keys][0]) for keys in Keys}
+
+
+def opened_by(number: int, cookie: bytes = b"") -> Seen:
+    return Seen(reply=ReplyKind.SYN_ACK, takers=frozenset({number}), data_taken=True, cookie=cookie)
+
+
+def told(cookie: bytes) -> Seen:
+    return Seen(reply=ReplyKind.SYN_ACK, cookie=cookie)
+
+
+@pytest.mark.parametrize(
+    ("keys", "given", "expected"),
+    [
+        (Keys.FIRST, Given.REQUEST, told(COOKIES[Keys.FIRST])),
+        (Keys.FIRST, Given.RIGHT, opened_by(0)),
+        (Keys.FIRST, Given.WRONG, told(COOKIES[Keys.FIRST])),
+        (Keys.SECOND, Given.RIGHT, told(COOKIES[Keys.SECOND])),
+        (Keys.ROTATED, Given.RIGHT, opened_by(0, COOKIES[Keys.SECOND])),
+        (Keys.ROTATED, Given.WRONG, told(COOKIES[Keys.SECOND])),
+    ],
+)
+def test_fast_open_wants_a_cookie_of_one_of_the_keys_of_the_listener(keys: Keys, given: Given, expected: Seen) -> None:
+    history = (Open(0), FastOpen(0), FastOpenKeys(0, keys), NeedCookie())
+    assert led_to(world_after(*history), AskFast(given=given)) == expected
+    assert led_to(world_after(*history), Ask()) == SYN_ACK
+    assert led_to(world_after(*history, FastOpen(0, on=False)), AskFast(given=given)) == SYN_ACK
+    assert led_to(world_after(*history, Cookies()), AskFast(given=given)) == SYN_ACK
+    without = (*history, NeedCookie(on=False))
+    assert led_to(world_after(*without), AskFast(given=given)) == opened_by(0)  # whatever the cookie
+
+
+def test_cookie_is_another_one_for_each_key_and_family() -> None:
+    assert COOKIES[Keys.SECOND] == COOKIES[Keys.ROTATED]
+    assert len({fast_open.cookie(family, key[0]) for key in fast_open.KEYS.values() for family in Family}) == 4
+
+
+def test_fast_open_has_a_limit_until_the_acks_come() -> None:
+    world = world_after(Open(0), FastOpenLimit(0, 2))
+    listener = world.sockets[0]
+    taken = [
+        fast_open.try_fast_open(world, listener, Family.IPV4, Given.NOTHING, pending=pending).data_taken
+        for pending in range(3)
+    ]
+    assert taken == [True, True, False]
+    listener.pending = -1  # K30
+    assert fast_open.try_fast_open(world, listener, Family.IPV4, Given.NOTHING, pending=2).data_taken
+    for step in (Shutdown(0), Listen(0)):
+        assert step.apply(world) == 0
+    assert not fast_open.try_fast_open(world, listener, Family.IPV4, Given.NOTHING, pending=2).data_taken
 
 
 def test_syn_that_the_program_drops_is_reset() -> None:

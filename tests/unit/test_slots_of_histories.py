@@ -16,7 +16,7 @@ from harness.model.life.foreign import Foreign, Kind
 from harness.model.life.listening import lookup
 from harness.model.life.requests import is_silent
 from harness.model.life.slots import ENOTSUPP
-from harness.model.life.sockmap import Link, Unlink
+from harness.model.life.sockmap import Link, LinkKey, Unlink, UnlinkKey
 from harness.model.life.state import Program, World
 from harness.model.life.steps import Attach, Close, Connect, Fill, Open, Shutdown
 from harness.model.uapi import BPF_EXIST, BPF_NOEXIST
@@ -65,6 +65,30 @@ def test_sockmap_refuses_what_the_kernel_refuses() -> None:
     assert {step: step.apply(world) for step in refusals} == refusals
     assert Unlink(3).apply(world) == 0
     assert Fill(0, 1).apply(world) == 0
+
+
+def test_sockhash_holds_a_socket_at_several_keys_until_it_closes() -> None:
+    world = world_after(Open(0), Open(1), Attach(0, Program.HASH), LinkKey(1, 2), LinkKey(1, 0), LinkKey(0, 2))
+    assert [reached(world, index) for index in (2, 0, 1)] == [(0, SELECTED), (1, SELECTED), (None, REFUSED)]
+    assert Link(1, 0).apply(world) == 0  # it is in the sockmap as well
+    assert Close(1).apply(world) == 0
+    assert (list(world.sockhash), list(world.sockmap)) == ([2], [])
+
+
+def test_sockhash_refuses_what_the_kernel_refuses() -> None:
+    """`sock_hash_update_common`, `sock_hash_alloc_elem`, `sock_hash_delete_elem`."""
+    world = world_after(Open(0), Open(1), LinkKey(0, 0), LinkKey(0, 1), LinkKey(0, 2), Fill(1, 0))
+    refusals = {
+        LinkKey(0, 3): errno.E2BIG,
+        LinkKey(1, 3): errno.EBUSY,
+        LinkKey(0, 1, BPF_NOEXIST): errno.EEXIST,
+        LinkKey(0, 3, BPF_EXIST): errno.ENOENT,
+        Fill(0, 1): errno.EBUSY,
+        UnlinkKey(3): errno.ENOENT,
+    }
+    assert {step: step.apply(world) for step in refusals} == refusals
+    assert [step.apply(world) for step in (LinkKey(0, 2), UnlinkKey(0), LinkKey(0, 3, BPF_NOEXIST))] == [0, 0, 0]
+    assert [step.apply(world) for step in (*map(UnlinkKey, (1, 2, 3)), Fill(0, 1))] == [0, 0, 0, 0]
 
 
 def test_kernel_without_a_sockmap_to_select_from_leaves_the_steps_out() -> None:

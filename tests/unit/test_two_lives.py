@@ -15,7 +15,7 @@ import pytest
 from harness.campaign import saved
 from harness.campaign.beside import Beside, BesideError
 from harness.campaign.files import read
-from harness.campaign.pair import Pair, numbers_of, pair_of, without_packets
+from harness.campaign.pair import Pair, drawn, pair_of, without_packets
 from harness.campaign.saved_pairs import SavedPair, log_line
 from harness.campaign.shorten import TRIES, differences_of, shorter
 from harness.campaign.table import LONGEST, NUMBERS_OF_STEPS
@@ -85,7 +85,7 @@ def test_other_process_leaves_an_interrupt_to_this_one() -> None:
 def test_histories_beside_each_other_set_nothing_for_both(protocol: Protocol) -> None:
     """The sysctls are the namespace's, and the wire can only be read by one: neither is touched from beside."""
     both = (protocol, protocol)
-    made = [numbers_of(f"{seed}", both, crowds=seed % 2 == 0) for seed in range(200)]
+    made = [drawn(f"{seed}", both, crowds=seed % 2 == 0) for seed in range(200)]
     pairs = [pair_of(numbers, both, 2) for numbers in made]
     steps = [step for pair in pairs for step in (*pair.first, *pair.second)]
     assert not any(isinstance(step, Cookies | Migrate) for step in steps)
@@ -94,9 +94,7 @@ def test_histories_beside_each_other_set_nothing_for_both(protocol: Protocol) ->
     quiet = without_packets(steps)
     assert not any(isinstance(step, Segment | Leave) for step in quiet)
     assert {type(step) for step in quiet} >= {Open, Close}
-    assert (
-        numbers_of("7", both, crowds=True) == numbers_of("7", both, crowds=True) != numbers_of("8", both, crowds=True)
-    )
+    assert drawn("7", both, crowds=True) == drawn("7", both, crowds=True) != drawn("8", both, crowds=True)
     assert all(pair.second == without_packets(pair.second) for pair in pairs)
     assert all(
         pair_of(numbers, both, 1).first == without_packets(pair.first)
@@ -185,7 +183,7 @@ def test_case_to_paste_lives_through_the_same_pair() -> None:
 @pytest.mark.parametrize("ports", [1, 2])
 def test_last_pair_in_a_console_is_read(tmp_path: Path, ports: int) -> None:
     both = (Protocol.TCP, Protocol.TCP)
-    numbers = numbers_of("longest 24", both, crowds=True)
+    numbers = drawn("longest 24", both, crowds=True)
     lines = [saved.log_line(Protocol.UDP, [1, 2]), log_line(([1], [2]), both, ports), log_line(numbers, both, ports)]
     assert max(map(len, lines)) < LONGEST_LINE
     console = tmp_path / "console.log"

@@ -39,6 +39,8 @@ class Behaviour:
     """K28: over IPv6 a UDP length of zero is too small."""
     strips_any_tags: bool = False
     """K38: priority tags of VLANs are stripped however many they are."""
+    counts_fast_open_down_at_heir: bool = False
+    """K30: a fast-open connection that migrates is counted down at its heir, which had not counted it."""
     selects_what_is_shut_down: bool = False
     """K46: a listener that was shut down is selected from a sockmap, though it does not listen."""
     counts_reset_at_heir: bool = False
@@ -55,6 +57,7 @@ BY_BUG: Mapping[str, str] = MappingProxyType(
         "K25": "refuses_assigning",
         "K27": "forgets_new_peer",
         "K28": "no_jumbograms",
+        "K30": "counts_fast_open_down_at_heir",
         "K38": "strips_any_tags",
         "K45": "counts_reset_at_heir",
         "K46": "selects_what_is_shut_down",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.model.abi import BY_HASH, REFUSE
 from harness.model.layout import Family
 from harness.model.life import groups, ports
-from harness.model.life.state import THIS_CPU, Program, State
+from harness.model.life.state import HEIRS, THIS_CPU, Program, State
 
 if TYPE_CHECKING:
     from harness.model.life.state import Group, Socket, World
@@ -39,6 +40,7 @@ def listen(world: World, socket: Socket) -> int:
     if refused:
         return refused
     socket.state, socket.hashed = State.LISTEN, True
+    socket.pending, socket.pending_is_known = 0, True  # reqsk_queue_alloc
     if socket.family is Family.IPV6:
         chain.append(socket)  # behind IPv4's, which come first where both fit (d894ba18d4e4)
     else:
@@ -63,13 +65,19 @@ def may_migrate(world: World, group: Group | None) -> bool:
 def heirs(world: World, group: Group) -> list[Socket]:
     """`reuseport_migrate_sock`: the members to which a listener that ended may leave a connection; the hash chooses.
 
-    Nobody, and the connection is reset, where connections do not migrate, the program refuses, or no member is left.
+    Nobody, and the connection is reset, where connections do not migrate, no member is left, or the program refuses:
+    it does so, too, if it cannot select the one that it names (`sk_select_reuseport`).
     """
-    asked = group.program is Program.MIGRATE
-    if not (may_migrate(world, group) and group.members) or (asked and world.refuses):
-        world.taken["reuseport_migrate_sock: " + ("SK_DROP" if asked and group.members else "nobody")] += 1
+    if not (may_migrate(world, group) and group.members):
+        world.taken["reuseport_migrate_sock: nobody"] += 1
         return []
-    world.taken["reuseport_migrate_sock" + (": SK_PASS" if asked else "")] += 1
+    if group.program is Program.MIGRATE and world.names != BY_HASH:
+        named = None if world.names == REFUSE else world.sockarrays[HEIRS].get(world.names)
+        selected = named is not None and named.group is group
+        way = "SK_DROP" if world.names == REFUSE else "selected" if selected else "not selected"
+        world.taken[f"reuseport_migrate_sock: {way}"] += 1
+        return [named] if named is not None and selected else []
+    world.taken["reuseport_migrate_sock" + (": SK_PASS" if group.program is Program.MIGRATE else "")] += 1
     here = [member for member in group.members if member.cpu == THIS_CPU]
     counted = group.incoming_cpu and not world.behaviour.cpu_in_score_only
     return here if counted and here else group.members

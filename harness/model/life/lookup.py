@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.model.abi import Result
 from harness.model.expect import reciprocal_scale
 from harness.model.layout import Family, Protocol
-from harness.model.life.state import THIS_CPU, Program, State
+from harness.model.life.state import HEIRS, THIS_CPU, Program, State
 
 if TYPE_CHECKING:
     from harness.model.life.datagram import Datagram
@@ -158,8 +158,13 @@ class Lookup:
         if group.program is Program.DROP:
             taken["bpf_run_sk_reuseport: SK_DROP"] += 1
             return DROPPED
-        if group.program in (Program.MAP, Program.MIGRATE):
-            return self._from_slots(self._world.sockmap if group.program is Program.MAP else {}, group)
+        if group.program is Program.MAP:
+            return self._from_slots(self._world.sockmap, group)
+        if group.program is Program.HASH:
+            taken["sock_hash_lookup" + ("" if index in self._world.sockhash else ": nothing there")] += 1
+            return self._from_slots(self._world.sockhash, group)
+        if group.program is Program.MIGRATE:
+            return self._from_slots(self._world.sockarrays[HEIRS], group)
         if not self._world.inner_is_there:
             taken["array_of_map_lookup_elem: nothing there"] += 1
             self.results += (Result.DROP_ERR_INNER_MAP,)
@@ -179,7 +184,7 @@ class Lookup:
         return held
 
     def _is_not_to_be_selected(self, held: Socket) -> bool:
-        """Return whether a socket is a listener that was shut down, of which only a sockmap knows still."""
+        """Return whether a socket is a listener that was shut down, which sockmap and sockhash alone still have."""
         shut = held.protocol is Protocol.TCP and held.state is State.CLOSE
         return shut and not self._world.behaviour.selects_what_is_shut_down
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from harness.model.abi import BY_HASH
 from harness.model.layout import Protocol
 from harness.model.life import listeners
 from harness.model.life.datagram import Datagram
+from harness.model.life.fast_open import Given, try_fast_open
 from harness.model.life.listening import ListenerLookup
-from harness.model.life.state import Request, Seen, Socket, State
+from harness.model.life.state import Program, Request, Seen, Socket, State
 from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
@@ -46,12 +48,7 @@ def is_silent(world: World, listener: Socket) -> bool:
     return listener.state is State.CLOSE or (not world.cookies and listener.queued % _UNSIGNED > BACKLOG)
 
 
-def takes_data(world: World, listener: Socket) -> bool:
-    """`tcp_try_fastopen`, with tcp_fastopen 0x202: whether a listener takes data in a SYN, without a cookie."""
-    return listener.fast_open and not world.cookies
-
-
-def syn(world: World, packet: Datagram) -> Seen:
+def syn(world: World, packet: Datagram, given: Given = Given.NOTHING) -> Seen:
     """`tcp_conn_request`: a SYN leaves a request, or is answered with a cookie, or opens the connection at once."""
     listener = _looked_up(world, packet)
     if listener is None:
@@ -61,9 +58,10 @@ def syn(world: World, packet: Datagram) -> Seen:
         shut = listener.state is State.CLOSE
         world.taken["tcp_rcv_state_process: TCP_CLOSE" if shut else "inet_csk_reqsk_queue_is_full"] += 1
         return Seen()
-    if takes_data(world, listener):
-        world.taken["tcp_fastopen_create_child"] += 1
-        return Seen(reply=ReplyKind.SYN_ACK, takers=frozenset({listener.number}), data_taken=True)
+    fast = try_fast_open(world, listener, packet.family, given)
+    if fast.data_taken:
+        takers = frozenset({listener.number})
+        return Seen(reply=ReplyKind.SYN_ACK, takers=takers, data_taken=True, cookie=fast.cookie)
     if world.cookies:
         note_cookie(world, listener)
         world.requests[packet] = Request(None)
@@ -71,7 +69,7 @@ def syn(world: World, packet: Datagram) -> Seen:
         world.taken["inet_csk_reqsk_queue_hash_add"] += 1
         listener.queued += 1
         world.requests[packet] = Request(listener)
-    return Seen(reply=ReplyKind.SYN_ACK)
+    return Seen(reply=ReplyKind.SYN_ACK, cookie=fast.cookie)
 
 
 def note_cookie(world: World, listener: Socket) -> None:
@@ -128,7 +126,9 @@ def can_reset(world: World, packet: Datagram) -> bool:
     if listener is None or listener.state is State.LISTEN or not world.behaviour.counts_reset_at_heir:
         return True
     group = listener.group
-    return group is None or not listeners.may_migrate(world, group) or len(group.members) <= 1
+    if group is None or not listeners.may_migrate(world, group) or len(group.members) <= 1:
+        return True
+    return group.program is Program.MIGRATE and world.names != BY_HASH
 
 
 def reset(world: World, packet: Datagram) -> Seen:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.model.abi import BY_HASH, REFUSE
 from harness.model.layout import Family, Protocol
-from harness.model.life import requests
+from harness.model.life import requests, slots
+from harness.model.life.fast_open import Given
+from harness.model.life.state import HEIRS, Keys
 from harness.model.life.steps import OnSocket, Step
+from harness.model.uapi import BPF_ANY
 
 if TYPE_CHECKING:
     from harness.model.life.datagram import Datagram
@@ -58,6 +62,17 @@ class Ask(Segment):
     def send(self, world: World, packet: Datagram) -> Seen:
         """Send it in the model."""
         return requests.syn(world, packet)
+
+
+@dataclass(frozen=True)
+class AskFast(Ask):
+    """A SYN with a fast-open option: a request for a cookie, or a cookie."""
+
+    given: Given = Given.RIGHT
+
+    def send(self, world: World, packet: Datagram) -> Seen:
+        """Send it in the model."""
+        return requests.syn(world, packet, self.given)
 
 
 @dataclass(frozen=True)
@@ -131,10 +146,53 @@ class Refuse(Step):
 
     def apply(self, world: World) -> int | None:
         """Do it in the model."""
-        if not world.has_migrate or world.refuses == self.on:
+        names = REFUSE if self.on else BY_HASH
+        if not world.has_migrate or world.names == names:
             return None
-        world.refuses = self.on
+        world.names = names
         return 0
+
+
+@dataclass(frozen=True)
+class Name(Step):
+    """Which slot of its sockarray the program that is asked has inherit connections."""
+
+    slot: int = 0
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        if not world.has_migrate or world.names == self.slot:
+            return None
+        world.names = self.slot
+        return 0
+
+
+@dataclass(frozen=True)
+class FillHeir(OnSocket):
+    """Put the listener into a slot of the sockarray of the program that is asked who inherits connections."""
+
+    slot: int = 0
+    flags: int = BPF_ANY
+
+    def act(self, world: World, made: Socket) -> int | None:
+        """Do it in the model."""
+        if not world.has_migrate:
+            return None
+        answer = slots.update(world, self.slot, made, self.flags, array=HEIRS)
+        if not answer:
+            world.taken["reuseport_array_update: an heir"] += 1
+        return answer
+
+
+@dataclass(frozen=True)
+class EmptyHeir(Step):
+    """Empty a slot of that sockarray."""
+
+    slot: int = 0
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        return slots.delete(world, self.slot, array=HEIRS) if world.has_migrate else None
 
 
 @dataclass(frozen=True)
@@ -147,5 +205,47 @@ class FastOpen(OnSocket):
         """Do it in the model."""
         if world.protocol is not Protocol.TCP:
             return None
-        made.fast_open = self.on
+        made.fast_open = requests.BACKLOG if self.on else 0
+        return 0
+
+
+@dataclass(frozen=True)
+class FastOpenLimit(OnSocket):
+    """TCP_FASTOPEN of a listener: how many connections may be open so before their ACK."""
+
+    limit: int = 1
+
+    def act(self, world: World, made: Socket) -> int | None:
+        """Do it in the model."""
+        if world.protocol is not Protocol.TCP:
+            return None
+        made.fast_open = self.limit
+        return 0
+
+
+@dataclass(frozen=True)
+class FastOpenKeys(OnSocket):
+    """TCP_FASTOPEN_KEY of a listener: the keys of its cookies."""
+
+    keys: Keys = Keys.SECOND
+
+    def act(self, world: World, made: Socket) -> int | None:
+        """Do it in the model."""
+        if world.protocol is not Protocol.TCP:
+            return None
+        made.keys = self.keys
+        return 0
+
+
+@dataclass(frozen=True)
+class NeedCookie(Step):
+    """net.ipv4.tcp_fastopen: whether data in a SYN is taken with a cookie alone."""
+
+    on: bool = True
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        if world.protocol is not Protocol.TCP or world.needs_cookie == self.on:
+            return None
+        world.needs_cookie = self.on
         return 0

@@ -21,17 +21,22 @@ SLOTS = 8
 """Slots of the sockarray of a history."""
 
 
-def update(world: World, index: int, socket: Socket, flags: int) -> int:
-    """`bpf_fd_reuseport_array_update_elem`: put a socket into a slot; return the errno, 0 for none."""
-    held = world.slots.get(index)
+def update(world: World, index: int, socket: Socket, flags: int, *, array: int | None = None) -> int:
+    """`bpf_fd_reuseport_array_update_elem`: put a socket into a slot; return the errno, 0 for none.
+
+    `array` is the sockarray among the world's, by default the one that was put into the outer map last.
+    """
+    array = world.inner if array is None else array
+    slots = world.sockarrays[array]
+    held = slots.get(index)
     if answer := _refusal(world, index, socket, held, flags):
         world.taken[f"reuseport_array_update: {errno.errorcode.get(answer, 'ENOTSUPP')}"] += 1
         return answer
     world.taken["reuseport_array_update" + (": replaced" if held else "")] += 1
     if held is not None:
         held.slot = None
-    world.slots[index] = socket
-    socket.slot = world.inner, index
+    slots[index] = socket
+    socket.slot = array, index
     return 0
 
 
@@ -52,12 +57,12 @@ def _refusal(world: World, index: int, socket: Socket, held: Socket | None, flag
     return 0
 
 
-def delete(world: World, index: int) -> int:
-    """`reuseport_array_delete_elem`: empty a slot; return the errno, 0 for none."""
+def delete(world: World, index: int, *, array: int | None = None) -> int:
+    """`reuseport_array_delete_elem`: empty a slot; return the errno, 0 for none. `array` as for `update`."""
     if index >= SLOTS:
         world.taken["reuseport_array_delete: E2BIG"] += 1
         return errno.E2BIG
-    held = world.slots.pop(index, None)
+    held = world.sockarrays[world.inner if array is None else array].pop(index, None)
     if held is None:
         world.taken["reuseport_array_delete: ENOENT"] += 1
         return errno.ENOENT

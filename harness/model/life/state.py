@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.model.abi import BY_HASH
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ INIT_SOCKS = 128
 MOST_SOCKS = 0xFFFF
 """A group's array does not become larger (U16_MAX)."""
 
+HEIRS = 2
+"""The sockarray of the program `Program.MIGRATE` among a world's."""
+
 NO_CPU, THIS_CPU, OTHER_CPU = -1, 0, 1
 """SO_INCOMING_CPU: not set, the CPU that packets arrive on, another one."""
 
@@ -39,8 +43,17 @@ class State(StrEnum):
     ESTABLISHED = "established"
 
 
+class Keys(StrEnum):
+    """The keys of fast-open cookies that a listener has."""
+
+    FIRST = "first"
+    SECOND = "second"
+    ROTATED = "second, then first"
+    """The second key makes cookies, and those of the first are good as well."""
+
+
 class Program(StrEnum):
-    """The programs that a history attaches, each a variant of harness/model/variants.py."""
+    """The programs that a history attaches, most by their names in harness/model/variants.py."""
 
     PLACE = "filter_index"
     """The payload names the place in the group: it shows the order of the members."""
@@ -49,8 +62,13 @@ class Program(StrEnum):
     DROP = "always_drop"
     MAP = "reference_direct"
     """The payload names the slot of the sockmap."""
+    HASH = "reference_direct, sockhash"
+    """The same program: the payload is the key of the sockhash."""
     MIGRATE = "migrate"
-    """TCP: it says who inherits connections: whom the hash finds, or nobody. For a SYN its sockarray is empty."""
+    """TCP: it says who inherits connections: whom the hash finds, a socket of its sockarray, or nobody.
+
+    The payload of a SYN names the slot of that sockarray.
+    """
 
 
 @dataclass(eq=False, slots=True)
@@ -108,8 +126,13 @@ class Socket:
     """TCP: requests that are counted as its own (icsk_accept_queue.qlen). K45 makes that less than none."""
     fits: bool = True
     """Whether a sockarray takes sockets of its kind: those of TCP and UDP."""
-    fast_open: bool = False
-    """TCP: whether it takes data in a SYN (TCP_FASTOPEN)."""
+    fast_open: int = 0
+    """TCP: how many connections may be open before their ACK, with data of the SYN (TCP_FASTOPEN, max_qlen)."""
+    keys: Keys = Keys.FIRST
+    """TCP: the keys of its fast-open cookies (TCP_FASTOPEN_KEY)."""
+    pending: int = 0
+    """TCP: such connections that are counted, without those of the step itself. K30 makes that less than none."""
+    pending_is_known: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -129,6 +152,8 @@ class Seen:
     """The listeners one of which accepts the connection; empty: it is not complete, or is no more."""
     data_taken: bool = False
     """Whether the SYN-ACK acknowledges the SYN's data (fast open)."""
+    cookie: bytes = b""
+    """The fast-open cookie in the SYN-ACK; empty for none."""
 
 
 def _lowest_hashes(_: Datagram) -> tuple[int, int]:
@@ -148,14 +173,18 @@ class World:
     """Whether the kernel has that sysctl."""
     cookies: bool = False
     """TCP: net.ipv4.tcp_syncookies is 2: every SYN is answered with a cookie."""
+    needs_cookie: bool = False
+    """TCP: whether fast open needs a cookie (net.ipv4.tcp_fastopen without 0x200)."""
     has_sockmap: bool = False
-    """Whether the kernel selects from a sockmap, of both protocols."""
+    """Whether the kernel selects from a sockmap and a sockhash, of both protocols."""
     has_migrate: bool = False
     """TCP: whether the kernel asks programs who inherits connections."""
-    refuses: bool = False
-    """Whether the program `Program.MIGRATE` lets nobody inherit."""
+    names: int = BY_HASH
+    """Whom the program `Program.MIGRATE` has inherit: a slot of its sockarray, or `BY_HASH`, `REFUSE`."""
     sockmap: dict[int, Socket] = field(default_factory=dict)
     """The sockmap of the program `Program.MAP`, which all groups share: slots to sockets."""
+    sockhash: dict[int, Socket] = field(default_factory=dict)
+    """The sockhash of the program `Program.HASH`, likewise: keys to sockets."""
     foreign: dict[str, Socket] = field(default_factory=dict)
     """Sockets of another protocol, family or port that a history puts into slots, by their kind."""
     requests: dict[Datagram, Request] = field(default_factory=dict)
@@ -177,8 +206,11 @@ class World:
     """The chain of the server's IPv6 address."""
     connected: list[Socket] = field(default_factory=list)
     """UDP: the hash by four-tuple, the newest first."""
-    sockarrays: tuple[dict[int, Socket], dict[int, Socket]] = field(default_factory=lambda: ({}, {}))
-    """The two sockarrays of the program `Program.SLOT`, which all groups share: slots to sockets."""
+    sockarrays: tuple[dict[int, Socket], ...] = field(default_factory=lambda: ({}, {}, {}))
+    """The two sockarrays of the program `Program.SLOT`, which all groups share: slots to sockets.
+
+    The last one is of `Program.MIGRATE` (`HEIRS`).
+    """
     inner: int = 0
     """Which of them was put into the program's outer map last."""
     inner_is_there: bool = True
@@ -192,14 +224,16 @@ class World:
         return self.sockarrays[self.inner]
 
     def is_linked(self, socket: Socket) -> bool:
-        """Return whether a socket is in the sockmap (`sk_psock`)."""
-        return any(held is socket for held in self.sockmap.values())
+        """Return whether a socket is in the sockmap or the sockhash (`sk_psock`)."""
+        return any(held is socket for slots in (self.sockmap, self.sockhash) for held in slots.values())
 
     def unlink(self, socket: Socket) -> None:
-        """`sock_map_remove_links`: take a socket out of the sockmap, as it closes."""
+        """`sock_map_remove_links`: take a socket out of the sockmap and the sockhash, as it closes."""
         if self.is_linked(socket):
             self.taken["sock_map_remove_links"] += 1
-            self.sockmap = {slot: held for slot, held in self.sockmap.items() if held is not socket}
+            for slots in (self.sockmap, self.sockhash):
+                for slot in [slot for slot, held in slots.items() if held is socket]:
+                    del slots[slot]
 
     def bucket(self, family: Family, *, specific: bool) -> list[Socket]:
         """Return the chain of an address (`ipv4_portaddr_hash`, `ipv6_portaddr_hash`)."""

@@ -210,7 +210,8 @@ class Attach(OnSocket):
         """Do it in the model."""
         if world.protocol is Protocol.TCP and not made.hashed:
             return None  # what bind(2) would say of it later is not in the model
-        if not {Program.MAP: world.has_sockmap, Program.MIGRATE: world.has_migrate}.get(self.program, True):
+        has = {Program.MAP: world.has_sockmap, Program.HASH: world.has_sockmap, Program.MIGRATE: world.has_migrate}
+        if not has.get(self.program, True):
             return None
         return groups.attach(world, made, self.program)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.model.layout import Family
 from harness.model.life import foreign, segments, sockmap, steps
-from harness.model.life.state import Program
+from harness.model.life.fast_open import Given
+from harness.model.life.state import Keys, Program
 from harness.model.plain import plain
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ STEPS = (
     steps.Open, steps.Bind, steps.Listen, steps.Shutdown, steps.Leave, steps.Connect, steps.Disconnect, steps.Close,
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
     steps.Withdraw, steps.Crowd, segments.Ask, segments.Answer, segments.Abort, segments.Cookies, segments.Migrate,
-    segments.Refuse, segments.FastOpen, foreign.Foreign, sockmap.Link, sockmap.Unlink,
+    segments.Refuse, segments.Name, segments.FillHeir, segments.EmptyHeir, segments.FastOpen,
+    segments.FastOpenLimit, segments.FastOpenKeys, segments.NeedCookie, segments.AskFast, foreign.Foreign, sockmap.Link,
+    sockmap.Unlink, sockmap.LinkKey, sockmap.UnlinkKey,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 
@@ -62,7 +65,10 @@ def _truth(value: Any) -> bool:
     return value
 
 
-_READ: dict[str, Any] = {"int": _number, "bool": _truth, "Family": Family, "Program": Program, "Kind": foreign.Kind}
+ENUMS = (Family, Program, foreign.Kind, Keys, Given)
+"""The enums that are among the fields of steps."""
+
+_READ: dict[str, Any] = {"int": _number, "bool": _truth} | {kind.__name__: kind for kind in ENUMS}
 
 
 def spelled(step: steps.Step) -> str:
