@@ -30,6 +30,8 @@ class Found(ABC):
     unknown: tuple[str, ...] = ()
     """The entries of the ledger that the model was not told of."""
     seed: int = 0
+    searched: str = ""
+    """What it took to find: how many were tried, and the seconds. Making it shorter is not in it."""
 
     @abstractmethod
     def content(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Found(ABC):
             "version": self.VERSION,
             "kernel": self.kernel,
             "seed": self.seed,
+            "searched": self.searched,
             "unknown": list(self.unknown),
             "difference": self.difference,
             "sentence": self.sentence,
@@ -73,6 +76,7 @@ class Found(ABC):
             "kernel": str(given.get("kernel", "")),
             "unknown": texts(given, "unknown"),
             "seed": number(given, "seed"),
+            "searched": str(given.get("searched", "")),
         }
 
     def case(self, *, fixture_type: str, imports: Iterable[str], values: Iterable[str], more: str = "") -> str:

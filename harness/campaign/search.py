@@ -49,6 +49,9 @@ class Search(Generic[T]):
         self.found: tuple[tuple[T, ...], Difference] | None = None
         self.tried = 0
         """Examples that were run."""
+        self.searched = ""
+        """How many were run until a difference was found, and for how many seconds."""
+        self._started = time.monotonic()
         self._found_at = 0.0
         self._limit: int | None = None
 
@@ -115,6 +118,7 @@ class Search(Generic[T]):
             shown = example[: difference.place]
             if self.found is None:
                 self._found_at = time.monotonic()
+                self.searched = f"{self.tried} tries, {self._found_at - self._started:.0f} s"
             if self.found is None or len(shown) <= len(self.found[0]):
                 self.found = shown, difference
             raise

@@ -127,9 +127,10 @@ def _database() -> Any:
     return DirectoryBasedExampleDatabase(user_cache_path("reuseport-harness") / "histories")
 
 
-def story_of(saved: Saved | SavedPackets | SavedPair, searched: str) -> str:
+def story_of(saved: Saved | SavedPackets | SavedPair) -> str:
     """Return what a failed case says: the difference, how it was found, a case to paste, and the frames."""
-    lines = [saved.difference, "", f"Found in {searched}. As a case to paste:", ""]
+    found = f"Found in {saved.searched}. As" if saved.searched else "As"
+    lines = [saved.difference, "", f"{found} a case to paste:", ""]
     lines += ["    " + line if line else "" for line in saved.as_case().splitlines()]
     if saved.frames:
         from harness.wire.scapy_layers import Ether, hexdump  # noqa: PLC0415

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.campaign.difference import Difference
     from harness.campaign.history import Run
     from harness.campaign.saved import Saved
+    from harness.campaign.search import Search
     from harness.group.protocols import RecordProperty
     from harness.model.life.steps import Step
     from harness.plugins.runs import Runs
@@ -54,11 +55,11 @@ class Histories:
         try:
             searched = search_as_told(search, self._option, SHORT_EXAMPLES)
         except KeyboardInterrupt:
-            pytest.exit(self._interrupted(run, search.found), returncode=pytest.ExitCode.INTERRUPTED)
+            pytest.exit(self._interrupted(run, search), returncode=pytest.ExitCode.INTERRUPTED)
         if search.found is None:
             self._record(REACHED, _reached(run) | searched)
             return
-        self.fail(run, *search.found, unknown=tuple(self._option.unknown))
+        self.fail(run, *search.found, unknown=tuple(self._option.unknown), searched=search.searched)
 
     def _replay_file(self, protocol: Protocol) -> None:
         from harness.campaign.saved import Saved  # noqa: PLC0415
@@ -78,16 +79,26 @@ class Histories:
         except DifferenceError as difference:
             self.fail(run, steps[: difference.place], difference, unknown=(*unknown, *self._option.unknown))
 
-    def fail(self, run: Run, steps: tuple[Step, ...], difference: Difference, *, unknown: tuple[str, ...]) -> None:
-        """Fail with a history that differs, once it is as short as can be."""
+    def fail(
+        self,
+        run: Run,
+        steps: tuple[Step, ...],
+        difference: Difference,
+        *,
+        unknown: tuple[str, ...],
+        searched: str = "",
+    ) -> None:
+        """Fail with a history that differs, once it is as short as can be; `searched` says what it took to find."""
         from harness.campaign.search import without_idle  # noqa: PLC0415
 
         steps, difference = without_idle(run.run, steps) or (steps, difference)
-        saved = self._saved(run, steps, difference, unknown)
+        saved = self._saved(run, steps, difference, unknown, searched)
         self._record(HISTORY, saved.to_json())
-        pytest.fail(_story(run, saved), pytrace=False)
+        pytest.fail(story_of(saved), pytrace=False)
 
-    def _saved(self, run: Run, steps: tuple[Step, ...], difference: Difference, unknown: tuple[str, ...]) -> Saved:
+    def _saved(
+        self, run: Run, steps: tuple[Step, ...], difference: Difference, unknown: tuple[str, ...], searched: str
+    ) -> Saved:
         from harness.campaign.life import DifferenceError  # noqa: PLC0415
         from harness.campaign.probes import frame  # noqa: PLC0415
         from harness.campaign.saved import Saved  # noqa: PLC0415
@@ -101,16 +112,17 @@ class Histories:
             protocol=run.protocol,
             unknown=unknown,
             seed=self._option.seed or 0,
+            searched=searched,
             frame="" if difference.probe is None else frame(difference.probe, run.protocol).hex(),
         )
 
-    def _interrupted(self, run: Run, found: tuple[tuple[Step, ...], Difference] | None) -> str:
-        if found is None:
+    def _interrupted(self, run: Run, search: Search[Step]) -> str:
+        if search.found is None:
             return f"interrupted: no difference in {run.histories} histories, {run.steps} steps"
-        saved = self._saved(run, *found, tuple(self._option.unknown))
+        saved = self._saved(run, *search.found, tuple(self._option.unknown), search.searched)
         with suppress(OSError):
             keep(saved.to_json(), Path.cwd())
-        return f"interrupted while it was made shorter:\n{_story(run, saved)}"
+        return f"interrupted while it was made shorter:\n{story_of(saved)}"
 
 
 @pytest.fixture
@@ -136,10 +148,6 @@ def _log(protocol: Protocol, numbers: list[int]) -> None:
     from harness.campaign.saved import log_line  # noqa: PLC0415
 
     log([log_line(protocol, numbers)])
-
-
-def _story(run: Run, saved: Saved) -> str:
-    return story_of(saved, f"{run.histories} histories, {run.steps} steps")
 
 
 def _reached(run: Run) -> dict[str, Any]:

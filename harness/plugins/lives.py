@@ -79,7 +79,8 @@ class TwoLives:
                 pytest.exit(said, returncode=pytest.ExitCode.INTERRUPTED)
             number += 1
             if difference is not None:
-                self._found(together, pair, difference, unknown, f"{number} pairs of histories")
+                searched = f"{number} tries, {time.monotonic() - started:.0f} s"
+                self._found(together, pair, difference, unknown, searched)
         firsts = [together.first for _, together in each]
         self._record(REACHED, _reached(firsts, ports, time.monotonic() - started) | {"tried": number, "of": most})
 
@@ -90,7 +91,7 @@ class TwoLives:
         unknown = (*unknown, *self._option.unknown)
         together = self._together(pair.protocols, pair.ports, unknown)
         if found := differences_of(together.run, pair):
-            self._fail(self._saved(pair, found[-1], unknown, len(found)), f"{TRIES} tries")
+            self._fail(self._saved(pair, found[-1], unknown, "", len(found)))
         of_what = f"tries of a pair of histories on {_on(pair.ports)}"
         self._record(REACHED, {"kernel": str(running()), "of_what": of_what, "tried": TRIES, "of": TRIES})
 
@@ -113,23 +114,26 @@ class TwoLives:
             for history, protocol in ((pair.second, pair.protocols[1]), (pair.first, pair.protocols[0])):
                 alone = self._runs.run(protocol, unknown)
                 if (of_one := difference_of(alone.run, history)) is not None:
-                    self._histories.fail(alone, history[: of_one.place], of_one, unknown=unknown)
+                    steps = history[: of_one.place]
+                    self._histories.fail(alone, steps, of_one, unknown=unknown, searched=searched)
             for made_shorter, differs in shorter(together.run, pair):
                 pair, difference = made_shorter, differs
             times = len(differences_of(together.run, pair))
         except KeyboardInterrupt:
-            saved = self._saved(pair, difference, unknown, None)
+            saved = self._saved(pair, difference, unknown, searched, None)
             with suppress(OSError):
                 keep(saved.to_json(), Path.cwd())
-            said = f"interrupted while it was made shorter:\n{story_of(saved, searched)}"
+            said = f"interrupted while it was made shorter:\n{story_of(saved)}"
             pytest.exit(said, returncode=pytest.ExitCode.INTERRUPTED)
-        self._fail(self._saved(pair, difference, unknown, times), searched)
+        self._fail(self._saved(pair, difference, unknown, searched, times))
 
-    def _fail(self, saved: SavedPair, searched: str) -> None:
+    def _fail(self, saved: SavedPair) -> None:
         self._record(HISTORY, saved.to_json())
-        pytest.fail(story_of(saved, searched), pytrace=False)
+        pytest.fail(story_of(saved), pytrace=False)
 
-    def _saved(self, pair: Pair, difference: Difference, unknown: tuple[str, ...], differed: int | None) -> SavedPair:
+    def _saved(
+        self, pair: Pair, difference: Difference, unknown: tuple[str, ...], searched: str, differed: int | None
+    ) -> SavedPair:
         from harness.campaign.saved_pairs import SavedPair  # noqa: PLC0415
         from harness.campaign.shorten import TRIES  # noqa: PLC0415
         from harness.campaign.together import TogetherError  # noqa: PLC0415
@@ -143,6 +147,7 @@ class TwoLives:
             kernel=str(running()),
             unknown=unknown,
             seed=self._option.seed or 0,
+            searched=searched,
             tries=0 if differed is None else TRIES,
             differed=differed or 0,
             frames=tuple(frame.hex() for frame in difference.frames),

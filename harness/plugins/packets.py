@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.campaign.difference import Difference
     from harness.campaign.packets import PacketRun
     from harness.campaign.saved_packets import SavedPackets
+    from harness.campaign.search import Search
     from harness.group.protocols import LoadProgram, RecordProperty
     from harness.group.reuseport_group import ReuseportGroup
     from harness.model.bent import Bent
@@ -74,11 +75,11 @@ class PacketCampaign:
         try:
             searched = search_as_told(search, self._option, SHORT_EXAMPLES)
         except KeyboardInterrupt:
-            pytest.exit(self._interrupted(run, search.found), returncode=pytest.ExitCode.INTERRUPTED)
+            pytest.exit(self._interrupted(run, search), returncode=pytest.ExitCode.INTERRUPTED)
         if search.found is None:
             self._record(REACHED, self._reached(run) | searched)
             return
-        self._fail(run, *search.found, unknown=tuple(self._option.unknown))
+        self._fail(run, *search.found, unknown=tuple(self._option.unknown), searched=search.searched)
 
     def replay(self, *packets: Bent, unknown: tuple[str, ...] = ()) -> None:
         """Send packets; fail where kernel and model differ. The model is not told of the bugs in `unknown`."""
@@ -142,18 +143,26 @@ class PacketCampaign:
         self._undo.enter_context(self._wire.at_ingress(program))
 
     def _fail(
-        self, run: PacketRun, packets: tuple[Bent, ...], difference: Difference, *, unknown: tuple[str, ...]
+        self,
+        run: PacketRun,
+        packets: tuple[Bent, ...],
+        difference: Difference,
+        *,
+        unknown: tuple[str, ...],
+        searched: str = "",
     ) -> None:
         from harness.campaign.search import without_idle  # noqa: PLC0415
         from harness.campaign.straighten import straighten  # noqa: PLC0415
 
         if (again := without_idle(run.run, packets)) is not None:
             packets, difference = straighten(run.run, *again)
-        saved = self._saved(packets, difference, unknown)
+        saved = self._saved(packets, difference, unknown, searched)
         self._record(HISTORY, saved.to_json())
-        pytest.fail(_story(run, saved), pytrace=False)
+        pytest.fail(story_of(saved), pytrace=False)
 
-    def _saved(self, packets: tuple[Bent, ...], difference: Difference, unknown: tuple[str, ...]) -> SavedPackets:
+    def _saved(
+        self, packets: tuple[Bent, ...], difference: Difference, unknown: tuple[str, ...], searched: str
+    ) -> SavedPackets:
         from harness.campaign.packets import PacketDifferenceError  # noqa: PLC0415
         from harness.campaign.saved_packets import SavedPackets  # noqa: PLC0415
 
@@ -165,16 +174,17 @@ class PacketCampaign:
             kernel=str(running()),
             unknown=unknown,
             seed=self._option.seed or 0,
+            searched=searched,
             frames=tuple(frame.hex() for frame in difference.frames),
         )
 
-    def _interrupted(self, run: PacketRun, found: tuple[tuple[Bent, ...], Difference] | None) -> str:
-        if found is None:
+    def _interrupted(self, run: PacketRun, search: Search[Bent]) -> str:
+        if search.found is None:
             return f"interrupted: no difference in {run.packets} packets"
-        saved = self._saved(*found, tuple(self._option.unknown))
+        saved = self._saved(*search.found, tuple(self._option.unknown), search.searched)
         with suppress(OSError):
             keep(saved.to_json(), Path.cwd())
-        return f"interrupted while it was made straighter:\n{_story(run, saved)}"
+        return f"interrupted while it was made straighter:\n{story_of(saved)}"
 
     def _reached(self, run: PacketRun) -> dict[str, Any]:
         left_out = [] if self._assigning else [f"assigned, for want of {', '.join(_FOR_ASSIGNING)}"]
@@ -214,7 +224,3 @@ class Packets(typing.Protocol):
 def packets(packet_campaign: PacketCampaign) -> Packets:
     """Return the function that sends packets, as campaigns print it."""
     return packet_campaign.replay
-
-
-def _story(run: PacketRun, saved: SavedPackets) -> str:
-    return story_of(saved, f"{run.packets} packets")

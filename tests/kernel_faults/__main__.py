@@ -19,7 +19,7 @@ from vm.kernels.flavours import FLAVOURS
 from vm.kernels.image import read_release
 from vm.kernels.store import translate_oserror
 
-from . import guests, reach, report, state, table, trees
+from . import campaign, guests, reach, report, state, table, trees
 from .guests import LostError, Manner
 from .running import NO_FAULT, Run
 from .state import Outcome
@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         "kernel sees, as with --quick, each to the first complaint",
     )
     parser.add_argument(
+        "--campaign",
+        type=float,
+        metavar="SECONDS",
+        help="have campaigns of so many seconds alone find the faults that are named, and replay what they find with "
+        f"the fault, and on {campaign.WITHOUT_FAULT}; the page is left as it is",
+    )
+    parser.add_argument(
         "--source",
         type=Path,
         default=SOURCE,
@@ -116,12 +123,20 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         for fault in faults:
             print(f"{fault.name:45} {fault.function:35} {fault.operator}")
         return 0
+    if args.campaign is not None and not (args.names and args.campaign > 0):
+        raise table.TableError("--campaign takes more than 0 seconds, and the names of the faults to find")
     work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
     with translate_oserror(work):
         planted = _plant(args.source, work, faults, progress)
         flavours = sorted(set(args.flavours))
         kernel = work / "-".join([trees.BUILD, *flavours])
         built = trees.build_once(work / trees.PLANTED, kernel, planted, flavours=flavours, progress=progress)
+        if args.campaign is not None:
+            wanted = [fault for fault in planted.faults if fault.name in args.names]
+            found = [campaign.rediscover(kernel, fault, seconds=args.campaign) for fault in wanted]
+            progress.tell("\n".join(map(str, found)))
+            as_it_should_be = len(found) == len(args.names) and not any(one.complaint for one in found)
+            return 0 if as_it_should_be else EXIT_SURVIVORS
         journal = work / f"{'-'.join(['journal', *flavours])}.jsonl"
         image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
         kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
