@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.campaign.difference import difference_of
@@ -17,38 +17,53 @@ if TYPE_CHECKING:
     from harness.model.life.steps import Step
 
 TRIES = 10
-"""How often a pair is lived through to see how often it differs."""
+"""How often a pair is lived through to see how often it differs, if there is time."""
 
-SECONDS = 60.0
-"""What making a pair shorter may take."""
+SECONDS, SHORTENING_SECONDS = 20.0, 40.0
+"""What those tries may take, and making a pair shorter: a VM in which nothing happens for two minutes is ended."""
 
 
-def differences_of(run: Callable[[Pair], None], pair: Pair, *, enough: int = TRIES) -> list[Difference]:
-    """Live through a pair `TRIES` times, or until so many differences are `enough` or out of reach; return them."""
+@dataclass(frozen=True)
+class Tries:
+    """How often a pair was lived through, and what differed."""
+
+    tried: int
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        """Return how often it differed."""
+        return f"it differed in {len(self.differences)} of {self.tried} tries"
+
+
+def tries_of(run: Callable[[Pair], None], pair: Pair, *, enough: int = TRIES, seconds: float = SECONDS) -> Tries:
+    """Live through a pair `TRIES` times, or until so many differences are `enough` or out of reach, or for so long."""
+    end = time.monotonic() + seconds
     found: list[Difference] = []
-    for tried in range(TRIES):
-        if len(found) >= enough or (enough < TRIES and len(found) + TRIES - tried < enough):
+    tried = 0
+    while tried < TRIES and len(found) < enough and (tried == 0 or time.monotonic() < end):
+        if enough < TRIES and len(found) + TRIES - tried < enough:
             break
+        tried += 1
         if (difference := difference_of(run, pair)) is not None:
             found.append(difference)
-    return found
+    return Tries(tried, tuple(found))
 
 
 def shorter(run: Callable[[Pair], None], pair: Pair) -> Iterator[tuple[Pair, Difference]]:
-    """Yield shorter and shorter pairs that differ, each at least half as often as the first, for `SECONDS` at most."""
-    end = time.monotonic() + SECONDS
-    enough = max(1, len(differences_of(run, pair)) // 2)
-    before = None
+    """Yield shorter and shorter pairs that differ, each at least half as often as the first, while there is time."""
+    enough = max(1, len(tries_of(run, pair).differences) // 2)
+    end, before = time.monotonic() + SHORTENING_SECONDS, None
     while pair != before:
         before = pair
         for side in ("second", "first"):
             for size in _sizes(len(getattr(pair, side))):
                 start = 0
                 while start < len(kept := getattr(pair, side)):
-                    if time.monotonic() > end:
+                    left = end - time.monotonic()
+                    if left < 0:
                         return
                     candidate = _with(pair, side, kept[:start] + kept[start + size :])
-                    found = differences_of(run, candidate, enough=enough)
+                    found = tries_of(run, candidate, enough=enough, seconds=left).differences
                     if len(found) >= enough:
                         pair = candidate
                         yield pair, found[-1]

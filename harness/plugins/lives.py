@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.campaign.history import Run
     from harness.campaign.pair import Pair
     from harness.campaign.saved_pairs import SavedPair
+    from harness.campaign.shorten import Tries
     from harness.campaign.together import Together
     from harness.group.protocols import RecordProperty
     from harness.model.life.steps import Step
@@ -86,14 +87,15 @@ class TwoLives:
 
     def replay(self, pair: Pair, *, unknown: tuple[str, ...] = ()) -> None:
         """Live through a pair several times; fail if kernel and model differ in any of them, and say in how many."""
-        from harness.campaign.shorten import TRIES, differences_of  # noqa: PLC0415
+        from harness.campaign.shorten import tries_of  # noqa: PLC0415
 
         unknown = (*unknown, *self._option.unknown)
         together = self._together(pair.protocols, pair.ports, unknown)
-        if found := differences_of(together.run, pair):
-            self._fail(self._saved(pair, found[-1], unknown, "", len(found)))
+        tries = tries_of(together.run, pair)
+        if tries.differences:
+            self._fail(self._saved(pair, tries.differences[-1], unknown, "", tries))
         of_what = f"tries of a pair of histories on {_on(pair.ports)}"
-        self._record(REACHED, {"kernel": str(running()), "of_what": of_what, "tried": TRIES, "of": TRIES})
+        self._record(REACHED, {"kernel": str(running()), "of_what": of_what, "tried": tries.tried, "of": tries.tried})
 
     def _replay_file(self, ports: int) -> None:
         from harness.campaign.saved_pairs import SavedPair  # noqa: PLC0415
@@ -108,7 +110,7 @@ class TwoLives:
     ) -> None:
         """Fail with a pair that differs: as a single history if one does it alone, or else as short as can be."""
         from harness.campaign.difference import difference_of  # noqa: PLC0415
-        from harness.campaign.shorten import differences_of, shorter  # noqa: PLC0415
+        from harness.campaign.shorten import shorter, tries_of  # noqa: PLC0415
 
         try:
             for history, protocol in ((pair.second, pair.protocols[1]), (pair.first, pair.protocols[0])):
@@ -118,38 +120,36 @@ class TwoLives:
                     self._histories.fail(alone, steps, of_one, unknown=unknown, searched=searched)
             for made_shorter, differs in shorter(together.run, pair):
                 pair, difference = made_shorter, differs
-            times = len(differences_of(together.run, pair))
+            tries = tries_of(together.run, pair)
         except KeyboardInterrupt:
             saved = self._saved(pair, difference, unknown, searched, None)
             with suppress(OSError):
                 keep(saved.to_json(), Path.cwd())
             said = f"interrupted while it was made shorter:\n{story_of(saved)}"
             pytest.exit(said, returncode=pytest.ExitCode.INTERRUPTED)
-        self._fail(self._saved(pair, difference, unknown, searched, times))
+        self._fail(self._saved(pair, difference, unknown, searched, tries))
 
     def _fail(self, saved: SavedPair) -> None:
         self._record(HISTORY, saved.to_json())
         pytest.fail(story_of(saved), pytrace=False)
 
     def _saved(
-        self, pair: Pair, difference: Difference, unknown: tuple[str, ...], searched: str, differed: int | None
+        self, pair: Pair, difference: Difference, unknown: tuple[str, ...], searched: str, tries: Tries | None
     ) -> SavedPair:
         from harness.campaign.saved_pairs import SavedPair  # noqa: PLC0415
-        from harness.campaign.shorten import TRIES  # noqa: PLC0415
         from harness.campaign.together import TogetherError  # noqa: PLC0415
 
         assert isinstance(difference, TogetherError)
-        often = "" if differed is None else f"; it differed in {differed} of {TRIES} tries"
         return SavedPair(
             pair=pair,
-            difference=f"{difference}{often}",
+            difference=f"{difference}; {tries}" if tries else str(difference),
             sentence=difference.sentence,
             kernel=str(running()),
             unknown=unknown,
             seed=self._option.seed or 0,
             searched=searched,
-            tries=0 if differed is None else TRIES,
-            differed=differed or 0,
+            tries=tries.tried if tries else 0,
+            differed=len(tries.differences) if tries else 0,
             frames=tuple(frame.hex() for frame in difference.frames),
         )
 

@@ -47,6 +47,7 @@ FRESH = "tests/unit/test_fresh.py::test_a_root_that_cannot_be_made_is_reported_a
 PIPELINES = "tests/unit/test_ci.py::test_commands_exist"
 MUTANTS = "tests/unit/test_mutant_runs.py::test_mutants_are_tried_resumed_and_reported"
 KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
+REDISCOVERY = "tests/unit/test_rediscovery.py::test_what_a_campaign_finds_is_replayed_without_the_fault_and_with_it"
 
 SOAK = "tests/vm/test_soak.py::test_sockets_that_each_round_leaves_are_told"
 
@@ -80,6 +81,8 @@ RUN_BY = {
     "tox -e host -- --campaign 60 --seed 1": CAMPAIGN,
     "tox -e vm -- --campaign 60 --seed 1 --kernel 6.1 --kernel 7.2": CAMPAIGN,
     "tox -e host -- --campaign 60 --unknown K27": CAMPAIGN,
+    "tox -e vm -- --campaign 300 --seed 1 --vms 2 --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel 7.3": CAMPAIGN,
+    "tox -e kernel-faults -- --campaign 300 growth-loses-connections": REDISCOVERY,
     "tox -e host -- --replay results/histories/FILE": CAMPAIGN,
     "tox -e vm -- --replay results/histories/FILE --kernel 7.2": CAMPAIGN,
     "./bootstrap tox -e reports": "tests/reports/test_page.py",  # the environment is for tests, of which this is a part

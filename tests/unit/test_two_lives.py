@@ -17,7 +17,7 @@ from harness.campaign.beside import Beside, BesideError
 from harness.campaign.files import read
 from harness.campaign.pair import Pair, drawn, pair_of, without_packets
 from harness.campaign.saved_pairs import SavedPair, log_line
-from harness.campaign.shorten import TRIES, differences_of, shorter
+from harness.campaign.shorten import TRIES, shorter, tries_of
 from harness.campaign.table import LONGEST, NUMBERS_OF_STEPS
 from harness.campaign.together import TogetherError
 from harness.model.layout import Family, Protocol
@@ -136,14 +136,10 @@ def test_pair_that_never_differs_again_is_left_as_it_is() -> None:
 
 
 def test_tries_end_where_enough_differ_or_can_no_longer() -> None:
-    kernel = Kernel(Open(3), every=2)
-    assert len(differences_of(kernel, LONG)) == TRIES // 2
-    kernel = Kernel(Open(3))
-    assert len(differences_of(kernel, LONG, enough=2)) == 2
-    assert kernel.times == 2
-    kernel = Kernel(Open(3), every=1000)
-    assert differences_of(kernel, LONG, enough=TRIES - 1) == []
-    assert kernel.times == 2
+    assert str(tries_of(Kernel(Open(3), every=2), LONG)) == f"it differed in {TRIES // 2} of {TRIES} tries"
+    assert str(tries_of(Kernel(Open(3)), LONG, enough=2)) == "it differed in 2 of 2 tries"
+    assert str(tries_of(Kernel(Open(3), every=1000), LONG, enough=TRIES - 1)) == "it differed in 0 of 2 tries"
+    assert str(tries_of(Kernel(Open(3)), LONG, seconds=0)) == "it differed in 1 of 1 tries"
 
 
 FOUND = SavedPair(
