@@ -273,4 +273,4 @@ class Puppets:
                 self._close(number)
             return
         for number in step.numbers:
-            self._open(steps.Open(number, step.family))
+            self._open(steps.Open(number, step.family, specific=step.specific))

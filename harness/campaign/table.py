@@ -132,7 +132,7 @@ class Rule(NamedTuple):
 _UDP = (
     Rule(35, Topic.SOCKETS, _ALIKE),
     Rule(60, Topic.SHAPES, _OPEN),
-    Rule(1, Topic.SOCKETS, [Crowd(family) for family in Family]),
+    Rule(1, Topic.SOCKETS, [Crowd(family, specific) for specific, family in product((False, True), Family)]),
     Rule(44, Topic.PEERS, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
     Rule(24, Topic.PROGRAMS, _PROGRAMS),
     Rule(22, Topic.PEERS, [Disconnect(number) for number in _SOCKETS]),
@@ -155,7 +155,7 @@ _UDP = (
 _TCP = (
     Rule(30, Topic.SOCKETS, _ALIKE),
     Rule(24, Topic.SHAPES, _OPEN),
-    Rule(1, Topic.SOCKETS, [Crowd(family) for family in Family]),
+    Rule(1, Topic.SOCKETS, [Crowd(family, specific) for specific, family in product((False, True), Family)]),
     Rule(12, Topic.SOCKETS, [Leave(number) for number in _SOCKETS]),
     Rule(20, Topic.PROGRAMS, _PROGRAMS),
     Rule(20, Topic.SOCKETS, [Shutdown(number) for number in _SOCKETS]),

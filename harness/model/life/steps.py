@@ -268,9 +268,10 @@ class Withdraw(Step):
 
 @dataclass(frozen=True)
 class Crowd(Step):
-    """Open `CROWD` sockets on the wildcard at once, if they are not there, or else close them."""
+    """Open `CROWD` sockets on one address at once, if they are not there, or else close them."""
 
     family: Family = Family.IPV4
+    specific: bool = False
 
     def apply(self, world: World) -> int | None:
         """Do it in the model."""
@@ -281,7 +282,7 @@ class Crowd(Step):
             return 0
         answer = 0
         for number in self.numbers:
-            answer = Open(number, self.family).apply(world) or 0
+            answer = Open(number, self.family, specific=self.specific).apply(world) or 0
             if answer:
                 break
         return answer

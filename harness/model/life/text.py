@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from dataclasses import MISSING, astuple, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +45,11 @@ def _steps(rows: list[Any]) -> Iterator[steps.Step]:
             raise ValueError(f"step {place}, {row!r}, is none of {', '.join(_BY_NAME)}")
         kind, given = _BY_NAME[row[0]], row[1:]
         known = fields(kind)
-        if len(given) != len(known):
+        # Fewer are in a file from before the step had them: they are as usual.
+        if not sum(item.default is MISSING for item in known) <= len(given) <= len(known):
             raise ValueError(f"step {place}, {row!r}: {kind.__name__} has {len(known)} fields")
         try:
-            yield kind(*(_READ[str(item.type)](value) for item, value in zip(known, given, strict=True)))
+            yield kind(*(_READ[str(item.type)](value) for item, value in zip(known, given, strict=False)))
         except (KeyError, ValueError) as error:
             raise ValueError(f"step {place}, {row!r}: {error}") from error
 
