@@ -132,11 +132,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         kernel = work / "-".join([trees.BUILD, *flavours])
         built = trees.build_once(work / trees.PLANTED, kernel, planted, flavours=flavours, progress=progress)
         if args.campaign is not None:
-            wanted = [fault for fault in planted.faults if fault.name in args.names]
-            found = [campaign.rediscover(kernel, fault, seconds=args.campaign) for fault in wanted]
-            progress.tell("\n".join(map(str, found)))
-            as_it_should_be = len(found) == len(args.names) and not any(one.complaint for one in found)
-            return 0 if as_it_should_be else EXIT_SURVIVORS
+            return _find_by_campaign(kernel, planted, args, progress)
         journal = work / f"{'-'.join(['journal', *flavours])}.jsonl"
         image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
         kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
@@ -198,6 +194,14 @@ def _manner(faults: Sequence[Fault], *, memory: int) -> Manner:
     if not any(fault.seen_by for fault in faults):
         return Manner()
     return Manner(vm=("--memory", str(memory), *_RACING), pytest=("--race-seconds", str(_SECONDS_OF_A_RACE)))
+
+
+def _find_by_campaign(kernel: Path, planted: Planted, args: argparse.Namespace, progress: Progress) -> int:
+    wanted = [fault for fault in planted.faults if fault.name in args.names]
+    found = [campaign.rediscover(kernel, fault, seconds=args.campaign) for fault in wanted]
+    progress.tell("\n".join(map(str, found)))
+    as_it_should_be = len(found) == len(args.names) and not any(one.complaint for one in found)
+    return 0 if as_it_should_be else EXIT_SURVIVORS
 
 
 def _plant(source: Path, work: Path, faults: Sequence[Fault], progress: Progress) -> Planted:

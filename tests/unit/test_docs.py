@@ -49,6 +49,7 @@ MUTANTS = "tests/unit/test_mutant_runs.py::test_mutants_are_tried_resumed_and_re
 KERNEL_FAULTS = "tests/unit/test_kernel_faults.py::test_faults_are_planted_built_tried_and_reported"
 REDISCOVERY = "tests/unit/test_rediscovery.py::test_what_a_campaign_finds_is_replayed_without_the_fault_and_with_it"
 
+BENCH = "tests/docs/test_commands.py::test_what_is_fast_is_measured"
 SOAK = "tests/vm/test_soak.py::test_sockets_that_each_round_leaves_are_told"
 
 RUN_BY = {
@@ -69,7 +70,13 @@ RUN_BY = {
     "tox -e kernel-faults -- members-not-counted": KERNEL_FAULTS,
     "tox -e soak": SOAK,
     "tox -e soak -- --kernel 6.12 --minutes 600": SOAK,
-    "tox -e bench": "tests/docs/test_commands.py::test_the_fast_ways_are_measured",
+    "./bootstrap tox -e bench": BENCH,
+    "tox -e bench": BENCH,
+    "tox -e bench -- --kernel 6.1": "tests/unit/test_bench.py::test_a_kernel_is_measured_in_a_vm",
+    "tox -e bench -- --only strict --rounds 20": BENCH,
+    "tox -e bench -- --page results/bench-TIME/bench.json": (
+        "tests/unit/test_bench.py::test_the_page_takes_over_what_was_measured_last"
+    ),
     "tox -e host -- -k 'every_member and udp-ipv4'": INNER_LOOP,
     "tox -e vm -- -k 'every_member and udp-ipv4'": INNER_LOOP,
     "tox -e unit -- tests/unit/test_model.py": INNER_LOOP,
