@@ -11,6 +11,7 @@ import resource
 import struct
 from ctypes import c_size_t, c_uint32, c_uint64
 from functools import cache
+from pathlib import Path
 
 from harness.loader.bindings import BpfError, call, library
 from harness.model.abi import native_bytes, native_number
@@ -78,6 +79,17 @@ class Map:
     def at(self, index: int) -> bytes | None:
         """Return the value at a key that is a number, as `lookup` does."""
         return self.lookup(self._numbered(index))
+
+    def number_at(self, index: int) -> int | None:
+        """Return the value at a key, both as numbers; None if the map has no such key. A map of maps has maps' ids."""
+        value = self.at(index)
+        return None if value is None else native_number(value)
+
+    @property
+    def id(self) -> int:
+        """Return the number by which the kernel knows the map."""
+        lines = Path(f"/proc/self/fdinfo/{self.fd}").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("map_id:"))
 
     def put(self, index: int, fd: int, *, flags: int = BPF_ANY) -> None:
         """Put a socket or a map, by its file descriptor, at a key that is a number; BpfError carries the errno."""

@@ -8,6 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from harness.loader import grace
 from harness.loader.maps import Map, create_map
 from harness.loader.object import Object
 from harness.model.abi import (
@@ -128,11 +129,13 @@ class Program:
         """Put an inner map into the outer one, by default the first group's."""
         inner = inner or self.inner
         assert inner is not None, f"{self.variant.name} has an inner map"
-        self.maps["outer_map"].put(key, inner.fd)
+        outer, fd, there = self.maps["outer_map"], inner.fd, inner.id
+        grace.change(lambda: outer.put(key, fd), is_made=lambda: outer.number_at(key) == there)
 
     def withdraw_inner(self, *, key: int = 0) -> None:
         """Remove the inner map at a key of the outer one."""
-        self.maps["outer_map"].remove(key)
+        outer = self.maps["outer_map"]
+        grace.change(lambda: outer.remove(key), is_made=lambda: outer.number_at(key) is None)
 
     @property
     def override(self) -> int:
