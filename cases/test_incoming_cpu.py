@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise
+from harness.cases import each_family, each_protocol, ledger, promise, requires
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
@@ -96,3 +96,30 @@ def test_listener_brings_its_preference_back(bench: Bench, family: Family) -> No
     assert set(bench.send_and_find_each(bench.packets(60, 0, Protocol.TCP, family))) == others
     bench[preferred].listen(128)
     assert set(bench.send_and_find_each(bench.packets(20, 0, Protocol.TCP, family))) == {preferred}
+
+
+@promise("incoming-cpu.closed")
+@requires("tcp_migrate_req")
+@each_family
+@pytest.mark.parametrize(
+    "keeps", [pytest.param(True, marks=ledger("K19"), id="keeps"), pytest.param(False, id="gives-up")]
+)
+def test_listener_that_was_stopped_may_keep_or_give_up_its_preference(
+    bench: Bench, family: Family, keeps: bool
+) -> None:
+    """A listener that waits among the closed ones of its group has its preference when it listens again, or none.
+
+    It is counted there, too (`__reuseport_add_closed_sock`), and may give the preference up meanwhile.
+    """
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    members = bench.group(SIZE, Protocol.TCP, family)
+    preferred = members[PREFERRED]
+    bench.set_option(preferred, socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    bench[preferred].shutdown(socket.SHUT_RDWR)
+    others = set(members) - {preferred}
+    assert set(bench.send_and_find_each(bench.packets(60, 0, Protocol.TCP, family))) == others
+    if not keeps:
+        bench.set_option(preferred, socket.SO_INCOMING_CPU, -1)
+    bench[preferred].listen(128)
+    received = set(bench.send_and_find_each(bench.packets(100, 0, Protocol.TCP, family)))
+    assert received == ({preferred} if keeps else set(members))
