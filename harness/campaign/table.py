@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from enum import Enum, auto
 from functools import cache
 from itertools import product
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from harness.model.life.steps import Step
 
 _SOCKETS = range(SOCKETS)
-_SLOTS = (0, 1, 2, SLOTS - 1, SLOTS)
+_SLOTS = (0, 1, SLOTS - 1, SLOTS)
 _FLAGS = (BPF_ANY, BPF_ANY, *FLAGS)
 
 _OPEN = [
@@ -98,6 +99,8 @@ _EMPTY = [Empty(slot) for slot in _SLOTS]
 _FILL_HEIR = [FillHeir(number, 0, flags) for flags, number in product(_FLAGS, _SOCKETS)]
 _DETACH = [Detach(number) for number in _SOCKETS]
 _GIVEN = [given for given in Given if given is not Given.NOTHING]
+_FAMILIES = (Family.IPV4, *Family)
+_ASK_FAST = [AskFast(family, index, given) for given, index, family in product(_GIVEN, ASKED, _FAMILIES)]
 _SWAP = [Swap(), Swap(), Withdraw()]
 _CPU = [SetCpu(number, cpu) for cpu, number in product((0, -1, 1), _SOCKETS)]
 
@@ -153,20 +156,20 @@ _UDP = (
     Rule(3, Topic.ODDITIES, [SetReuseport(number, on) for on, number in product((False, True), _SOCKETS)]),
 )
 _TCP = (
-    Rule(30, Topic.SOCKETS, _ALIKE),
+    Rule(50, Topic.SOCKETS, _ALIKE),
     Rule(24, Topic.SHAPES, _OPEN),
     Rule(1, Topic.SOCKETS, [Crowd(family, specific) for specific, family in product((False, True), Family)]),
     Rule(12, Topic.SOCKETS, [Leave(number) for number in _SOCKETS]),
     Rule(20, Topic.PROGRAMS, _PROGRAMS),
-    Rule(20, Topic.SOCKETS, [Shutdown(number) for number in _SOCKETS]),
-    Rule(20, Topic.SOCKETS, [Listen(number) for number in _SOCKETS]),
-    Rule(20, Topic.SOCKETS, _CLOSE),
+    Rule(14, Topic.SOCKETS, [Shutdown(number) for number in _SOCKETS]),
+    Rule(16, Topic.SOCKETS, [Listen(number) for number in _SOCKETS]),
+    Rule(12, Topic.SOCKETS, _CLOSE),
     Rule(14, Topic.SLOTS, _FILL),
-    Rule(8, Topic.MAPS, _LINK),
+    Rule(12, Topic.MAPS, _LINK),
     Rule(2, Topic.MAPS, _UNLINK),
-    Rule(14, Topic.MAPS, _LINK_KEY),
+    Rule(24, Topic.MAPS, _LINK_KEY),
     Rule(2, Topic.MAPS, _UNLINK_KEY),
-    Rule(6, Topic.MAPS, _PROGRAMS_OF_MAPS),
+    Rule(10, Topic.MAPS, _PROGRAMS_OF_MAPS),
     Rule(2, Topic.SLOTS, _FOREIGN),
     Rule(24, Topic.REQUESTS, [Ask(family, index) for index in ASKED for family in Family]),
     Rule(10, Topic.REQUESTS, [Answer(behind) for behind in range(2)]),
@@ -174,17 +177,15 @@ _TCP = (
     Rule(4, Topic.COOKIES, [Cookies(True), Cookies(False)]),
     Rule(3, Topic.MIGRATION, [Migrate(False), Migrate(True)]),
     Rule(4, Topic.MIGRATION, [Refuse(True), Refuse(False)]),
-    Rule(16, Topic.MIGRATION, [Attach(number, Program.MIGRATE) for number in _SOCKETS]),
-    Rule(16, Topic.MIGRATION, _FILL_HEIR),
-    Rule(8, Topic.MIGRATION, [Name(0), Name(0), Name(1)]),
+    Rule(20, Topic.MIGRATION, [Attach(number, Program.MIGRATE) for number in _SOCKETS]),
+    Rule(20, Topic.MIGRATION, _FILL_HEIR),
+    Rule(14, Topic.MIGRATION, [Name(0), Name(0), Name(1)]),
     Rule(1, Topic.MIGRATION, [EmptyHeir(slot) for slot in range(2)]),
     Rule(10, Topic.FAST_OPEN, [FastOpen(number, on) for on in (True, True, False) for number in _SOCKETS]),
     Rule(10, Topic.FAST_OPEN, [FastOpenLimit(number, limit) for limit in (1, 2) for number in _SOCKETS]),
-    Rule(8, Topic.FAST_OPEN, [FastOpenKeys(number, keys) for keys in Keys for number in _SOCKETS]),
+    Rule(8, Topic.FAST_OPEN, [FastOpenKeys(number, keys) for keys in (Keys.ROTATED, *Keys) for number in _SOCKETS]),
     Rule(8, Topic.FAST_OPEN, [NeedCookie(True), NeedCookie(True), NeedCookie(False)]),
-    Rule(
-        12, Topic.FAST_OPEN, [AskFast(family, index, given) for given, index, family in product(_GIVEN, ASKED, Family)]
-    ),
+    Rule(24, Topic.FAST_OPEN, _ASK_FAST),
     Rule(5, Topic.ODDITIES, [Open(number, Family.IPV6, v6only=True) for number in _SOCKETS]),
     Rule(12, Topic.CPUS, _CPU),
     Rule(4, Topic.PROGRAMS, _DETACH),
@@ -199,7 +200,8 @@ SHORTEST, LONGEST = 25, 60
 NUMBERS_OF_STEPS = 1 << 20
 """Each number below is a step."""
 
-BYTES = 3 + 3 * LONGEST
+_HEAD = 5
+BYTES = _HEAD + 3 * LONGEST
 """What a history is drawn of: its topics, its length, and three bytes for each step."""
 
 _TABLES = {protocol: [rule for rule in rules for _ in range(rule.share)] for protocol, rules in _RULES.items()}
@@ -214,9 +216,10 @@ def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
 
 def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
     """Return the numbers of a history's steps, which some bytes are: `BYTES` of them."""
-    allowed = _allowed(int.from_bytes(data[:2], "big"), protocol)
-    length = SHORTEST + data[2] % (LONGEST - SHORTEST + 1)
-    drawn = (int.from_bytes(data[at : at + 3], "big") for at in range(3, 3 + 3 * length, 3))
+    one, other, length = struct.unpack_from(">HHB", data)
+    allowed = _allowed(one | other, protocol)  # a topic is among a history's in one of four
+    length = SHORTEST + length % (LONGEST - SHORTEST + 1)
+    drawn = (int.from_bytes(data[at : at + 3], "big") for at in range(_HEAD, _HEAD + 3 * length, 3))
     size = len(_TABLES[protocol])
     return [(allowed[value % len(allowed)] + value // len(allowed) * size) % NUMBERS_OF_STEPS for value in drawn]
 

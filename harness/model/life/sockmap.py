@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.model.life.state import Socket, World
 
 
-KEYS = 3
+KEYS = 2
 """Sockets that the sockhash of a history has room for."""
 
 
