@@ -37,9 +37,9 @@ class Asking:
             return f"it is answered by {', '.join(kinds) or 'nothing'}, not by {expected.reply or 'nothing'}"
         if isinstance(step, segments.Ask) and expected.reply is ReplyKind.SYN_ACK:
             (self._syn_acks[probe],) = replies
-            seen = connections.fast_opened(replies[0])
-            if seen != FastOpened(data_taken=expected.data_taken, cookie=expected.cookie):
-                return f"the SYN-ACK says {seen}, not data_taken={expected.data_taken}, cookie={expected.cookie!r}"
+            wanted = FastOpened(data_taken=expected.data_taken, cookie=expected.cookie)
+            if sentence := connections.fast_open_differs(connections.fast_opened(replies[0]), wanted):
+                return sentence
         accepted = puppets.accepted()
         holders = accepted.pop((probe.family, probe.source_port), [])
         if accepted:

@@ -47,6 +47,18 @@ def fast_opened(syn_ack: Reply) -> FastOpened:
     return FastOpened(data_taken=syn_ack.ack != SYN_SEQUENCE + 1, cookie=option_of(syn_ack.options, FAST_OPEN))
 
 
+def fast_open_differs(syn_ack: FastOpened | None, expected: FastOpened) -> str:
+    """Say what a SYN-ACK, None for none, says of fast open that is not expected, or nothing."""
+    if syn_ack is None:
+        return "no SYN-ACK is seen"
+    if syn_ack.data_taken != expected.data_taken:
+        return f"the SYN's data is {'' if syn_ack.data_taken else 'not '}taken"
+    if syn_ack.cookie != expected.cookie:
+        seen, wanted = (made.cookie.hex() or "none" for made in (syn_ack, expected))
+        return f"the fast-open cookie in the SYN-ACK is {seen}, not {wanted}"
+    return ""
+
+
 def send_syns(wire: Wire, probes: Probes) -> Replies:
     """Send a SYN for each probe."""
     made = Replies(port=probes.port, syn_acks={}, refused=set())

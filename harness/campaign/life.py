@@ -157,9 +157,8 @@ class Life:
         given = probes.given_by_probes(world)
         expected = try_fast_open(world, socket, probe.family, given, pending=pending[socket.number])
         pending[socket.number] += expected.data_taken
-        if fast_opened == expected or not socket.pending_is_known:
-            return ""
-        return f"the SYN-ACK to {_words(probe)} says {fast_opened}, not {expected}"
+        sentence = connections.fast_open_differs(fast_opened, expected)
+        return f"of {_words(probe)}, {sentence}" if sentence and socket.pending_is_known else ""
 
     def _send(self, wanted: Probes) -> tuple[set[Datagram], dict[Datagram, list[int]], dict[Datagram, FastOpened]]:
         """Return the probes that were answered by an error, those that arrived with who holds them, and SYN-ACKs'."""

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness.campaign.files import read
 
 from .planting import PARAMETER
 
@@ -25,7 +26,7 @@ WITHOUT_FAULT = "6.12"
 
 _CASES = "cases/test_histories.py"
 _KEPT = re.compile(r": kept in (\S+\.json)$", re.MULTILINE)
-_PASSED = 0
+_PASSED, _FAILED = 0, 1
 
 Ran = tuple[int, str]
 """The exit status of a run, and what it printed."""
@@ -78,25 +79,32 @@ def rediscover(
     faulty = ("--kernel", str(kernel), "--append", f"{PARAMETER}={fault.number}")
     status, said = run(*faulty, "--campaign", f"{seconds:g}", "--maxfail", "1")
     kept = _KEPT.findall(said)
-    if not kept:
+    file = root / kept[-1] if kept else _console(root)
+    if file is None:
         complaint = "nothing was found" if status == _PASSED else f"nothing was kept, and the run ended with {status}"
         return Rediscovery(fault=fault.name, complaint=complaint)
-    file = str(kept[-1])
-    saved = json.loads((root / file).read_text())
-    replay = ("--replay", str(root / file))
+    saved = read(file).to_json()
     return Rediscovery(
         fault=fault.name,
-        file=file,
-        found=f"{saved['searched']}: {saved['sentence']}",
+        file=str(file.relative_to(root)),
+        found=f"{saved['searched']}: {saved['sentence']}" if kept else "the kernel died",
         length=sum(len(saved.get(part, ())) for part in ("steps", "packets", "first", "second")),
-        complaint=_complaint(run, replay, faulty),
+        complaint=_complaint(run, ("--replay", str(file)), faulty),
     )
+
+
+def _console(root: Path) -> Path | None:
+    """Return the console's log of the last run, if its kernel died: `--replay` finds the last history in it."""
+    for console in sorted((root / "results/latest").resolve().glob("*/console*.log")):
+        if "Kernel panic" in console.read_text(errors="replace"):
+            return console
+    return None
 
 
 def _complaint(run: Callable[..., Ran], replay: Sequence[str], faulty: Sequence[str]) -> str:
     """Say what is wrong with the replays of what was found, or nothing."""
-    status, said = run("--kernel", WITHOUT_FAULT, *replay)
+    status, _ = run("--kernel", WITHOUT_FAULT, *replay)
     if status != _PASSED:
-        return f"it differs on {WITHOUT_FAULT}, too" if _KEPT.search(said) else f"{WITHOUT_FAULT} ended with {status}"
-    status, said = run(*faulty, *replay)
-    return "" if _KEPT.search(said) else f"it does not differ again: the run ended with {status}"
+        return f"it fails on {WITHOUT_FAULT}, too" if status == _FAILED else f"{WITHOUT_FAULT} ended with {status}"
+    status, _ = run(*faulty, *replay)
+    return "" if status == _FAILED else f"it does not fail again: the run ended with {status}"

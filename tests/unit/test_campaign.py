@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,14 @@ from runs import run_pytest
 from harness.campaign.files import read
 from harness.campaign.hashes import Hashes
 from harness.campaign.saved import Saved, log_line
-from harness.campaign.table import step_of
+from harness.campaign.table import BYTES, LONGEST, NUMBERS_OF_STEPS, SHORTEST, numbers_of, step_of
 from harness.model.expect import reciprocal_scale
 from harness.model.layout import Family, Protocol
 from harness.model.life.behaviour import Behaviour
 from harness.model.life.datagram import Datagram
 from harness.model.life.state import World
-from harness.model.life.steps import Connect, Open
+from harness.model.life.steps import Connect, Crowd, Open
+from harness.model.life.text import from_json
 from harness.plugins.kept_histories import HISTORIES, keep
 
 if TYPE_CHECKING:
@@ -82,6 +84,29 @@ def test_file_that_is_no_history_is_refused(tmp_path: Path, content: str, compla
     (tmp_path / "history.json").write_text(content)
     with pytest.raises(ValueError, match=complaint):
         read(tmp_path / "history.json")
+
+
+def test_step_that_had_fewer_fields_when_it_was_saved_is_as_usual() -> None:
+    assert from_json([["Crowd", "ipv6"], ["Crowd"]]) == (Crowd(Family.IPV6), Crowd())
+    with pytest.raises(ValueError, match=r"step 1, .*: Connect has 2 fields"):
+        from_json([["Connect"]])
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_histories_have_every_kind_of_step_and_are_about_few_at_a_time(protocol: Protocol) -> None:
+    source = random.Random(1)
+    drawn = [numbers_of(source.randbytes(BYTES), protocol) for _ in range(300)]
+    assert all(SHORTEST <= len(numbers) <= LONGEST and max(numbers) < NUMBERS_OF_STEPS for numbers in drawn)
+    kinds = [{type(step_of(number, protocol)) for number in numbers} for numbers in drawn]
+    every = {type(step_of(number, protocol)) for number in range(NUMBERS_OF_STEPS >> 4)}
+    assert set().union(*kinds) == every
+    assert all(Open in each for each in kinds)
+    assert sum(map(len, kinds)) / len(kinds) < 2 / 3 * len(every)
+
+
+def test_bytes_that_are_zero_are_the_shortest_history_about_all_topics() -> None:
+    numbers = numbers_of(bytes(BYTES), Protocol.UDP)
+    assert [step_of(number) for number in numbers] == [Open(0)] * SHORTEST
 
 
 def test_each_answer_narrows_a_hash() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.campaign.saved import Saved
+from harness.campaign.saved import Saved, log_line
+from harness.model.layout import Protocol
 from harness.model.life.steps import Close, Open
 from harness.plugins.kept_histories import keep
 
@@ -60,10 +61,10 @@ def test_what_a_campaign_finds_is_replayed_without_the_fault_and_with_it(tmp_pat
 @pytest.mark.parametrize(
     ("ends", "complaint"),
     [
-        ([DIFFERENT], f"it differs on {WITHOUT_FAULT}, too"),
+        ([DIFFERENT], f"it fails on {WITHOUT_FAULT}, too"),
         ([(13, "no such kernel")], f"{WITHOUT_FAULT} ended with 13"),
-        ([ALIKE, ALIKE], "it does not differ again: the run ended with 0"),
-        ([ALIKE, (12, "lost")], "it does not differ again: the run ended with 12"),
+        ([ALIKE, ALIKE], "it does not fail again: the run ended with 0"),
+        ([ALIKE, (12, "lost")], "it does not fail again: the run ended with 12"),
     ],
 )
 def test_replay_that_ends_otherwise_is_no_proof(tmp_path: Path, ends: list[tuple[int, str]], complaint: str) -> None:
@@ -80,6 +81,25 @@ def test_campaign_that_finds_nothing_is_told(tmp_path: Path, end: tuple[int, str
     found = rediscover(KERNEL, FAULT, seconds=1, root=tmp_path, run=lambda *_: end)
     assert found == Rediscovery(fault="a", complaint=complaint)
     assert str(found) == f"a: {complaint}"
+
+
+def test_history_in_which_the_kernel_died_is_replayed_from_its_console(tmp_path: Path) -> None:
+    console = tmp_path / "results/20260101T000000Z/build/console.log"
+    console.parent.mkdir(parents=True)
+    line = log_line(Protocol.UDP, [1, 2, 3])
+    console.write_text(f"[ 1.0] {line}\n[ 2.0] Kernel panic - not syncing: Fatal exception in interrupt\n")
+    (tmp_path / "results/latest").symlink_to("20260101T000000Z")
+    ends = iter([(1, "the VM was lost"), ALIKE, (1, "the VM was lost")])
+    options: list[Sequence[str]] = []
+
+    def run(*given: str) -> tuple[int, str]:
+        options.append(given)
+        return next(ends)
+
+    found = rediscover(KERNEL, FAULT, seconds=1, root=tmp_path, run=run)
+    file = "results/20260101T000000Z/build/console.log"
+    assert found == Rediscovery(fault="a", file=file, found="the kernel died", length=3)
+    assert options[2] == (*FAULTY, "--replay", str(tmp_path / file))
 
 
 @pytest.mark.parametrize("options", [["--campaign", "300"], ["--campaign", "0", "growth-loses-program"]])
