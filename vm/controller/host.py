@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,12 @@ class HostRun:
         self._collected: list[str] = []
         self._publication = publishing.Publication(config, started=started)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Take note of the cases."""
         self._collected = [item.nodeid for item in session.items]
+        # All of it stays to the end. The collector need not look at it each time, nor at the end.
+        gc.freeze()
 
     def pytest_runtest_logstart(self) -> None:
         """Make the directory for the results when the first case begins."""
