@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
@@ -186,7 +187,7 @@ class Wire:
             try:
                 data_received = self._socket.recv(65536)
                 reply = parse(data_received)
-            except TimeoutError:
+            except BlockingIOError:
                 raise WireError(_NO_ANSWER) from None
             if isinstance(reply, Echo):
                 # The first ping's, or that of one that was sent after it.
@@ -263,7 +264,7 @@ class Wire:
         the link gets a queue, and on a busy machine the worker is late. WireError if no ping is ever answered.
         """
         until = time.monotonic() + _LOST_SECONDS
-        self._socket.settimeout(_ANSWERED_SECONDS)
+        _wait_at_most(self._socket, _ANSWERED_SECONDS)
         while True:
             try:
                 self.send(())
@@ -271,7 +272,7 @@ class Wire:
             except WireError:
                 if time.monotonic() > until:
                     raise
-        self._socket.settimeout(_LOST_SECONDS)
+        _wait_at_most(self._socket, _LOST_SECONDS)
 
     def _listen(self) -> socket.socket:
         with self.peer.inside():
@@ -280,12 +281,19 @@ class Wire:
             link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             # SO_RCVBUF would give what net.core.rmem_max allows: some 300 replies, and the ping's behind them is lost.
             link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-            link.settimeout(_LOST_SECONDS)
+            _wait_at_most(link, _LOST_SECONDS)
             link.bind((_PEER_LINK, 0))
         except BaseException:
             link.close()
             raise
         return link
+
+
+def _wait_at_most(link: socket.socket, seconds: float) -> None:
+    """Have the kernel end a wait, with EAGAIN: for a time-out of its own Python asks poll(2) before each call."""
+    whole, rest = divmod(seconds, 1)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        link.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(whole), int(rest * 1e6)))
 
 
 def _index(links: Any, name: str) -> int:
