@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import each_family, each_protocol, promise, recorded, requires, returning
+from harness.cases import each_address, each_family, each_protocol, promise, recorded, requires, returning
 from harness.group.sockets import socket_of
 from harness.kernel.features import present
 from harness.kernel.refusal import refused
@@ -238,17 +238,18 @@ def test_attachment_before_bind_survives_it(bench: Bench, drops: int, protocol: 
 @promise("attach.unbound-any")
 @each_protocol
 @each_family
+@each_address
 def test_attachment_before_bind_learns_of_the_wildcard(
-    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family, specific: bool
 ) -> None:
-    """`bind_inany` becomes true when the group that was made before bind() is bound to the wildcard."""
+    """`bind_inany` becomes true when the group that was made before bind() is bound to the wildcard, and no else."""
     program = load_for_test("reference", size=1)
     first = bench.open(protocol, family, bind=False)
     bench.attach(first, program)
-    bench.bind(first, family)
+    bench.bind(first, family, family.server if specific else None)
     bench.fill(program.inner, [first])
     assert bench.send_and_find(bench.packet(0, protocol, family)) == first
-    assert recorded(program).bind_inany
+    assert recorded(program).bind_inany == (not specific)
 
 
 @promise("attach.without-reuseport")

@@ -196,6 +196,13 @@ def attach_and_stop(bench: Bench, program: int) -> None:
     bench[member].listen(8)
 
 
+def attach_and_shut_down(bench: Bench, program: int) -> None:
+    """Shut the group's only listener down, without migration: it is in no group from then on."""
+    (member,) = bench.group(1, Protocol.TCP)
+    bench.attach(member, program)
+    bench[member].shutdown(socket.SHUT_RDWR)
+
+
 def attach_and_stop_some(bench: Bench, program: int) -> None:
     """Stop two listeners, let one listen again, and close all."""
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
@@ -216,6 +223,7 @@ def attach_and_stop_some(bench: Bench, program: int) -> None:
         attach_and_detach,
         attach_in_vain,
         attach_before_joining,
+        attach_and_shut_down,
         pytest.param(attach_and_stop, marks=needs_sysctl),
         pytest.param(attach_and_stop_some, marks=needs_sysctl),
     ],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import ANOTHER_USER, each_family, ledger, promise, requires, returning
+from harness.cases import ANOTHER_USER, each_family, each_protocol, ledger, promise, requires, returning
 from harness.group.sockets import reset_on_close
 from harness.kernel.refusal import refused
 from harness.loader.program import attach_classic
@@ -22,9 +22,10 @@ from harness.model.abi import native_bytes
 from harness.model.layout import Family, InnerMap, Protocol
 from harness.model.uapi import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_EBPF
 from harness.wire.namespace import Namespace
+from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from harness.cases import Bench, LoadProgram
 
@@ -98,6 +99,7 @@ def test_wildcard_collides_with_many_addresses(bench: Bench, wildcard: str, reus
 
 
 ADDRESSES = ("0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:0.0.0.0", "::ffff:127.0.0.1")
+PLAIN_ADDRESSES = tuple(address for address in ADDRESSES if "ffff" not in address)
 ANY = "any"
 
 
@@ -120,19 +122,22 @@ def collide(one: dict[int, str], other: dict[int, str]) -> bool:
 
 @promise("bind.matrix")
 @pytest.mark.parametrize(
-    ("reuseport", "protocol"),
+    ("reuseport", "protocol", "addresses"),
     [
-        pytest.param(False, Protocol.UDP, id="alone-udp"),
+        pytest.param(False, Protocol.UDP, ADDRESSES, id="alone-udp"),
         # TCP alone keeps a second table of binds (bhash2, Linux 6.1), which had to learn of mapped addresses.
-        pytest.param(False, Protocol.TCP, id="alone-tcp", marks=ledger("K20")),
-        pytest.param(True, Protocol.UDP, id="shared-udp"),
-        pytest.param(True, Protocol.TCP, id="shared-tcp"),
+        pytest.param(False, Protocol.TCP, ADDRESSES, id="alone-tcp", marks=ledger("K20")),
+        pytest.param(False, Protocol.TCP, PLAIN_ADDRESSES, id="alone-tcp-plain"),
+        pytest.param(True, Protocol.UDP, ADDRESSES, id="shared-udp"),
+        pytest.param(True, Protocol.TCP, ADDRESSES, id="shared-tcp"),
     ],
 )
-def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol, reuseport: bool) -> None:
+def test_binds_collide_where_addresses_overlap(
+    bench: Bench, protocol: Protocol, reuseport: bool, addresses: Sequence[str]
+) -> None:
     """Two sockets may have a port if their addresses do not overlap, or if both have SO_REUSEPORT, in either order."""
     choices = {"::": (False, True), "::1": (False, True)}
-    kinds = [(address, v6only) for address in ADDRESSES for v6only in choices.get(address, (False,))]
+    kinds = [(address, v6only) for address in addresses for v6only in choices.get(address, (False,))]
     wrong = []
     for one, other in product(kinds, kinds):
         expected = reuseport or not collide(claims(*one), claims(*other))
@@ -153,6 +158,19 @@ def test_binds_collide_where_addresses_overlap(bench: Bench, protocol: Protocol,
             wrong.append(f"{one} then {other}: {'accepted' if accepted else 'refused'}")
         bench.close()
     assert not wrong, "\n".join(wrong)
+
+
+@promise("bind.devices")
+@each_protocol
+@each_family
+def test_port_is_free_on_another_device(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """Sockets that are bound to two devices may have a port; one that is bound to none collides with both."""
+    bench.open(protocol, family, device=SERVER_LINK, reuseport=False)
+    with refused(errno.EADDRINUSE):
+        bench.open(protocol, family, device=SERVER_LINK, reuseport=False)
+    bench.open(protocol, family, device="lo", reuseport=False)
+    with refused(errno.EADDRINUSE):
+        bench.open(protocol, family, reuseport=False)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ program that selects a socket of another group only gets an error.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -102,15 +103,45 @@ def test_socket_belongs_to_who_made_it(bench: Bench, are_one_group: AreOneGroup,
     assert are_one_group(one, other, protocol, Family.IPV4)
 
 
+@promise("membership.user-given")
+@each_family
+def test_listener_that_was_given_away_is_in_no_group_with_the_next(bench: Bench, family: Family) -> None:
+    """A listener that was given to another user, by fchown(), shares the port still, but no group with who comes next.
+
+    bind() remembers the user of who came last; the group asks for each (`sk_reuseport_match`,
+    `inet_reuseport_add_sock`).
+    """
+    given = bench.open(Protocol.TCP, family)
+    os.fchown(bench[given].fileno(), ANOTHER_USER, -1)
+    bench.open(Protocol.TCP, family)
+    the_receiver(bench, Protocol.TCP, family)
+
+
+@promise("membership.port")
+@each_protocol
+@each_family
+def test_another_port_is_another_group(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """Sockets on two ports are of two groups, also where the kernel's table keeps them in one chain.
+
+    Both tables place a port by its low bits: these ports differ in a higher one.
+    """
+    ports = [bench.port, bench.port ^ 0x4000]
+    made = []
+    for bench.port in ports:
+        made.append(bench.open(protocol, family))
+    for bench.port, number in zip(ports, made, strict=True):
+        assert the_receiver(bench, protocol, family) == number
+
+
 @promise("membership.option-on-both")
 @each_protocol
 @each_family
 @pytest.mark.parametrize("first", [True, False])
 def test_option_is_needed_on_every_socket(bench: Bench, protocol: Protocol, family: Family, first: bool) -> None:
-    """SO_REUSEPORT has to be set before bind() on each socket, the first included (socket(7))."""
+    """SO_REUSEPORT has to be set before bind() on each socket, the first included: bind() refuses (socket(7))."""
     bench.open(protocol, family, reuseport=first)
     with refused(errno.EADDRINUSE):
-        bench.open(protocol, family, reuseport=not first)
+        bench.open(protocol, family, reuseport=not first, listen=False)
 
 
 @promise("membership.address")
@@ -239,6 +270,23 @@ def test_last_listener_that_listens_again_keeps_no_program(bench: Bench, attach_
         bench.detach(number)
 
 
+@promise("membership.resurrected-alone-any")
+@requires("tcp_migrate_req")
+@each_family
+@each_address
+def test_last_listener_that_listens_again_is_where_it_was(
+    bench: Bench, attach_reference: AttachReference, family: Family, specific: bool
+) -> None:
+    """`bind_inany` is right in the group that a listener, which was shut down for migration, makes as it listens."""
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    number = bench.open(Protocol.TCP, family, family.server if specific else None)
+    bench[number].shutdown(socket.SHUT_RDWR)
+    bench[number].listen(8)
+    program = attach_reference([number])
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == number
+    assert recorded(program).bind_inany == (not specific)
+
+
 @promise("membership.resurrected-later")
 @requires("select_or_migrate")
 @each_family
@@ -281,12 +329,19 @@ def test_listener_that_listens_again_on_another_port_joins_the_group_there(
 
 @promise("membership.option-after-bind")
 @each_family
-def test_option_set_after_bind_lets_others_join(bench: Bench, are_one_group: AreOneGroup, family: Family) -> None:
+@each_address
+def test_option_set_after_bind_lets_others_join(
+    bench: Bench, are_one_group: AreOneGroup, attach_reference: AttachReference, family: Family, specific: bool
+) -> None:
     """A UDP socket that sets SO_REUSEPORT after bind() has no group, until another one's bind() makes it one."""
-    first = bench.open(Protocol.UDP, family, reuseport=False)
+    address = family.server if specific else None
+    first = bench.open(Protocol.UDP, family, address, reuseport=False)
     bench.set_option(first, socket.SO_REUSEPORT, 1)
-    second = bench.open(Protocol.UDP, family)
+    second = bench.open(Protocol.UDP, family, address)
     assert are_one_group(second, first, Protocol.UDP, family)
+    program = attach_reference([first, second])
+    assert bench.send_and_find(bench.packet(1, Protocol.UDP, family)) == second
+    assert recorded(program).bind_inany == (not specific)
 
 
 @promise("membership.option-cleared")

@@ -181,6 +181,7 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
     migrating.to(2)
     migrating.ack(packet, answer, b"data")
     assert migrating.received() == {3: b"data"}
+    assert bench.send_and_find(bench.packet(3, Protocol.TCP, family)) == 3, "a queue of -1 counts as full"
     seen = migrating.program.migration()
     assert (seen.state, seen.count) == (NEW_SYN_RECV, 1)
     assert (seen.length, seen.eth_protocol, seen.linear, seen.error) == (0, 0, 0, 0)

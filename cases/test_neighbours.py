@@ -16,6 +16,7 @@ from harness.loader.load import link, load_instructions
 from harness.loader.maps import create_map
 from harness.model.abi import Result
 from harness.model.layout import Family, InnerMap, Protocol
+from harness.model.outcome import ReplyKind
 from harness.model.uapi import BPF_SK_LOOKUP, UDP_SEGMENT
 from harness.wire import frames
 from harness.wire.namespace import Namespace
@@ -109,9 +110,50 @@ def test_group_of_the_device_wins(bench: Bench, protocol: Protocol, family: Fami
 @each_protocol
 @each_family
 def test_group_of_another_device_hears_nothing(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """A group that is bound to another device gets nothing of the packet."""
+    """A group that is bound to another device gets nothing of the packet, which is answered as without a group."""
     bench.group(2, protocol, family, device="lo")
+    refusal = ReplyKind.RESET if protocol is Protocol.TCP else ReplyKind.PORT_UNREACHABLE
+    assert bench.send_and_capture(bench.packet(0, protocol, family)) == [refusal]
     assert bench.send_and_find_each(bench.packets(5, 0, protocol, family)) == [None] * 5
+
+
+@promise("neighbours.device-without-option")
+@each_protocol
+@each_family
+@pytest.mark.parametrize("bound_first", [False, True])
+def test_socket_of_the_device_wins_where_the_option_was_cleared(
+    bench: Bench, protocol: Protocol, family: Family, bound_first: bool
+) -> None:
+    """Of sockets that cleared SO_REUSEPORT since, the one on the packet's device wins, whichever is older.
+
+    Without the option no group ends the search for the best fit (`compute_score`).
+    """
+    made = {}
+    for device in (SERVER_LINK, None) if bound_first else (None, SERVER_LINK):
+        made[device] = bench.open(protocol, family, device=device)
+    for number in made.values():
+        bench.set_option(number, socket.SO_REUSEPORT, 0)
+    assert set(bench.send_and_find_each(bench.packets(5, 0, protocol, family))) == {made[SERVER_LINK]}
+
+
+@promise("neighbours.ipv4-without-option")
+@each_protocol
+@pytest.mark.parametrize("ipv4_first", [False, True])
+@pytest.mark.parametrize("preferring", [False, True], ids=["alike", "of-this-cpu"])
+def test_ipv4_socket_wins_where_the_option_was_cleared(
+    bench: Bench, protocol: Protocol, ipv4_first: bool, preferring: bool
+) -> None:
+    """Of sockets that cleared SO_REUSEPORT since, the IPv4 one gets IPv4 packets, and not a dual-stack one.
+
+    SO_INCOMING_CPU makes the dual-stack one as good a fit, and then the IPv4 one stands before it (`compute_score`).
+    """
+    order = (Family.IPV4, Family.IPV6) if ipv4_first else (Family.IPV6, Family.IPV4)
+    made = {family: bench.open(protocol, family) for family in order}
+    if preferring:
+        bench.set_option(made[Family.IPV6], socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    for number in made.values():
+        bench.set_option(number, socket.SO_REUSEPORT, 0)
+    assert set(bench.send_and_find_each(bench.packets(5, 0, protocol, Family.IPV4))) == {made[Family.IPV4]}
 
 
 @contextmanager

@@ -36,6 +36,21 @@ def test_last_selection_that_succeeds_wins(group: ReuseportGroup, deliver: Deliv
     assert deliver(deliver.packet(pack_indices(4, GROUP_SIZE))) == Delivered(4)
 
 
+@promise("select.twice-foreign")
+@on_wildcard
+@in_sockarray
+def test_selection_of_a_foreign_socket_keeps_the_first(
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape
+) -> None:
+    """A second selection that is refused, for its socket is of another group, keeps the first."""
+    foreign = make_group(shape, size=2)
+    foreign.clear_slot(1)  # a socket is in one sockarray at a time
+    group = make_group(shape, program="select_twice", size=4, slots=8)
+    group.set_foreign(6, foreign.socket_of(1), error=-errno.EBADFD)
+    deliver = delivery_to(group, foreign)
+    assert deliver(deliver.packet(pack_indices(2, 6))) == Delivered(2)
+
+
 @promise("select.twice-in-vain")
 @on_wildcard
 @in_sockarray
@@ -133,8 +148,13 @@ def test_destination_port_finds_the_group(
 @in_sockarray
 @pytest.mark.parametrize(
     ("changed", "number"),
-    [("", errno.EBADFD), ("protocol", errno.EPROTOTYPE), ("family", errno.EAFNOSUPPORT)],
-    ids=["group", "protocol", "family"],
+    [
+        ("", errno.EBADFD),
+        ("protocol", errno.EPROTOTYPE),
+        ("family", errno.EAFNOSUPPORT),
+        ("protocol and family", errno.EPROTOTYPE),
+    ],
+    ids=["group", "protocol", "family", "both"],
 )
 def test_socket_of_another_group_cannot_be_selected(
     make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, changed: str, number: int
@@ -144,10 +164,10 @@ def test_socket_of_another_group_cannot_be_selected(
     The packet is dropped, or left to the hash over the group's own members; the foreign socket gets nothing.
     """
     elsewhere = shape
-    if changed == "protocol":
-        elsewhere = replace(shape, protocol=next(each for each in Protocol if each is not shape.protocol))
-    if changed == "family":
-        elsewhere = replace(shape, family=next(each for each in Family if each is not shape.family))
+    if "protocol" in changed:
+        elsewhere = replace(elsewhere, protocol=next(each for each in Protocol if each is not shape.protocol))
+    if "family" in changed:
+        elsewhere = replace(elsewhere, family=next(each for each in Family if each is not shape.family))
     foreign = make_group(elsewhere, size=2)
     foreign.clear_slot(1)  # a socket is in one sockarray at a time
     group = make_group(shape, size=4, slots=8)

@@ -118,10 +118,10 @@ class NumberedSockets:
         """Open a group of that many members, on the wildcard address unless said otherwise."""
         return [self.open(protocol, family, address, device=device) for _ in range(size)]
 
-    def bind(self, number: int, family: Family = Family.IPV4) -> None:
-        """Bind a socket to the wildcard address, and let it listen if it is one for TCP: it joins its group."""
+    def bind(self, number: int, family: Family = Family.IPV4, address: str | None = None) -> None:
+        """Bind a socket, to the wildcard unless said otherwise, and let it listen if it is one for TCP: it joins."""
         made = self[number]
-        made.bind((family.any, self.port))
+        made.bind((address or family.any, self.port))
         if made.type == socket.SOCK_STREAM:
             made.listen(_BACKLOG)
 
