@@ -7,11 +7,12 @@ program runs on it, though it opens nothing.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.cases import each_family, each_protocol, ledger, promise, recorded
+from harness.cases import INITIAL_SIZE, each_family, each_protocol, ledger, promise, recorded
 from harness.group.netstat import counter
 from harness.model import uapi
 from harness.model.abi import Result
@@ -152,6 +153,38 @@ def test_cookie_of_one_listener_is_good_for_another(bench: Bench, listeners: Lis
     packet = bench.packet(1, Protocol.TCP, family, ack_payload=bench.packet(0).payload)
     assert bench.send_and_find(packet) == listeners.first
     assert listeners.program.new_results() == {Result.PASS: 2}
+
+
+@promise("tcp.syncookie-growth")
+@each_family
+def test_cookie_is_good_for_the_group_that_has_grown(bench: Bench, family: Family) -> None:
+    """A SYN cookie is good though the group has grown since: it still knows when it sent the last one."""
+    bench.wire.settings.send_syncookies()
+    bench.group(2, Protocol.TCP, family)
+    packet = bench.packet(0, Protocol.TCP, family)
+    syn_ack = bench.send_syn(packet)
+    bench.group(INITIAL_SIZE, Protocol.TCP, family)
+    assert bench.send_ack(packet, syn_ack) == []
+    assert [len(connections) for connections in bench.read().values()] == [1]
+
+
+@promise("tcp.syncookie-of-another-group")
+@each_family
+def test_cookie_is_no_good_for_the_next_group_on_the_port(bench: Bench, family: Family) -> None:
+    """A SYN cookie is reset by a group that sent none itself, though the one before it on the port did.
+
+    A group that sent none takes its last for sent when jiffies were 0, which is 300 seconds after the boot: for two
+    minutes from then on it takes any good cookie (`tcp_synq_no_recent_overflow`).
+    """
+    bench.wire.settings.send_syncookies()
+    bench.group(2, Protocol.TCP, family)
+    packet = bench.packet(0, Protocol.TCP, family)
+    syn_ack = bench.send_syn(packet)
+    bench.close()
+    bench.group(2, Protocol.TCP, family)
+    since_jiffies_were_0 = float(Path("/proc/uptime").read_text().split()[0]) - 300
+    replies = bench.send_ack(packet, syn_ack)
+    assert replies == [ReplyKind.RESET] or -5 < since_jiffies_were_0 < 125
 
 
 @promise("tcp.syncookie-forged")

@@ -20,6 +20,7 @@ from harness.group.timers import early_syn_ack_timer, late_syn_ack_timer
 from harness.kernel.refusal import refused
 from harness.model.addresses import packed
 from harness.model.layout import Family, Protocol
+from harness.model.malformed import Malformation
 from harness.model.outcome import ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
@@ -37,6 +38,9 @@ SIZE = 4
 NEW_SYN_RECV = 12  # include/net/tcp_states.h
 SYSCTL = "net/ipv4/tcp_migrate_req"
 IPV6_2292PKTOPTIONS = 6  # include/uapi/linux/in6.h
+TCP_SAVE_SYN, TCP_SAVED_SYN = 27, 28  # include/uapi/linux/tcp.h
+NETWORK_HEADER = {Family.IPV4: 20, Family.IPV6: 40}
+RECORD_ROUTE = bytes([7, 7, 4, 0, 0, 0, 0, 0])  # with room for one address, and the end of options
 CMSG_HEADER = 16
 """Bytes of a struct cmsghdr, of a 64-bit machine."""
 
@@ -79,6 +83,13 @@ class Migrating:
         finally:
             for each in connections:
                 each.close()
+
+    def accepted(self, packet: Packet, answer: Reply) -> socket.socket:
+        """Complete a handshake; return the one connection that came of it."""
+        self.ack(packet, answer, b"data")
+        self.bench.read()
+        (connection,) = self.bench.take_connections()
+        return connection
 
     def fallen_due(self, packet: Packet) -> Reply:
         """Wait until the SYN-ACK to a packet is sent again; return it."""
@@ -351,6 +362,44 @@ def test_information_on_the_syn_migrates_with_the_request(
         told = connection.getsockopt(socket.IPPROTO_IPV6, IPV6_2292PKTOPTIONS, 256)
     assert told[CMSG_HEADER : CMSG_HEADER + 16] == packed(family.server)
     assert migrating.successes() == 1
+
+
+@promise("migration-path.saved-syn")
+@each_family
+def test_saved_syn_migrates_with_the_request(timer: None, migrating: Migrating, family: Family) -> None:
+    """The headers of a SYN that a listener keeps (TCP_SAVE_SYN) go with the request; its connection tells them."""
+    bench = migrating.bench
+    for number in range(SIZE):
+        bench[number].setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
+    packet, answer = migrating.syn()
+    migrating.to(1)
+    bench[0].close()
+    migrating.fallen_due(packet)
+    connection = migrating.accepted(packet, answer)
+    with connection:
+        saved = connection.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256)
+    (frame,) = frames.syn(packet)
+    assert saved + packet.payload == frame[len(frame) - len(saved) - len(packet.payload) :]
+    assert len(saved) >= NETWORK_HEADER[family] + 20
+
+
+@promise("migration-path.ipv4-options")
+@pytest.mark.parametrize("family", [Family.IPV4])
+@pytest.mark.parametrize("by", ["ack", "timer"])
+def test_ipv4_options_of_the_syn_migrate_with_the_request(
+    timer: None, migrating: Migrating, family: Family, by: str
+) -> None:
+    """What a SYN asked for by an IPv4 option goes with the request: the connection records its route (IP_OPTIONS)."""
+    bench = migrating.bench
+    packet = bench.packet(0, Protocol.TCP, family, malformation=Malformation(ipv4_options=RECORD_ROUTE))
+    answer = bench.send_syn(packet)
+    migrating.to(1)
+    bench[0].close()
+    if by == "timer":
+        migrating.fallen_due(packet)
+    with migrating.accepted(packet, answer) as connection:
+        told = connection.getsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, 40)
+    assert (told[0], len(told)) == (RECORD_ROUTE[0], len(RECORD_ROUTE))
 
 
 @promise("migration-path.no-port")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import resource
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pyroute2 import IPRoute
 
 from harness.cases import (
     ANOTHER_USER,
@@ -32,6 +33,7 @@ from harness.interface.measured import Cost, measured_to_json
 from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Bind, Family, InnerMap, Protocol, Shape
+from harness.wire.namespace import Namespace, write_sysctl
 from harness.wire.veth import Wire
 
 if TYPE_CHECKING:
@@ -56,6 +58,14 @@ CHILD_ENTRIES = 128
 """The smallest table that a namespace may have (include/net/udp.h, UDP_HTABLE_SIZE_MIN_PERNET)."""
 
 
+ADDRESSES, UNHEARD = 4000, 20
+"""Addresses with a listener, in each chain of a table of 512 (with 1 GiB of memory); and addresses that have none."""
+
+ADDRESSES_PORT = 7100
+SECONDS_TO_BE_ACCEPTED = 10
+RT_TABLE_LOCAL, RTN_LOCAL = 255, 2  # include/uapi/linux/rtnetlink.h
+
+
 @pytest.fixture
 def many_files() -> Iterator[None]:
     """Let this process have as many open files as its hard limit allows."""
@@ -63,6 +73,41 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _address(family: Family, number: int) -> str:
+    """Return one of very many addresses of this machine."""
+    return f"127.1.{number >> 8}.{number & 0xFF}" if family is Family.IPV4 else f"fd00::{number:x}"
+
+
+def _listen(family: Family, address: str) -> socket.socket:
+    made = socket.socket(family.address_family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind((address, ADDRESSES_PORT))
+    made.listen(UNHEARD)
+    return made
+
+
+@promise("scale.addresses")
+@each_family
+def test_listeners_on_many_addresses_are_as_many_groups(wire: object, many_files: None, family: Family) -> None:
+    """A listener on the wildcard gets what is for no other's address, however many share a chain of the table with it.
+
+    The table places a listener by its address and port, and has a chain for 2 MiB of memory: thousands fill them all.
+    """
+    with closing(Namespace.create()) as place, place.inside(), IPRoute() as links, ExitStack() as undo:
+        links.link("set", index=1, state="up")
+        if family is Family.IPV6:
+            write_sysctl("net/ipv6/ip_nonlocal_bind", 1)
+            links.route("add", dst="fd00::/64", oif=1, table=RT_TABLE_LOCAL, type=RTN_LOCAL, family=socket.AF_INET6)
+        wildcard = undo.enter_context(closing(_listen(family, family.any)))
+        wildcard.settimeout(SECONDS_TO_BE_ACCEPTED)
+        for number in range(ADDRESSES):
+            undo.enter_context(closing(_listen(family, _address(family, number))))
+        for number in range(ADDRESSES, ADDRESSES + UNHEARD):
+            client = undo.enter_context(closing(socket.socket(family.address_family, socket.SOCK_STREAM)))
+            client.connect((_address(family, number), ADDRESSES_PORT))
+            undo.enter_context(wildcard.accept()[0])
 
 
 @promise("scale.tables")
