@@ -200,7 +200,7 @@ SHORTEST, LONGEST = 25, 60
 NUMBERS_OF_STEPS = 1 << 20
 """Each number below is a step."""
 
-_HEAD = 5
+_HEAD = 3
 BYTES = _HEAD + 3 * LONGEST
 """What a history is drawn of: its topics, its length, and three bytes for each step."""
 
@@ -216,12 +216,13 @@ def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
 
 def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
     """Return the numbers of a history's steps, which some bytes are: `BYTES` of them."""
-    one, other, length = struct.unpack_from(">HHB", data)
-    allowed = _allowed(one | other, protocol)  # a topic is among a history's in one of four
+    left_out, length = struct.unpack_from(">HB", data)
+    allowed = _allowed(left_out, protocol)
     length = SHORTEST + length % (LONGEST - SHORTEST + 1)
     drawn = (int.from_bytes(data[at : at + 3], "big") for at in range(_HEAD, _HEAD + 3 * length, 3))
     size = len(_TABLES[protocol])
-    return [(allowed[value % len(allowed)] + value // len(allowed) * size) % NUMBERS_OF_STEPS for value in drawn]
+    kept = NUMBERS_OF_STEPS // size  # so many numbers of each place
+    return [allowed[value % len(allowed)] + value // len(allowed) % kept * size for value in drawn]
 
 
 @cache

@@ -101,7 +101,7 @@ def test_histories_have_every_kind_of_step_and_are_about_few_at_a_time(protocol:
     every = {type(step_of(number, protocol)) for number in range(NUMBERS_OF_STEPS >> 4)}
     assert set().union(*kinds) == every
     assert all(Open in each for each in kinds)
-    assert sum(map(len, kinds)) / len(kinds) < 2 / 3 * len(every)
+    assert sum(map(len, kinds)) / len(kinds) < 0.5 * len(every)
 
 
 def test_bytes_that_are_zero_are_the_shortest_history_about_all_topics() -> None:
