@@ -219,7 +219,7 @@ def _kernel_messages() -> Iterator[Iterator[str]]:
                     raise StopIteration from None
                 except BrokenPipeError:  # overwritten before it was read
                     continue
-                text = re.sub(r"^[^;]*;", "", message).splitlines()[0]
+                text = re.sub(r"^[^;]*;", "", message).partition("\n")[0]  # lockdep's reports have empty lines
                 if scan(text, ran=()):
                     return text
 
