@@ -57,8 +57,8 @@ def _build_peer(directory: Path) -> None:
             "-c", tree / _PROGRAM, "-o", directory / _COMPILED,
         )  # fmt: skip
         _run(
-            # The system's headers come first; linux/err.h, and what it includes, is the kernel's alone.
-            "cc", "-O2", "-w", "-D_GNU_SOURCE", "-D__must_check=", "-D__force=", f"-I{headers}",
+            # The system's headers come first; linux/err.h is the kernel's alone. u64 is in neither's linux/types.h.
+            "cc", "-O2", "-w", "-D_GNU_SOURCE", "-D__must_check=", "-D__force=", "-Du64=__u64", f"-I{headers}",
             "-idirafter", tree / "tools/include", NATIVE / "peer.c", tree / _TEST, "-Wl,--wrap=epoll_wait", "-lbpf",
             "-o", directory / PEER,
         )  # fmt: skip

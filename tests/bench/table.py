@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .measured import loop, reference, selection, vms, ways
+from .measured import loop, reference, selection, spending, vms, ways
 from .measurement import Bound, Measurement, Place
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ _TABLE = (
         prepare=reference.against_the_kernels_own,
         rounds=5,
         native=Bound(at_least=10),
+    ),
+    Measurement(
+        name="spending",
+        says="CPU time of the reference cases ÷ that of their deliveries",
+        unit="s",
+        ratio=(spending.ALL, spending.ALL_DELIVERIES),
+        prepare=spending.of_the_reference_cases,
+        rounds=5,
     ),
     Measurement(
         name="strict",

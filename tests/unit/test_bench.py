@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import itertools
 import json
+import operator
 import shutil
 import sys
 from dataclasses import replace
@@ -16,7 +19,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import building, kept, page, plot
+from bench import building, kept, page, plot, spending
 from bench.__main__ import main
 from bench.measured import reference
 from bench.measurement import Bound, Desk, Measurement, MeasuringError, Place, Spread, parts, ratios, shortly
@@ -139,7 +142,7 @@ def test_a_peer_that_cannot_be_built_is_the_reason(tmp_path: Path, monkeypatch: 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "quick"]) == 4
-    assert "there is reference, strict," in capsys.readouterr().err
+    assert "there is reference, spending," in capsys.readouterr().err
 
 
 def test_the_page_takes_over_what_was_measured_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +161,29 @@ def test_the_page_takes_over_what_was_measured_last(tmp_path: Path, monkeypatch:
     assert "(`strict`) | 0.3 (0.3 to 0.3) | ≥ 0.25 |" in text
     assert "(`packets-hash`) | 1.5 (1.5 to 1.5) | ≤ 1.2 (missed) |" in text
     assert "| 2 | 2 | 2.1 | 2.2 | 3 |" in text
+
+
+def test_each_moment_counts_once_for_the_innermost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands at 1, 2, 3 and so on each time that it is read."""
+    clock = itertools.count(1)
+    monkeypatch.setattr("time.thread_time", lambda: float(next(clock)))
+    account = spending.Account()
+    with account.counted_as("outer"), account.counted_as("inner"):
+        pass
+    account.becomes("end")
+    assert account.close() == {spending.STARTING: 1 + 1, "outer": 1 + 1, "inner": 1, "end": 1}
+
+
+def test_what_is_counted_is_there() -> None:
+    for module, name, _ in spending.WRAPPED:
+        assert callable(operator.attrgetter(name)(importlib.import_module(module)))
+
+
+def test_the_page_says_where_the_time_goes() -> None:
+    taken = {"everything": 2.0, "deliveries": 0.5, "reports of cases": 0.2, "leak checks": 0.3}
+    text = page.page([bench(spending=[taken])])
+    assert "(`spending`) | 4 (4 to 4) |  | everything: 2 (2 to 2); deliveries: 0.5 (0.5 to 0.5), s |" in text
+    assert "| leak checks | 0.3 (0.3 to 0.3) | 15% |\n| reports of cases |" in text
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

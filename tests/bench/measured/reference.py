@@ -47,26 +47,21 @@ def _kernels_own(built: Path) -> float:
 
 
 def _here() -> float:
-    """Run the cases by the command of `tox -e host`; each delivery leaves a word in the results."""
-    plugins = ["-p", "harness.plugin", "-p", "vm.plugin"]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "pyproject.toml",
-        "--rootdir",
-        ".",
-        *plugins,
-        "--where-possible",
-        "-q",
-        CASES,
-    ]
-    seconds, output = _timed(command, cwd=_ROOT)
+    """Run the cases; each delivery leaves a word in the results."""
+    seconds, output = run_cases()
     found = re.search(r"^results: (.+)$", output, re.MULTILINE)
     assert found is not None, output
     (kernel,) = json.loads((Path(found[1]) / "results.json").read_text())["kernels"]
     return sum(len(case["observed"]) for case in kernel["cases"]) / seconds
+
+
+def run_cases(*options: str) -> tuple[float, str]:
+    """Run the reference cases by the command of `tox -e host`; return the seconds and what it printed."""
+    plugins = ["-p", "harness.plugin", "-p", "vm.plugin", "-p", "no:hypothesispytest"]
+    project = ["-c", "pyproject.toml", "--rootdir", "."]
+    return _timed(
+        [sys.executable, "-m", "pytest", *project, *plugins, "--where-possible", "-q", *options, CASES], cwd=_ROOT
+    )
 
 
 def _timed(command: Sequence[str], *, cwd: Path) -> tuple[float, str]:
