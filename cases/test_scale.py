@@ -66,11 +66,14 @@ SECONDS_TO_BE_ACCEPTED = 10
 RT_TABLE_LOCAL, RTN_LOCAL = 255, 2  # include/uapi/linux/rtnetlink.h
 
 
+MOST_FILES = 10_000
+
+
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Let this process have as many open files as its hard limit allows."""
+    """Let this process have thousands of files open: a guest's own hard limit is 4,096 (INR_OPEN_MAX)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, MOST_FILES), max(hard, MOST_FILES)))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
