@@ -24,6 +24,7 @@ from harness.loader import instructions as bpf
 from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
 from harness.loader.program import attach_classic
+from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.outcome import ReplyKind
 from harness.model.uapi import (
@@ -354,6 +355,23 @@ def test_detaching_where_none_was_attached(bench: Bench, protocol: Protocol, fam
     for number in (bound, unbound):
         with refused(errno.ENOENT):
             bench.detach(number)
+
+
+@promise("detach.stopped")
+@requires("tcp_migrate_req")
+@each_family
+def test_listener_that_was_stopped_detaches_nothing(
+    bench: Bench, attach_reference: AttachReference, family: Family
+) -> None:
+    """A listener that was shut down, and waits among the closed ones of its group, detaches nothing: ENOENT."""
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    members = bench.group(2, Protocol.TCP, family)
+    program = attach_reference(members)
+    bench[members[1]].shutdown(socket.SHUT_RDWR)
+    with refused(errno.ENOENT):
+        bench.detach(members[1])
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == members[0]
+    assert program.new_results() == {Result.PASS: 1}
 
 
 @promise("detach.without-reuseport")

@@ -90,6 +90,26 @@ def test_place_that_is_not_there_leaves_the_choice_to_the_hash(
         assert deliver(packet, hash_=hash_) == Delivered(place_by_hash(hash_, SIZE), counted(program))
 
 
+@promise("filter.beyond-left")
+@each_filter
+def test_place_that_was_left_leaves_the_choice_to_the_hash(
+    make_group: MakeGroup, delivery_to: DeliverTo, load_for_test: LoadProgram, shape: Shape, program: str
+) -> None:
+    """A place that the last member left, to fill a hole, is no place any more: the choice is the hash's.
+
+    The array still has the member there (`__reuseport_detach_sock`).
+    """
+    group = make_group(shape, program=program, size=SIZE + 1)
+    deliver = delivery_to(group)
+    group.leave(2)
+    order = [0, 1, SIZE, *range(3, SIZE)]
+    for _ in range(5):
+        packet = deliver.packet(naming(program, SIZE))
+        hash_ = send_for_hash(group, deliver, load_for_test, packet)
+        assert deliver(packet, hash_=hash_) == Delivered(order[place_by_hash(hash_, SIZE)], counted(program))
+        deliver.reset_connections()
+
+
 @promise("filter.classic-load-fails")
 def test_classic_load_beyond_the_packet_means_the_first_member(
     make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, tcp
+from harness.cases import in_sockarray, on_wildcard, place_by_hash, promise, requires, shapes, tcp
 from harness.group.netstat import counter
 from harness.group.timers import late_syn_ack_timer
 from harness.model.abi import BY_HASH, REFUSE, Migration, pack_command
+from harness.model.layout import Bind
 from harness.model.outcome import ReplyKind
 
 if TYPE_CHECKING:
@@ -171,6 +172,27 @@ def test_program_that_selects_nobody_leaves_the_migration_target_to_the_hash(
     assert seen.count == 1
     assert group.collect() == {by_hash(group, seen.hash): (held(point),)}
     assert Counters.read().since(before) == Counters(1, 0)
+
+
+@promise("migration.same-hash")
+@needs_program
+@shapes(bind=Bind.SPECIFIC)
+@each_point
+def test_what_migrates_has_the_hash_that_its_syn_had(
+    make_group: MakeGroup, delivery_to: DeliverTo, shape: Shape, point: Point
+) -> None:
+    """What migrates from a listener on an address has the hash that the program saw of its SYN: the four-tuple's.
+
+    The one is computed for the lookup of the listener, the other as the request is filed. For a group on the wildcard
+    they differ: the wildcard stands for the destination address then (`inet_lhash2_lookup`).
+    """
+    group = make(make_group, shape, BY_HASH)
+    deliver = delivery_to(group)
+    handshake = reach(point, group, deliver)
+    _, of_the_syn = group.program.context()
+    group.leave(CLOSING)
+    finish(point, deliver, handshake)
+    assert group.program.migration().hash == of_the_syn
 
 
 @promise("migration.drop")

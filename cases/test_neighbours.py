@@ -63,11 +63,33 @@ def test_clearing_the_cpu_returns_to_the_hash(bench: Bench, protocol: Protocol, 
 @each_protocol
 @each_family
 def test_without_a_member_for_the_cpu_all_share(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """Where no member has SO_INCOMING_CPU set to the packet's CPU, all of them share."""
+    """Where no member has SO_INCOMING_CPU set to the packet's CPU, they share as if none had set it at all."""
     members = bench.group(3, protocol, family)
+    packets = bench.packets(60, 0, protocol, family)
+    before = bench.send_and_find_each(packets)
+    bench.reset_connections()
     for number in members:
         bench.set_option(number, socket.SO_INCOMING_CPU, bench.wire.settings.cpu + 1 + number)
-    assert set(bench.send_and_find_each(bench.packets(60, 0, protocol, family))) == set(members)
+    assert bench.send_and_find_each(packets) == before
+    assert set(before) == set(members)
+
+
+@promise("neighbours.incoming-cpu-without-option")
+@each_protocol
+@each_family
+@pytest.mark.parametrize("place", range(2))
+def test_socket_of_this_cpu_wins_where_the_option_was_cleared(
+    bench: Bench, protocol: Protocol, family: Family, place: int
+) -> None:
+    """Of sockets that cleared SO_REUSEPORT since, the one with the packet's CPU wins, whichever is older.
+
+    Without the option no group ends the search for the best fit (`compute_score`).
+    """
+    members = bench.group(2, protocol, family)
+    bench.set_option(members[place], socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    for number in members:
+        bench.set_option(number, socket.SO_REUSEPORT, 0)
+    assert bench.send_and_find_each(bench.packets(5, 0, protocol, family)) == [members[place]] * 5
 
 
 @promise("neighbours.incoming-cpu-program")
