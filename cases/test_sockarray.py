@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 SIZE = 4
+NETLINK_XFRM = 6  # include/uapi/linux/netlink.h; IPPROTO_TCP is 6 as well
 BPF_F_NUMA_NODE = 4  # include/uapi/linux/bpf.h; the node is 0 unless another is named
 
 
@@ -188,6 +189,17 @@ def test_socket_that_has_no_groups_is_refused(array: Map, family: int, kind: int
         put(array, 0, made)
 
 
+@promise("sockarray.protocol-of-another-family")
+def test_number_of_tcp_means_nothing_in_another_family(array: Map) -> None:
+    """A socket of another family is 524 for a sockarray, also where its protocol has the number of TCP."""
+    try:
+        made = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_XFRM)
+    except OSError:  # EPROTONOSUPPORT
+        pytest.skip("NETLINK_XFRM, the one protocol of that number, is not in this kernel (CONFIG_XFRM_USER)")
+    with closing(made), refused(ENOTSUPP):
+        put(array, 0, made)
+
+
 @promise("sockarray.not-in-a-group")
 @each_protocol
 @each_family
@@ -202,6 +214,21 @@ def test_socket_outside_any_group_is_refused(bench: Bench, array: Map, protocol:
     for number in numbers:
         with refused(errno.EINVAL):
             put(array, 0, bench[number])
+
+
+@promise("sockarray.group-of-its-own")
+@each_protocol
+@each_family
+def test_socket_that_has_a_program_and_no_port_is_refused(
+    bench: Bench, array: Map, load_for_test: LoadProgram, protocol: Protocol, family: Family
+) -> None:
+    """A program that is attached before bind() makes a group, but a slot takes its socket only as it joins: EINVAL."""
+    number = bench.open(protocol, family, bind=False)
+    bench.attach(number, load_for_test("reference", size=1))
+    with refused(errno.EINVAL):
+        put(array, 0, bench[number])
+    bench.bind(number, family)
+    put(array, 0, bench[number])
 
 
 @promise("sockarray.tcp-client")
@@ -382,6 +409,19 @@ def test_connections_of_a_listener_leave_its_slot_alone(bench: Bench, array: Map
     bench.reset_connections()
     assert array.at(0) == value(bench.cookie(number))
     array.remove(0)
+
+
+@promise("sockarray.accepted-in-sockmap")
+@requires("select_from_sockmap", "udp_in_sockmap")
+@each_family
+def test_connection_of_a_listener_in_a_slot_fits_in_a_sockmap(bench: Bench, array: Map, family: Family) -> None:
+    """An accepted connection has nothing of its listener's slot: it is not EBUSY for a sockmap (`sk_clone_lock`)."""
+    number = bench.open(Protocol.TCP, family)
+    put(array, 0, bench[number])
+    assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == number
+    (connection,) = bench.take_connections()
+    with closing(connection), closing(create_map("sockmap", max_entries=1)) as sockmap:
+        put(sockmap, 0, connection)
 
 
 @promise("sockarray.udp-connect-specific")

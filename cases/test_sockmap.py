@@ -111,6 +111,23 @@ def test_children_of_a_listener_in_a_sockmap_leave_it_there(
     assert program.new_results() == {Result.PASS: 3}
 
 
+@promise("sockmap.close")
+@each_protocol
+@each_family
+@each_map
+def test_socket_that_closes_leaves_its_sockmap(
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family, inner_map: InnerMap
+) -> None:
+    """A socket that closes leaves its place in a sockmap empty: selecting it is ENOENT (`sock_map_close`)."""
+    members = bench.group(2, protocol, family)
+    program = load_for_test("reference", inner_map=inner_map, size=2)
+    bench.attach(members[0], program)
+    bench.fill(program.inner, members)
+    bench[members[1]].close()
+    assert bench.send_and_find(bench.packet(1, protocol, family)) is None
+    assert program.select_errors() == (-errno.ENOENT,)
+
+
 @promise("sockmap.shut-down")
 @ledger("K46")
 @requires("tcp_migrate_req")

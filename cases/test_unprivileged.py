@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,17 +21,37 @@ from harness.loader.maps import create_map
 from harness.model.layout import Family, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import Bench
 
 
 Action = Callable[[], None]
 
 PASSES = bpf.verdict(1)
+UNPRIVILEGED = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
+OFF_FOR_GOOD = "1"
 
 
 def make_array() -> None:
     """Make a sockarray."""
     create_map("sockarray", max_entries=1).close()
+
+
+def make_plain_array() -> None:
+    """Make a map that holds numbers."""
+    create_map("array", value_size=4, max_entries=1).close()
+
+
+@pytest.fixture
+def bpf_for_everyone() -> Iterator[None]:
+    """Let processes without capabilities call bpf(2); the case is skipped where that is off until the next boot."""
+    before = UNPRIVILEGED.read_text()
+    if before.strip() == OFF_FOR_GOOD:
+        pytest.skip("kernel.unprivileged_bpf_disabled is 1, which cannot be taken back")
+    UNPRIVILEGED.write_text("0")
+    yield
+    UNPRIVILEGED.write_text(before)
 
 
 def load_program() -> None:
@@ -45,6 +66,14 @@ def load_program() -> None:
 def test_map_and_program_need_a_capability(action: Action, keeping: tuple[int, ...]) -> None:
     """Without CAP_BPF (before 5.8: CAP_SYS_ADMIN) no sockarray is made and no program loaded: EPERM."""
     assert errno_without(action, keeping=keeping) == errno.EPERM
+
+
+@promise("unprivileged.map-of-its-own")
+@pytest.mark.usefixtures("wire", "bpf_for_everyone")
+def test_sockarray_needs_a_capability_where_other_maps_do_not() -> None:
+    """Where kernel.unprivileged_bpf_disabled lets everyone make maps, a sockarray needs CAP_BPF all the same: EPERM."""
+    assert errno_without(make_plain_array) == 0
+    assert errno_without(make_array) == errno.EPERM
 
 
 @promise("unprivileged.cap-sys-admin")
