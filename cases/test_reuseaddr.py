@@ -113,6 +113,15 @@ def test_reuseaddr_alone_makes_no_group(bench: Bench, load_for_test: LoadProgram
         bench.attach(0, load_for_test("reference", size=1))
 
 
+@promise("reuseaddr.users")
+@each_family
+def test_users_may_share_a_port_but_no_group(bench: Bench, family: Family) -> None:
+    """UDP sockets of two users may share a port by SO_REUSEADDR, but SO_REUSEPORT makes no group of them."""
+    for user in (None, ANOTHER_USER):
+        bench.bind(make(bench, Protocol.UDP, family, frozenset({PORT, ADDR}), user=user), family)
+    assert len(set(bench.send_and_find_each(bench.packets(20, 0, Protocol.UDP, family)))) == 1
+
+
 @promise("reuseaddr.second-listener")
 @each_family
 def test_second_listener_needs_reuseport(bench: Bench, family: Family) -> None:
