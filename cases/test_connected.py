@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.cases import AttachReference, Bench, Packet
 
 PEER_PORT, OTHER_PEER_PORT = 555, 556
+ANOTHER_HOST = {Family.IPV4: "198.18.0.1", Family.IPV6: "2001:db8:ffff::1"}
 
 
 def open_members(bench: Bench, family: Family, specific: bool, size: int = 4) -> list[int]:
@@ -51,6 +52,73 @@ def test_peer_reaches_its_socket_and_no_one_else_does(bench: Bench, family: Fami
         assert bench.send_and_find(from_peer(bench, family)) == members[2]
     others = bench.send_and_find_each(bench.packets(200, 0, Protocol.UDP, family))
     assert set(others) == {members[0], members[1], members[3]}
+
+
+@promise("connected.peer-address")
+@each_family
+@each_address
+def test_port_of_the_peer_on_another_host_is_not_the_peer(bench: Bench, family: Family, specific: bool) -> None:
+    """A datagram from the peer's port on another host is for the others of the group, not for the connected socket."""
+    members = open_members(bench, family, specific)
+    connect(bench, members[2], family)
+    packet = bench.packet(0, Protocol.UDP, family, source_port=PEER_PORT, source_address=ANOTHER_HOST[family])
+    assert bench.send_and_find(packet) in {members[0], members[1], members[3]}
+
+
+@promise("connected.before-device")
+@each_family
+@pytest.mark.parametrize("connected_first", [True, False])
+def test_connected_socket_goes_before_one_of_the_device(bench: Bench, family: Family, connected_first: bool) -> None:
+    """A connected socket gets its peer's datagrams before one that is bound to the device, whichever is older.
+
+    With IPv4 that counts for more than device and CPU together (`compute_score`). No group ends the search: the
+    sockets have cleared SO_REUSEPORT since.
+    """
+    made = {}
+    for device in (None, SERVER_LINK) if connected_first else (SERVER_LINK, None):
+        made[device] = bench.open(Protocol.UDP, family, family.server, device=device)
+    connect(bench, made[None], family)
+    if family is Family.IPV4:
+        bench.set_option(made[SERVER_LINK], socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    for number in made.values():
+        bench.set_option(number, socket.SO_REUSEPORT, 0)
+    assert bench.send_and_find(from_peer(bench, family)) == made[None]
+
+
+@promise("connected.disconnected")
+@each_family
+def test_socket_that_disconnects_is_on_the_wildcard_again(bench: Bench, family: Family) -> None:
+    """A socket on the wildcard that connects and disconnects receives from everyone again.
+
+    connect() gave it an address, and filed it by that (`udp_lib_rehash`).
+    """
+    number = bench.open(Protocol.UDP, family)
+    connect(bench, number, family)
+    bench.disconnect(number)
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family)) == number
+
+
+@promise("connected.selected-score")
+@ledger("K4")
+@each_family
+def test_choice_of_the_program_counts_for_what_it_is(
+    bench: Bench, attach_reference: AttachReference, family: Family
+) -> None:
+    """What the program selects stands against a socket behind it that is as good a fit, beside connected members too.
+
+    The search meets a plain member first, whose program selects the last one, of this CPU. Between them is a socket of
+    this CPU that has cleared SO_REUSEPORT since: it is a better fit than the first, not than the last (f0ea27e7bfe1).
+    """
+    first, between, last = open_members(bench, family, specific=True, size=3)
+    if family is Family.IPV4:  # new IPv4 sockets go to the head of the list, IPv6 ones to its end
+        first, last = last, first
+    (connected,) = open_members(bench, family, specific=True, size=1)
+    connect(bench, connected, family)
+    attach_reference([last])
+    for number in (between, last):
+        bench.set_option(number, socket.SO_INCOMING_CPU, bench.wire.settings.cpu)
+    bench.set_option(between, socket.SO_REUSEPORT, 0)
+    assert bench.send_and_find(bench.packet(0, Protocol.UDP, family)) == last
 
 
 @promise("connected.program-decides-for-others")

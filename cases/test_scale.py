@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import resource
 import socket
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,8 @@ CHILD_ENTRIES = 128
 ADDRESSES, UNHEARD = 4000, 20
 """Addresses with a listener, in each chain of a table of 512 (with 1 GiB of memory); and addresses that have none."""
 
+AT_ONCE = 250  # of the addresses have a UDP socket
+
 ADDRESSES_PORT = 7100
 SECONDS_TO_BE_ACCEPTED = 10
 RT_TABLE_LOCAL, RTN_LOCAL = 255, 2  # include/uapi/linux/rtnetlink.h
@@ -83,6 +85,17 @@ def _address(family: Family, number: int) -> str:
     return f"127.1.{number >> 8}.{number & 0xFF}" if family is Family.IPV4 else f"fd00::{number:x}"
 
 
+@contextmanager
+def _in_a_place_of_many_addresses(family: Family) -> Iterator[None]:
+    """Be in a namespace that has all addresses of `_address`, until the context ends."""
+    with closing(Namespace.create()) as place, place.inside(), IPRoute() as links:
+        links.link("set", index=1, state="up")
+        if family is Family.IPV6:
+            write_sysctl("net/ipv6/ip_nonlocal_bind", 1)
+            links.route("add", dst="fd00::/64", oif=1, table=RT_TABLE_LOCAL, type=RTN_LOCAL, family=socket.AF_INET6)
+        yield
+
+
 def _listen(family: Family, address: str) -> socket.socket:
     made = socket.socket(family.address_family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -98,11 +111,7 @@ def test_listeners_on_many_addresses_are_as_many_groups(wire: object, many_files
 
     The table places a listener by its address and port, and has a chain for 2 MiB of memory: thousands fill them all.
     """
-    with closing(Namespace.create()) as place, place.inside(), IPRoute() as links, ExitStack() as undo:
-        links.link("set", index=1, state="up")
-        if family is Family.IPV6:
-            write_sysctl("net/ipv6/ip_nonlocal_bind", 1)
-            links.route("add", dst="fd00::/64", oif=1, table=RT_TABLE_LOCAL, type=RTN_LOCAL, family=socket.AF_INET6)
+    with _in_a_place_of_many_addresses(family), ExitStack() as undo:
         wildcard = undo.enter_context(closing(_listen(family, family.any)))
         wildcard.settimeout(SECONDS_TO_BE_ACCEPTED)
         for number in range(ADDRESSES):
@@ -111,6 +120,29 @@ def test_listeners_on_many_addresses_are_as_many_groups(wire: object, many_files
             client = undo.enter_context(closing(socket.socket(family.address_family, socket.SOCK_STREAM)))
             client.connect((_address(family, number), ADDRESSES_PORT))
             undo.enter_context(wildcard.accept()[0])
+
+
+@promise("scale.address-chain")
+@each_family
+def test_address_goes_before_the_wildcard_in_one_chain(bench: Bench, family: Family) -> None:
+    """A datagram to the address of a socket is not for the wildcard, nor for another address, whatever their chains.
+
+    A socket is behind the wildcard's in their chain: new IPv4 sockets go to its head, IPv6 ones to its end. Of so many
+    addresses some have the chain of the wildcard, where the table has no more than 1024 (`compute_score`).
+    """
+    with (
+        _in_a_place_of_many_addresses(family),
+        closing(socket.socket(family.address_family, socket.SOCK_DGRAM)) as sender,
+    ):
+        for start in range(1, ADDRESSES, AT_ONCE):
+            addresses = [_address(family, number) for number in range(start, start + AT_ONCE)]
+            order = [*addresses, family.any] if family is Family.IPV4 else [family.any, *addresses]
+            made = {address: bench.open(Protocol.UDP, family, address) for address in order}
+            for address in addresses:
+                sender.sendto(address.encode(), (address, bench.port))
+            bench.wire.read_replies()  # what was sent before has come: one CPU has one queue for all links
+            assert bench.read() == {made[address]: [address.encode()] for address in addresses}
+            bench.close()
 
 
 @promise("scale.tables")
