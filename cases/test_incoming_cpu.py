@@ -121,5 +121,6 @@ def test_listener_that_was_stopped_may_keep_or_give_up_its_preference(
     if not keeps:
         bench.set_option(preferred, socket.SO_INCOMING_CPU, -1)
     bench[preferred].listen(128)
-    received = set(bench.send_and_find_each(bench.packets(100, 0, Protocol.TCP, family)))
+    # A small guest's listener takes 96 requests of peers that it does not know (`tcp_conn_request`).
+    received = set(bench.send_and_find_each(bench.packets(60, 0, Protocol.TCP, family)))
     assert received == ({preferred} if keeps else set(members))
