@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyroute2 import Ethtool, IPRoute
 
 from harness.model.layout import Family
-from harness.model.uapi import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
 from harness.wire import frames
 from harness.wire.batch import HELD, message_buffers, portions
 from harness.wire.headers import PEER_MAC, SERVER_MAC
 from harness.wire.namespace import Namespace, write_sysctl
+from harness.wire.packet_socket import open_packet_socket, wait_at_most
 from harness.wire.replies import Echo, parse
 from harness.wire.sysctls import Settings
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from harness.model.outcome import Reply
 
-_RECEIVE_BUFFER = 1 << 22
 SERVER_LINK, _PEER_LINK = "veth-server", "veth-peer"
 
 _OFFLOADS = (
@@ -122,7 +120,8 @@ class Wire:
                 write_sysctl(name, value)
             self._connect()
             self.settings = Settings(cpu=min(self._affinity))
-            self._socket = self._listen()
+            with self.peer.inside():
+                self._socket = open_packet_socket(_PEER_LINK, seconds=_LOST_SECONDS)
             undo.callback(self._socket.close)
             self._wait_until_links_send()
             undo.pop_all()
@@ -264,7 +263,7 @@ class Wire:
         the link gets a queue, and on a busy machine the worker is late. WireError if no ping is ever answered.
         """
         until = time.monotonic() + _LOST_SECONDS
-        _wait_at_most(self._socket, _ANSWERED_SECONDS)
+        wait_at_most(self._socket, _ANSWERED_SECONDS)
         while True:
             try:
                 self.send(())
@@ -272,28 +271,7 @@ class Wire:
             except WireError:
                 if time.monotonic() > until:
                     raise
-        _wait_at_most(self._socket, _LOST_SECONDS)
-
-    def _listen(self) -> socket.socket:
-        with self.peer.inside():
-            link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        try:
-            link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            # SO_RCVBUF would give what net.core.rmem_max allows: some 300 replies, and the ping's behind them is lost.
-            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-            _wait_at_most(link, _LOST_SECONDS)
-            link.bind((_PEER_LINK, 0))
-        except BaseException:
-            link.close()
-            raise
-        return link
-
-
-def _wait_at_most(link: socket.socket, seconds: float) -> None:
-    """Have the kernel end a wait, with EAGAIN: for a time-out of its own Python asks poll(2) before each call."""
-    whole, rest = divmod(seconds, 1)
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        link.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(whole), int(rest * 1e6)))
+        wait_at_most(self._socket, _LOST_SECONDS)
 
 
 def _index(links: Any, name: str) -> int:
