@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
 
 SIZE = 4
+LOST_SECONDS = 20
+"""After which a SYN-ACK that is due every 25 jiffies, and twice as long each time, does not come any more."""
+
 NEW_SYN_RECV = 12  # include/net/tcp_states.h
 SYSCTL = "net/ipv4/tcp_migrate_req"
 IPV6_2292PKTOPTIONS = 6  # include/uapi/linux/in6.h
@@ -93,10 +97,12 @@ class Migrating:
 
     def fallen_due(self, packet: Packet) -> Reply:
         """Wait until the SYN-ACK to a packet is sent again; return it."""
-        while True:
+        until = time.monotonic() + LOST_SECONDS
+        while time.monotonic() < until:
             for reply in self.bench.wire.read_replies():
                 if (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port):
                     return reply
+        raise AssertionError(f"the SYN-ACK to port {packet.source_port} was not sent again within {LOST_SECONDS} s")
 
 
 @pytest.fixture
