@@ -18,6 +18,7 @@ FATE is what becomes of a VM under KVM:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -109,7 +110,8 @@ match fate:
             time.sleep(0.05)
         up.send_signal(signal.SIGSTOP)
         for child in children_of(up.pid):  # which have the port too, and would outlive it
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end as its own child does
+                os.kill(child, signal.SIGKILL)
         print(REGISTERS, end="", file=sys.stderr, flush=True)
         tell("STOP")
     case "abort":
