@@ -76,7 +76,7 @@ def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
         _section(
             "Seen elsewhere",
             "What is wrong shows in memory or in locking, not in where a packet goes: a run leaves these out, unless "
-            "it names them. A kernel of the flavour sees them (`python -m vm build --flavour`); many tries are "
+            "it names them. A kernel of the [flavour](debug-kernels.md) sees them; many tries are "
             "repetitions of a race, on any kernel.",
             ("fault", "function", "what is wrong", "promise", "seen by", "last run"),
             ([*_row(fault), fault.seen_by, _last(current.get(fault.name))] for fault in elsewhere),
