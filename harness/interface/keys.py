@@ -44,5 +44,8 @@ ALONE_MARK = "alone"
 KERNEL_LOG = "REUSEPORT_KMSG"
 """Environment variable of a worker in a VM: the path of the kernel's log, to which marks are written."""
 
+OWN_KERNEL_LOG = "/dev/kmsg"
+"""Its value where the kernel is the worker's own. A stand-in for a VM, in tests of the harness, has a file instead."""
+
 OBJECTS = "objects"
 """Key of `workerinput`: the compiled programs. Name to path; on another machine the files are sent along."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from harness.interface.keys import KERNEL_LOG
+from harness.interface.keys import KERNEL_LOG, OWN_KERNEL_LOG
 from harness.kernel import holdings
 from harness.kernel.holdings import Bpf, SocketCount
 from harness.kernel.kmemleak import KMEMLEAK, Kmemleak, KmemleakError
@@ -38,9 +38,6 @@ longer than the session's fixtures, has BPF objects."""
 _Held = TypeVar("_Held", int, set[tuple[Bpf, int]])
 
 _NAMES = {Bpf.PROGRAM: "program", Bpf.MAP: "map", Bpf.LINK: "link"}
-
-
-_LOG_OF_A_KERNEL = "/dev/kmsg"
 
 
 class Leaks:
@@ -205,12 +202,12 @@ def _least(look: Callable[[], _Held]) -> _Held:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin where cases run."""
     if not config.option.collectonly:
-        alone = KERNEL_LOG in os.environ
-        # A stand-in for a VM keeps a log of its own, and is not to change the limit of the machine that it runs on.
-        has_kernel = os.environ.get(KERNEL_LOG) == _LOG_OF_A_KERNEL
+        log = os.environ.get(KERNEL_LOG)
+        # Looking at namespaces and memory changes settings of the kernel, which has to be nobody else's.
+        is_own = log == OWN_KERNEL_LOG
         leaks = Leaks(
-            kinds=Bpf if alone else (),
-            namespaces=has_kernel and holdings.NAMESPACES_ARE_COUNTED,
-            memory=Kmemleak() if alone and KMEMLEAK.exists() else None,
+            kinds=Bpf if log else (),
+            namespaces=is_own and holdings.NAMESPACES_ARE_COUNTED,
+            memory=Kmemleak() if is_own and KMEMLEAK.exists() else None,
         )
         config.pluginmanager.register(leaks, "harness-leaks")

@@ -142,11 +142,7 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         if none is not None and none.digest != image:
             none = None
         state.write(journal, [*kept.values(), *([none] if none else [])])
-        wanted = [
-            fault
-            for fault in planted.faults
-            if (fault.seen_by in flavours and not fault.equivalent if flavours else fault.is_plain)
-        ]
+        wanted = [fault for fault in planted.faults if fault.is_for(flavours)]
         if args.names:
             wanted = [fault for fault in planted.faults if fault.name in args.names]
         known = state.read(journal)

@@ -39,7 +39,7 @@ _NOTES = {
 def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
     """Return the page; `results` by the faults' names."""
     current = {fault.name: one for fault in faults if (one := _result(fault, results)) is not None}
-    plain = [fault for fault in faults if fault.is_plain]
+    plain = [fault for fault in faults if fault.is_for(())]
     tried = [fault for fault in plain if fault.name in current]
     killed = [fault for fault in tried if current[fault.name].outcome.is_kill]
     races = [fault for fault in tried if current[fault.name].outcome is Outcome.RACE]
@@ -53,8 +53,8 @@ def page(faults: Sequence[Fault], results: Mapping[str, Result]) -> str:
     parts = [
         _HEAD,
         f"Tried were {len(tried)} of {len(plain)}, on Linux {', '.join(releases) or '(none yet)'}: the suite noticed "
-        f"{len(killed)} of {len(tried)}{share}, and {len(races)} only by a race; {len(left)} are "
-        f"left open. {len(equivalent)} more are equivalent; {len(elsewhere)} more take another kernel to see.\n",
+        f"{len(killed)} of {len(tried)}{share}, and {len(races)} only by a race. Left open: {len(left)}. Not tried, as "
+        f"nothing can tell them: {len(equivalent)}; as they take another kernel to see: {len(elsewhere)}.\n",
         _section(
             "Not noticed",
             "A case is missing for each of these.",

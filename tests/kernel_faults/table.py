@@ -7,9 +7,12 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vm.kernels.flavours import FLAVOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 FAULTS = Path(__file__).with_name("faults")
 
@@ -73,10 +76,9 @@ class Fault(Edit):
         """Return all its edits, in the order of the table."""
         return (self, *self.also)
 
-    @property
-    def is_plain(self) -> bool:
-        """Tell whether the cases are to notice it on a kernel without any flavour."""
-        return not self.equivalent and not self.seen_by
+    def is_for(self, flavours: Collection[str]) -> bool:
+        """Tell whether the cases are to notice it on a kernel of these flavours; with none: on a plain kernel."""
+        return not self.equivalent and (self.seen_by in flavours if flavours else not self.seen_by)
 
     @property
     def digest(self) -> str:
