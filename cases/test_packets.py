@@ -30,7 +30,7 @@ from harness.kernel.refusal import refused
 from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import Checksum, Malformation
-from harness.model.outcome import Delivered, Dropped
+from harness.model.outcome import Delivered, Dropped, ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
 
@@ -72,6 +72,21 @@ def test_wrong_checksum_of_a_short_packet_is_found_before_the_program_runs(deliv
 def test_wrong_checksum_of_a_long_packet_is_found_after_the_program_ran(deliver: Delivery, length: int) -> None:
     """A packet of over 76 bytes with a wrong checksum is lost after the program ran: its socket finds it out."""
     assert deliver(padded(deliver, 3, length, Malformation(checksum=Checksum.WRONG))) == Dropped(Result.PASS)
+
+
+@promise("packet.checksum-wrong-unclaimed")
+@each_family
+@pytest.mark.parametrize("length", [76, 77])
+@pytest.mark.parametrize(("checksum", "answers"), [(Checksum.RIGHT, [ReplyKind.RESET]), (Checksum.WRONG, [])])
+def test_wrong_checksum_is_not_answered_where_no_listener_is(
+    bench: Bench, family: Family, length: int, checksum: Checksum, answers: list[ReplyKind]
+) -> None:
+    """A SYN to a port without a listener is reset; with a wrong checksum it is lost, whatever its length."""
+    packet = bench.packet(
+        protocol=Protocol.TCP, family=family, payload=bytes(length - 24), malformation=Malformation(checksum=checksum)
+    )
+    assert packet.transport_length == length
+    assert bench.send_frames(frames.syn(packet)) == answers
 
 
 @promise("packet.checksum-absent-ipv4")

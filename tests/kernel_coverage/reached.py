@@ -162,12 +162,14 @@ python -m vm build ~/linux --output ~/linux-gcov --flavour gcov
 tox -e vm -- --kernel ~/linux-gcov --kernel-coverage
 tox -e vm -- --kernel ~/linux-gcov --memory 2048 --kernel-coverage cases tests/kernel_coverage
 tox -e vm -- --kernel ~/linux-gcov --kernel-coverage --campaign 120 --seed 1
-python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport
+python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -t net:reuseport_bpf
 ```
 
 The second run has cases in it whose allocations fail, for which the flavour has CONFIG_FAILSLAB, and some of a group
 that is full. The third has the [campaigns](campaigns.md) alone. The last command counts what any command reaches, here
-the kernel's own selftests.
+one of the kernel's own selftests. In the tables "selftests" are these together: of net/ `reuseport_bpf`,
+`reuseport_bpf_cpu`, `reuseport_dualstack`, `reuseport_addr_any` and `stress_reuseport_listen`; of bpf/
+`select_reuseport` and `migrate_reuseport`. "campaigns" are the third command, with `--campaign 60`.
 
 Counts begin with the boot, and those of a kernel's VMs are added. A function that the compiler put into its callers is
 counted where it stands in the source; each copy has branches of its own. A kernel that counts nothing, notes or sources

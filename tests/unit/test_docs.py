@@ -122,7 +122,7 @@ RUN_BY = {
     "tox -e vm -- --kernel ~/linux-gcov --kernel-coverage --campaign 120 --seed 1": (
         f"{COVERAGE}_a_run_reports_what_the_guest_counted"
     ),
-    "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -c reuseport": (
+    "python -m vm run --kernel-coverage selftests ~/linux-gcov -- ~/kselftest/run_kselftest.sh -t net:reuseport_bpf": (
         f"{COVERAGE}_a_command_whose_kernel_hands_over_no_counts_fails"
     ),
     "python -m tests.kernel_coverage": f"{COVERAGE}_the_page_is_what_was_counted",
