@@ -197,6 +197,16 @@ def _reap(child: int) -> None:
     os.waitpid(child, 0)
 
 
+def complaint_of(message: str) -> str:
+    """Return the first line of a record of /dev/kmsg if the kernel complains in it, or nothing.
+
+    A record is a head, a semicolon, a line of text, and lines about a device. The text may be empty: lockdep's reports
+    begin so.
+    """
+    text = re.sub(r"^[^;]*;", "", message).partition("\n")[0]
+    return text if text and scan(text, ran=()) else ""
+
+
 @contextlib.contextmanager
 def _kernel_messages() -> Iterator[Iterator[str]]:
     """Yield what gives the splats that have come since, and nothing while there are none."""
@@ -219,9 +229,8 @@ def _kernel_messages() -> Iterator[Iterator[str]]:
                     raise StopIteration from None
                 except BrokenPipeError:  # overwritten before it was read
                     continue
-                text = re.sub(r"^[^;]*;", "", message).partition("\n")[0]  # lockdep's reports have empty lines
-                if scan(text, ran=()):
-                    return text
+                if complaint := complaint_of(message):
+                    return complaint
 
     try:
         yield Splats()

@@ -18,7 +18,7 @@ from vm.kernels.local import TREE_IMAGE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kernel_faults import __main__ as command
-from kernel_faults import guests, reach, report, state, table, trees
+from kernel_faults import guest, guests, reach, report, state, table, trees
 from kernel_faults.ordering import Case, stages
 from kernel_faults.planting import DEFINITION, HEADER, PARAMETER, find_function, plant
 from kernel_faults.reach import Reach
@@ -520,3 +520,11 @@ def test_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     assert command.main(arguments) == command.EXIT_USAGE
     assert says in capsys.readouterr().err
+
+
+def test_complaint_is_found_in_a_report_that_begins_with_an_empty_line() -> None:
+    """As lockdep's reports do."""
+    said = ["", "=============================", "WARNING: suspicious RCU usage", "6.1.192 #1 Not tainted"]
+    records = [f"4,{800 + number},9000,-;{line}\n" for number, line in enumerate(said)]
+    assert [guest.complaint_of(record) for record in records] == ["", "", said[2], ""]
+    assert guest.complaint_of(f"4,804,9000,-;{said[2]}\n SUBSYSTEM=net\n") == said[2]
