@@ -64,7 +64,7 @@ def wire(request):
     pass
 
 def pytest_configure(config):
-    config.pluginmanager.register(Leaks(kinds=(), namespaces=True))
+    config.pluginmanager.register(Leaks(kinds=(), namespaces=True, memory=None))
 """
 
 LOSING = """
