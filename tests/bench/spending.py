@@ -36,7 +36,7 @@ WRAPPED = (
     ("harness.loader.program", "Program.__init__", LOADING),
     ("harness.loader.program", "Program.close", LOADING),
     ("harness.plugins.leaks", "Leaks._note", LEAKS),
-    ("harness.plugins.leaks", "Leaks._left_by", LEAKS),
+    ("harness.plugins.leaks", "Leaks._left", LEAKS),
 )
 """Module, function, and what its time is counted as. They are wrapped before the first case."""
 

@@ -55,6 +55,7 @@ import socket
 
 import pytest
 
+from harness.kernel.holdings.namespaces import Namespaces
 from harness.plugins.leaks import Leaks
 from harness.wire.namespace import Namespace
 
@@ -64,7 +65,7 @@ def wire(request):
     pass
 
 def pytest_configure(config):
-    config.pluginmanager.register(Leaks(kinds=(), namespaces=True, memory=None))
+    config.pluginmanager.register(Leaks([Namespaces()]))
 """
 
 LOSING = """

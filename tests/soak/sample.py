@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from harness.kernel.holdings import Bpf, bpf_ids
+from harness.kernel.holdings.bpf import Bpf, bpf_ids
 
 _MEMINFO = Path("/proc/meminfo")
 _FREE_CACHES = Path("/proc/sys/vm/drop_caches")

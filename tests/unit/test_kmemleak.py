@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel.kmemleak import YOUNGEST, Kmemleak, KmemleakError, parse
+from harness.kernel.holdings.kmemleak import YOUNGEST, Kmemleak, KmemleakError, parse
 
 OF_6_1 = """\
 unreferenced object 0xffff888005a3c800 (size 2048):

@@ -14,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.kernel.holdings.holding import HoldingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,7 +33,7 @@ _ALLOCATORS = re.compile(
 _CALLERS_SHOWN = 3
 
 
-class KmemleakError(Exception):
+class KmemleakError(HoldingError):
     """The kernel does not look for leaks; the message says why, and what to do."""
 
 
