@@ -62,33 +62,39 @@ class Leaks:
         result = yield
         self._note(item.nodeid)
         if nextitem is None or nextitem.path != item.path:
-            left = self._left(item.nodeid, ended=nextitem is None)
+            left, refusals = self._left(item.nodeid, ended=nextitem is None)
             if details := [each.detail for each in left if each.detail]:
                 item.add_report_section("teardown", "kmemleak", "\n".join(details))
-            if left:
-                pytest.fail(_said(left), pytrace=False)
+            if left or refusals:
+                pytest.fail("\n  ".join([*_lines(left), *refusals]), pytrace=False)
         return result
 
     def _note(self, case: str) -> None:
         for holding in self._holdings:
             holding.note(case)
 
-    def _left(self, case: str, *, ended: bool) -> list[Left]:
-        """Return what the cases of a file left; `ended`: the session's fixtures have ended with it."""
+    def _left(self, case: str, *, ended: bool) -> tuple[list[Left], list[str]]:
+        """Return what the cases of a file left, and why some kinds cannot be asked any more.
+
+        `ended`: the session's fixtures have ended with the file.
+        """
         left: list[Left] = []
+        refusals = []
         for holding in list(self._holdings):
             try:
                 left += holding.left_at_end(case) if ended else holding.left(case)
             except HoldingError as error:
                 self._holdings.remove(holding)
-                pytest.fail(str(error), pytrace=False)
-        return left
+                refusals.append(str(error))
+        return left, refusals
 
 
-def _said(left: list[Left]) -> str:
+def _lines(left: list[Left]) -> list[str]:
     """Return the words for what a file left: the first line stands by itself in summaries."""
-    first = f"the cases of this file left behind {left[0].line}" + (f", and {len(left) - 1} more" if left[1:] else "")
-    return "\n  ".join([first, *(each.line for each in left[1:])])
+    if not left:
+        return []
+    first, others = left[0].line, [each.line for each in left[1:]]
+    return [f"the cases of this file left behind {first}" + (f", and {len(others)} more" if others else ""), *others]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,21 +29,23 @@ def test_nothing_that_looks_at_the_slot(deliver, command):
     deliver(command(4))
 """
 
-LEAKS = """
+LOSES_A_SOCKET = """
 import array
 import socket
 
-from harness.model.layout import Family
-
-def test_loses_nothing(bench):
-    bench.open()
-
-def test_loses_a_socket(bench):
+def test_loses_a_socket(wire):
     lost = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     globals()["queue"] = here, there = socket.socketpair(socket.AF_UNIX)
     here.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lost.fileno()]))])
     lost.close()  # what is in flight has no descriptor
+"""
 
+LEAKS = f"""
+from harness.model.layout import Family
+
+def test_loses_nothing(bench):
+    bench.open()
+{LOSES_A_SOCKET}
 def test_loses_nothing_more(bench):
     bench.open(family=Family.IPV6)
 """
@@ -95,6 +97,30 @@ def test_loses_a_namespace(wire):
     lost.close()  # what is in flight has no descriptor
 """
 )
+
+GOES_OFF = """
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.holdings.kmemleak import Kmemleak
+from harness.kernel.holdings.memory import Memory
+from harness.plugins.leaks import Leaks
+
+FILE = Path(__file__).with_name("kmemleak")
+
+@pytest.fixture(scope="session")
+def wire():
+    pass
+
+@pytest.fixture
+def switch_off():
+    FILE.unlink()
+    FILE.symlink_to("/sys/kernel/uevent_seqnum")  # any file that root, too, may not write
+
+def pytest_configure(config):
+    config.pluginmanager.register(Leaks([Memory(Kmemleak(FILE, sleep=lambda seconds: None))]))
+"""
 
 ALTERNATES = """
 #include <linux/bpf.h>
@@ -157,26 +183,44 @@ def test_what_cases_leave_behind_is_named_with_the_case(tmp_path: Path) -> None:
     assert [case.rpartition("::")[2] for case in opened] == ["test_loses_nothing_more"] * 2, "the queue's two ends"
 
 
+def run_alone(directory: Path, *unshare: str) -> str:
+    """Return what pytest prints, without this project's plugins, of the cases in a directory; in own namespaces."""
+    own = ["unshare", *unshare, "--net"]
+    if subprocess.run([*own, "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    command = [*own, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(directory)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
 def test_namespace_that_nobody_leads_to_is_named_with_the_case(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(LOST_NAMESPACES)
     (tmp_path / "test_a.py").write_text(LOSING)
     (tmp_path / "test_b.py").write_text(LOSING_NEXT)
     (tmp_path / "test_c.py").write_text(LOSING)
-    user = ["unshare", "--user", "--map-root-user", "--net"]
-    if subprocess.run([*user, "true"], check=False).returncode:
-        pytest.skip("no user namespaces here")
-    command = [*user, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "10 passed, 2 errors" in done.stdout, done.stdout + done.stderr
-    (makers,) = re.findall(r"left behind 1 network namespaces, of those made by (.*)$", done.stdout, re.MULTILINE)
+    said = run_alone(tmp_path, "--user", "--map-root-user")
+    assert "10 passed, 2 errors" in said, said
+    (makers,) = re.findall(r"left behind 1 network namespaces, of those made by (.*)$", said, re.MULTILINE)
     assert re.findall(r"test_b.py::(\w+)", makers) == [
         "test_frees_its_namespace",
         "test_keeps_its_namespace",
         "test_loses_a_namespace",
     ]
-    opened = re.findall(r"descriptor \d+, net:\S+, seen since .*?(test_\w+.py)", done.stdout)
+    opened = re.findall(r"descriptor \d+, net:\S+, seen since .*?(test_\w+.py)", said)
     assert sorted(opened) == ["test_a.py", "test_b.py", "test_c.py"]
+
+
+def test_detector_that_goes_off_is_told_once_and_hides_no_leak(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(GOES_OFF)
+    (tmp_path / "kmemleak").touch()
+    (tmp_path / "test_a.py").write_text(LOSES_A_SOCKET + "\ndef test_exhausts_memory(wire, switch_off): pass\n")
+    (tmp_path / "test_b.py").write_text(LOSES_A_SOCKET)
+    said = run_alone(tmp_path)
+    assert "3 passed, 2 errors" in said, said
+    lost = r"^the cases of this file left behind 1 sockets that no descriptor leads to, seen since (test_\w.py)"
+    assert re.findall(lost, said, re.MULTILINE) == ["test_a.py", "test_b.py"]
+    assert len(re.findall(r"^ *kmemleak has switched itself off", said, re.MULTILINE)) == 1
 
 
 def test_program_that_decides_otherwise_each_time_is_no_fault(tmp_path: Path) -> None:
