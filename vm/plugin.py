@@ -244,10 +244,12 @@ def pytest_configure(config: pytest.Config) -> None:
         from vm.guest.kmsg_marks import marks_here  # noqa: PLC0415
 
         if marks := marks_here():
+            from vm.guest.exit_reason import ExitReason  # noqa: PLC0415
             from vm.guest.fastpath import FastPath  # noqa: PLC0415
 
             config.pluginmanager.register(marks, "vm-kmsg-marks")
             config.pluginmanager.register(FastPath(), "vm-fastpath")
+            config.pluginmanager.register(ExitReason(config), "vm-exit-reason")
             config.pluginmanager.register(report_codec, "vm-report-codec")
             if config.getoption("kernel_coverage"):
                 from vm.guest.counters import Counters  # noqa: PLC0415

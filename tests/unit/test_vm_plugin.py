@@ -79,9 +79,38 @@ if kernel == "every":
     def test_dies(n): die()
 if kernel == "collecting":
     die()
+if kernel == "internal":
+    class Broken:
+        def pytest_runtest_logfinish(self): raise RuntimeError("a hook is broken")
+    def test_breaks(request): request.config.pluginmanager.register(Broken())
+    def test_second(): pass
+if kernel == "exits":
+    def test_exits(): pytest.exit("the guest lacks memory")
+    def test_second(): pass
+"""
+
+PLUGIN_OF_MISFITS = """
+import os
+import pytest
+
+kernel = os.environ.get("REUSEPORT_KERNEL")
+
+def pytest_configure():
+    if kernel == "unconfigured":
+        raise RuntimeError("a plugin is broken")
+
+def pytest_collection_modifyitems():
+    if kernel == "uncollected":
+        raise pytest.UsageError("there is no such option")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    if kernel == "unable":
+        pytest.exit("the guest lacks rights", returncode=pytest.ExitCode.USAGE_ERROR)
 """
 KERNELS = (
     *("ordinary", "gated", "panics", "lost", "hangs", "lockup", "splat", "every", "collecting"),
+    *("internal", "exits", "unconfigured", "uncollected", "unable"),
     *("dies", "silent", "mute"),  # by fake_vm.py
 )
 
@@ -91,7 +120,8 @@ def run_in(directory: Path, source: str, kernels: tuple[str, ...], *arguments: s
         (directory / name).write_bytes(image("6.1.0"))
     chosen = [word for name in kernels for word in ("--kernel", f"./{name}")]
     variables = {SUBSTITUTE: FAKE_VM}
-    return run_pytest(directory, [*chosen, *arguments], source=COMMON + source, variables=variables)
+    seconds = 60 + 10 * len(kernels)  # a limit, for a busy machine: most kernels take less than two
+    return run_pytest(directory, [*chosen, *arguments], source=COMMON + source, variables=variables, seconds=seconds)
 
 
 @pytest.fixture
@@ -114,6 +144,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Run:
             directory.mkdir()
             has = [option.name for option in requirements.wanted_options() if option.name != "CONFIG_DEBUG_INFO_BTF"]
             (directory / "config-6.1.0").write_text("".join(f"{name}=y\n" for name in has))
+            (directory / "conftest.py").write_text(PLUGIN_OF_MISFITS)
             run = run_in(directory, MISFITS, KERNELS, "--vm-timeout", "3", "--vms", "3")
             saved.write_text(json.dumps([run.status, run.output]))
         status, output = json.loads(saved.read_text())
@@ -215,6 +246,41 @@ def test_vm_that_dies_while_collecting_is_given_up(misfits: Run) -> None:
     assert (misfits.kernel("collecting")["outcome"], misfits.kernel("collecting")["vms"]) == ("lost or hung", 4)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "case", "why"),
+    [
+        ("internal", "test_breaks", "pytest had an internal error in the guest: RuntimeError: a hook is broken"),
+        ("exits", "test_exits", "pytest ended in the guest: the guest lacks memory"),
+    ],
+)
+def test_pytest_that_ends_in_a_case_fails_it_and_the_others_run_in_a_fresh_vm(
+    misfits: Run, kernel: str, case: str, why: str
+) -> None:
+    assert misfits.cases(kernel) == {"test_first": "passed", case: "failed", "test_second": "passed"}
+    assert misfits.case(case, kernel=kernel)["reason"] == f"{why} (the VM ended while the case ran)"
+    assert (misfits.kernel(kernel)["outcome"], misfits.kernel(kernel)["vms"]) == ("failed", 2)
+    assert f"{kernel}: FAILED test_topic.py::{case} - {why}" in misfits.output
+
+
+def test_internal_error_is_shown_whole(misfits: Run) -> None:
+    assert "in pytest_runtest_logfinish\n" in misfits.case("test_breaks", kernel="internal")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "why"),
+    [
+        ("unconfigured", "pytest had an internal error in the guest: RuntimeError: a plugin is broken"),
+        ("uncollected", "pytest ended in the guest: pytest.UsageError: there is no such option"),
+        ("unable", "pytest ended in the guest: the guest lacks rights"),
+    ],
+)
+def test_pytest_that_ends_before_its_first_case_gives_its_kernel_up(misfits: Run, kernel: str, why: str) -> None:
+    results = misfits.kernel(kernel)
+    assert (results["outcome"], results["vms"], results["reason"]) == ("infrastructure", 1, why)
+    assert set(misfits.cases(kernel).values()) <= {"not run"}
+    assert f"{kernel}: ERROR {kernel} could not run: {why}" in misfits.output
+
+
 def test_gravest_outcome_is_the_exit_status(misfits: Run) -> None:
     assert (misfits.status, misfits.results["exit"], misfits.results["outcome"]) == (12, 12, "lost or hung")
 
@@ -224,7 +290,7 @@ def test_closing_table_has_a_column_a_kernel(misfits: Run) -> None:
     (heads,) = [line.split() for line in lines if line.split()[:2] == list(KERNELS[:2])]
     assert heads == list(KERNELS)
     (outcomes,) = [line for line in lines if line.startswith("outcome ")]
-    assert outcomes.count("infrastructure") == 3
+    assert outcomes.count("infrastructure") == 6
     assert any(line.startswith("  test_topic.py::test_good: passed on ordinary; absent on ") for line in lines)
     assert " in " in lines[-1], "the last line is pytest's own"
 

@@ -29,8 +29,12 @@ class Ends:
         vm = vm_of(report.node)
         text = self._run.consoles.read(vm)
         report.taken_as, what = self._outcome_and_reason(vm, text)
+        ending = self._run.vms[vm].ending
         report.location = (report.location[0], None, crashitem.partition("::")[2] or crashitem)
-        report.longrepr = f"{what} (the VM ended while the case ran)"
+        moment = "before the case began" if report.taken_as is CaseOutcome.NOT_RUN else "while the case ran"
+        report.longrepr = f"{what} (the VM ended {moment})"
+        if ending is not None and ending.detail:
+            report.longrepr += f"\n\n{ending.detail}"
         report.sections.append((f"console of {vm.kernel}", console.tail(text)))
 
     def _outcome_and_reason(self, vm: Vm, text: str) -> tuple[CaseOutcome, str]:
@@ -44,6 +48,11 @@ class Ends:
             return (CaseOutcome.HUNG if panic.is_hang else CaseOutcome.FAILED), f"Kernel panic - {panic.reason}"
         if ending is not None and ending.how is End.WORKER_DIED:
             return CaseOutcome.FAILED, f"the test process died in the guest: {ending.why}"
+        if ending is not None and ending.how is End.WORKER_FAILED:
+            return CaseOutcome.FAILED, ending.why
+        if ending is not None and ending.how is End.INFRASTRUCTURE:
+            # It had been sent cases, and began none. Where other VMs of the kernel run the rest, this one has failed.
+            return (CaseOutcome.NOT_RUN if self._run.is_given_up(vm.kernel) else CaseOutcome.FAILED), ending.why
         return CaseOutcome.LOST, ending.why if ending is not None else "its relay on the host died"
 
     @pytest.hookimpl(tryfirst=True)
@@ -60,7 +69,7 @@ class Ends:
             elif ending is None and error:
                 self._relay_died(vm, error, had_booted=had_booted)
         elif ending.how is End.INFRASTRUCTURE:
-            self._did_not_come_up(vm, ending.why)
+            self._did_not_come_up(vm, ending.why, detail=ending.detail)
         else:
             self._vm_was_lost(vm, ending.why)
         if kernel.started is not None:
@@ -79,12 +88,12 @@ class Ends:
         # xdist is about to start another worker by this specification: on this machine, and without cases.
         node.gateway.spec.via = None
 
-    def _did_not_come_up(self, vm: Vm, why: str) -> None:
+    def _did_not_come_up(self, vm: Vm, why: str, *, detail: str = "") -> None:
         """Give a kernel up that does not boot; one that has a VM goes on with that."""
         if self._run.vms_of(vm.kernel):
             self._run.go_on_without(vm, why)
         else:
-            self._run.give_up(vm.kernel, why)
+            self._run.give_up(vm.kernel, why, detail=detail)
 
     def _relay_died(self, vm: Vm, error: object, *, had_booted: bool) -> None:
         why = f"its relay on the host died: {str(error).strip().splitlines()[-1]}"

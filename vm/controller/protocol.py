@@ -19,7 +19,8 @@ class End(enum.StrEnum):
     LOST = "lost"  # it ended by itself: a panic, or QEMU
     HUNG = "hung"  # the watchdog ended it
     WORKER_DIED = "worker died"  # the kernel is up, its worker is not
-    INFRASTRUCTURE = "infrastructure"  # it never came up
+    WORKER_FAILED = "worker failed"  # the kernel is up, and pytest there ended before its cases
+    INFRASTRUCTURE = "infrastructure"  # it never came up, or pytest there ended before its first case
 
 
 class Instruction(enum.StrEnum):
@@ -115,6 +116,7 @@ class Ending(_Status):
     kind = "ending"
     how: End
     why: str
+    detail: str = ""  # the whole error, of several lines
 
 
 @dataclass(frozen=True, kw_only=True)

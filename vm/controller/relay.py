@@ -33,7 +33,8 @@ from vm.controller.idle import be_idle
 from vm.controller.link import LOOK_EVERY, Link
 from vm.controller.protocol import BootRequest, End, Ending, Notice, Order, Progress
 from vm.controller.watchdog import Watchdog
-from vm.controller.xdist_protocol import Name, worker_source
+from vm.controller.worker_course import WorkerCourse
+from vm.controller.xdist_protocol import worker_source
 from vm.guest import wire_format
 from vm.kernels.catalogue import load_catalogue
 from vm.kernels.obtain import obtain, select
@@ -85,7 +86,7 @@ class Relay:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._ended = threading.Event()
-        self._worker_finished = False
+        self._course = WorkerCourse()
         self._guest_is_up = False
 
     def run(self, order: Order, first: tuple[Any, ...]) -> None:
@@ -110,7 +111,9 @@ class Relay:
         if self._link.stop.is_set():
             ending = Ending(how=End.STOPPED, why="the run was ended")
         self._link.send_status(ending)
-        if ending.how is End.INFRASTRUCTURE or (self._link.retired and not self._worker_finished):
+        # Where a worker was up in the guest, xdist may have sent it cases: it takes them back from one that has died.
+        never_up = ending.how is End.INFRASTRUCTURE and not self._guest_is_up
+        if never_up or (self._link.retired and not self._course.finished):
             be_idle(self._link)
 
     def refuse(self, why: str) -> None:
@@ -217,12 +220,18 @@ class Relay:
         self._ended.wait()
         if self._link.stop.is_set():
             return Ending(how=End.STOPPED, why="the run was ended")
-        if self._worker_finished:
+        if self._course.finished:
             gateway.exit()
             if not vm.wait(seconds=20):
                 return Ending(how=End.DONE, why="it did not power off")
             return Ending(how=End.DONE, why="")
-        return self._ending(vm, _error_of(guest), hung=watchdog.hung)
+        raised, lost = _error_of(guest)
+        if not watchdog.hung and (failure := self._course.failure(raised)):
+            gateway.exit()
+            vm.wait(seconds=20)
+            how = End.WORKER_FAILED if self._course.began else End.INFRASTRUCTURE
+            return Ending(how=how, why=failure[0], detail=failure[1])
+        return self._ending(vm, lost, hung=watchdog.hung)
 
     def _ending(self, vm: Machine, error: str, *, hung: bool) -> Ending:
         """Return how a VM ended whose worker had not finished."""
@@ -242,19 +251,21 @@ class Relay:
             if name == wire_format.ALONE:
                 self._link.send_status(protocol.Alone(cases=tuple(content["cases"])))
                 continue
-            self._worker_finished |= name == Name.FINISHED
-            self._link.send(name, content)
+            if self._course.hear(name, content):
+                self._link.send(name, content)
 
 
-def _error_of(guest: Any) -> str:
-    """Return the error with which the code at the other end of a channel ended, "" if it had none."""
+def _error_of(guest: Any) -> tuple[str, str]:
+    """Return what the code at the other end of a channel raised, and how the channel broke; "" each if not."""
     try:
         guest.waitclose(_SECONDS_TO_CLOSE)
-    except (execnet.RemoteError, OSError) as error:  # of which the TimeoutError of channels is one
-        return str(error)
+    except execnet.RemoteError as error:
+        return str(error), ""
+    except OSError as error:  # of which the TimeoutError of channels is one
+        return "", str(error)
     except EOFError:  # the connection broke, of which the console and QEMU say more
         pass
-    return ""
+    return "", ""
 
 
 def _with_plugins(names: list[str]) -> dict[str, str]:

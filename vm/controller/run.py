@@ -104,13 +104,13 @@ class Run:
         state = self.kernels[name]
         return state.given_up or state.lost >= self.plan.lost_vms
 
-    def give_up(self, name: str, why: str) -> None:
-        """Run no more cases on a kernel that cannot be tested, and report why."""
+    def give_up(self, name: str, why: str, *, detail: str = "") -> None:
+        """Run no more cases on a kernel that cannot be tested, and report why, with the whole error in `detail`."""
         self.kernels[name].given_up = True
         self.kernels[name].trouble.append(why)
         self.scheduling.give_up(name)
         self.board.show(name, f"failed: {why}")
-        self.report_error(name, f"{name} could not run: {why}")
+        self.report_error(name, f"{name} could not run: {why}", detail=detail)
 
     def go_on_without(self, vm: Vm, why: str) -> None:
         """Have a kernel's other VMs run its cases, and start no further ones."""
@@ -141,14 +141,16 @@ class Run:
         known = durations(self.publication.known(self.directory), name, cases)
         return Dealing(cases, seconds=known, alone=alone or (), whole=one or alone is None)
 
-    def report_error(self, name: str, message: str, *, excerpt: str | None = None, vm: Vm | None = None) -> None:
+    def report_error(
+        self, name: str, message: str, *, detail: str = "", excerpt: str | None = None, vm: Vm | None = None
+    ) -> None:
         """Have pytest report an error about a kernel, with `excerpt` or the end of its console, or of its VM `vm`."""
         report = KernelReport(
             nodeid=f"kernel {name}",
             location=(f"kernel {name}", None, f"kernel {name}"),
             keywords={},
             outcome="failed",
-            longrepr=message,
+            longrepr=f"{message}\n\n{detail}".rstrip(),
             when="setup",
         )
         excerpt = console.tail(self.consoles.read(vm or Vm(name))) if excerpt is None else excerpt

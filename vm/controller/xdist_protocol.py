@@ -19,12 +19,19 @@ from typing import Any
 class Name(enum.StrEnum):
     """The messages that a relay looks at; the others pass through."""
 
-    READY = "workerready"  # from the worker, as are the next three
+    READY = "workerready"  # from the worker, as are the next five
     COLLECTED = "collectionfinish"  # the worker waits from here on
+    BEGAN = "logstart"  # a case
     ENDED = "runtest_protocol_complete"  # a case
+    INTERNAL_ERROR = "internal_error"  # of pytest; FINISHED follows
     FINISHED = "workerfinished"
     RUN = "runtests"  # controller to worker, as is the next
     SHUTDOWN = "shutdown"
+
+
+ENDED_BY_CASES = frozenset({0, 1, 5})
+"""OK, TESTS_FAILED and NO_TESTS_COLLECTED of pytest.ExitCode, with which a worker ends whose cases have run. It is not
+imported here, for that would import all of pytest."""
 
 
 def worker_source() -> str:
