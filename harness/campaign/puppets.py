@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from harness.model.abi import Result
     from harness.wire.veth import Wire
 
+    _Acts = dict[type[steps.Step], Callable[..., None]]
+
 _NEEDED: Mapping[type[steps.Step], Program] = MappingProxyType({
     segments.Refuse: Program.MIGRATE,
     segments.Name: Program.MIGRATE,
@@ -63,7 +65,7 @@ class Puppets:
         port: int,
     ) -> None:
         self._wire, self._programs, self._protocol = wire, programs, protocol
-        self.maps = maps = SocketMaps(programs, sockarrays)
+        self.maps = SocketMaps(programs, sockarrays)
         """The maps that hold the sockets."""
         self._migrates, self._port = migrates, port
         self._sockets = NumberedSockets(port=port)
@@ -74,7 +76,11 @@ class Puppets:
         self._poll = select.epoll()
         if Program.MIGRATE in programs:
             self._have_inherit(BY_HASH)
-        self._acts: dict[type[steps.Step], Callable[..., None]] = {
+        self._acts = {**self._acts_on_sockets(), **self._acts_on_maps(), **self._acts_on_tcp()}
+
+    def _acts_on_sockets(self) -> _Acts:
+        """Return what does each step to one socket."""
+        return {
             steps.Open: self._open,
             steps.Bind: self._bind,
             steps.Listen: self._listen,
@@ -85,23 +91,34 @@ class Puppets:
             steps.Leave: lambda step: self._close(step.socket),
             steps.SetReuseport: lambda step: self._set(step.socket, socket.SO_REUSEPORT, step.on),
             steps.SetCpu: self._set_cpu,
-            steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], programs[step.program]),
+            steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], self._programs[step.program]),
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
+            steps.Crowd: self._crowd,
+            segments.FastOpen: lambda step: self._set_fast_open(step.socket, BACKLOG if step.on else 0),
+            segments.FastOpenLimit: lambda step: self._set_fast_open(step.socket, step.limit),
+            segments.FastOpenKeys: lambda step: self._set_keys(step.socket, step.keys),
+        }
+
+    def _acts_on_tcp(self) -> _Acts:
+        """Return what does each step to all connections: settings of the namespace, and who inherits them."""
+        return {
+            segments.Cookies: lambda step: self._set_cookies(step.on),
+            segments.Migrate: lambda step: self._wire.settings.set(_MIGRATE, int(step.on)),
+            segments.Refuse: lambda step: self._have_inherit(REFUSE if step.on else BY_HASH),
+            segments.Name: lambda step: self._have_inherit(step.slot),
+            segments.NeedCookie: lambda step: self._wire.settings.allow_fast_open(with_cookie=step.on),
+        }
+
+    def _acts_on_maps(self) -> _Acts:
+        """Return what does each step to the maps of sockets."""
+        maps = self.maps
+        return {
             steps.Fill: lambda step: maps.put(self._of(step), step.socket, maps.sockarray, step.slot, step.flags),
             steps.Empty: lambda step: maps.sockarray.remove(step.slot),
             steps.Swap: lambda _: maps.swap(),
             steps.Withdraw: lambda _: maps.withdraw(),
-            steps.Crowd: self._crowd,
-            segments.Cookies: lambda step: self._set_cookies(step.on),
-            segments.Migrate: lambda step: wire.settings.set(_MIGRATE, int(step.on)),
-            segments.Refuse: lambda step: self._have_inherit(REFUSE if step.on else BY_HASH),
-            segments.Name: lambda step: self._have_inherit(step.slot),
             segments.FillHeir: lambda step: maps.put(self._of(step), step.socket, maps.heirs, step.slot, step.flags),
             segments.EmptyHeir: lambda step: maps.heirs.remove(step.slot),
-            segments.FastOpen: lambda step: self._set_fast_open(step.socket, BACKLOG if step.on else 0),
-            segments.FastOpenLimit: lambda step: self._set_fast_open(step.socket, step.limit),
-            segments.FastOpenKeys: lambda step: self._set_keys(step.socket, step.keys),
-            segments.NeedCookie: lambda step: wire.settings.allow_fast_open(with_cookie=step.on),
             sockmap.Link: lambda step: maps.put(self._of(step), step.socket, maps.sockmap, step.slot, step.flags),
             sockmap.Unlink: lambda step: maps.sockmap.remove(step.slot),
             sockmap.LinkKey: lambda step: maps.put(self._of(step), step.socket, maps.sockhash, step.key, step.flags),
