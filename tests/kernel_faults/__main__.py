@@ -8,6 +8,7 @@ import hashlib
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,62 +128,99 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         raise table.TableError("--campaign takes more than 0 seconds, and the names of the faults to find")
     work = args.output or cache_root() / "kernel-faults" / args.source.name.partition(".tar")[0]
     with translate_oserror(work):
-        planted = _plant(args.source, work, faults, progress)
-        flavours = sorted(set(args.flavours))
-        kernel = work / "-".join([trees.BUILD, *flavours])
-        built = trees.build_once(work / trees.PLANTED, kernel, planted, flavours=flavours, progress=progress)
+        built = _build(args, work, faults, progress)
         if args.campaign is not None:
-            return _find_by_campaign(kernel, planted, args, progress)
-        journal = work / f"{'-'.join(['journal', *flavours])}.jsonl"
-        image = hashlib.sha256(built.read_bytes()).hexdigest()[:12]
-        kept = {name: one for name, one in state.read(journal).items() if args.resume or args.names}
-        if not args.resume:
-            kept = {name: one for name, one in kept.items() if name not in args.names}
-        none = kept.pop(NO_FAULT, None)
-        if none is not None and none.digest != image:
-            none = None
-        state.write(journal, [*kept.values(), *([none] if none else [])])
-        wanted = [fault for fault in planted.faults if fault.is_for(flavours)]
+            return _find_by_campaign(built.directory, built.planted, args, progress)
+        wanted = [fault for fault in built.planted.faults if fault.is_for(built.flavours)]
         if args.names:
-            wanted = [fault for fault in planted.faults if fault.name in args.names]
-        known = state.read(journal)
-        quick = args.quick or bool(flavours)
-        if not quick:
-            known = {name: one for name, one in known.items() if one.outcome is not Outcome.OPEN}
-        left = [fault for fault in wanted if not _is_known(fault, known)]
-        progress.tell(f"Linux {read_release(built)}: {len(left)} faults to try of {len(wanted)}")
-        if left:
-            guests.prepare(kernel / guests.BYTECODE)
-        memory = _MEMORY_OF_A_DEBUG_VM if flavours else _MEMORY_OF_A_VM
-        reached = work / "reach.json"
-
-        def learn(said: tuple[dict[str, Any], ...], cases: dict[int, str]) -> reach.Reach:
-            learnt = reach.from_guest(said, cases=cases, faults=planted.faults)
-            reach.write(reached, learnt)
-            return learnt
-
-        run = Run(
-            kernel,
-            left,
-            image=image,
-            before=state.read(RESULTS) | known,
-            quick=quick,
-            debugging=bool(flavours),
-            manner=_manner(wanted, memory=memory),
-            excluded=frozenset(none.case.splitlines()) if none else None,
-            reach=reach.read(reached),
-            learn=learn,
-            record=lambda result: state.append(journal, result),
-            tell=progress.tell,
-        )
+            wanted = [fault for fault in built.planted.faults if fault.name in args.names]
+        none = _forget(args, built)
         try:
-            _in_threads(run, args.vms or capacity(memory=memory))
+            _try_all(args, built, wanted, none, progress)
         finally:
-            results = state.read(RESULTS) | _of_faults(state.read(journal))
+            results = state.read(RESULTS) | _of_faults(state.read(built.journal))
             state.write(RESULTS, results.values())
             PAGE.write_text(report.page(faults, results))
-    refused = {name: why for name, why in planted.refused.items() if not args.names or name in args.names}
+    refused = {name: why for name, why in built.planted.refused.items() if not args.names or name in args.names}
     return _judge(wanted, results, refused, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """The kernel with the faults, and the files that keep what is known of it."""
+
+    planted: Planted
+    flavours: tuple[str, ...]
+    directory: Path
+    release: str
+    image: str  # a digest
+    journal: Path  # what the last run of these flavours came to know
+    reach: Path  # which cases come to which faults
+
+
+def _build(args: argparse.Namespace, work: Path, faults: Sequence[Fault], progress: Progress) -> _Built:
+    """Plant the faults and build the kernel, as far as that was not done before."""
+    planted = _plant(args.source, work, faults, progress)
+    flavours = sorted(set(args.flavours))
+    directory = work / "-".join([trees.BUILD, *flavours])
+    image = trees.build_once(work / trees.PLANTED, directory, planted, flavours=flavours, progress=progress)
+    return _Built(
+        planted=planted,
+        flavours=tuple(flavours),
+        directory=directory,
+        release=read_release(image),
+        image=hashlib.sha256(image.read_bytes()).hexdigest()[:12],
+        journal=work / f"{'-'.join(['journal', *flavours])}.jsonl",
+        reach=work / "reach.json",
+    )
+
+
+def _forget(args: argparse.Namespace, built: _Built) -> Result | None:
+    """Take out of the journal what this run is to find anew; return what it has of this kernel with no fault on."""
+    kept = {name: one for name, one in state.read(built.journal).items() if args.resume or args.names}
+    if not args.resume:
+        kept = {name: one for name, one in kept.items() if name not in args.names}
+    none = kept.pop(NO_FAULT, None)
+    if none is not None and none.digest != built.image:
+        none = None
+    state.write(built.journal, [*kept.values(), *([none] if none else [])])
+    return none
+
+
+def _try_all(
+    args: argparse.Namespace, built: _Built, wanted: Sequence[Fault], none: Result | None, progress: Progress
+) -> None:
+    """Try the faults that the journal does not have; `none` is what came of the suite with no fault on, if it ran."""
+    known = state.read(built.journal)
+    quick = args.quick or bool(built.flavours)
+    if not quick:
+        known = {name: one for name, one in known.items() if one.outcome is not Outcome.OPEN}
+    left = [fault for fault in wanted if not _is_known(fault, known)]
+    progress.tell(f"Linux {built.release}: {len(left)} faults to try of {len(wanted)}")
+    if left:
+        guests.prepare(built.directory / guests.BYTECODE)
+    memory = _MEMORY_OF_A_DEBUG_VM if built.flavours else _MEMORY_OF_A_VM
+
+    def learn(said: tuple[dict[str, Any], ...], cases: dict[int, str]) -> reach.Reach:
+        learnt = reach.from_guest(said, cases=cases, faults=built.planted.faults)
+        reach.write(built.reach, learnt)
+        return learnt
+
+    run = Run(
+        built.directory,
+        left,
+        image=built.image,
+        before=state.read(RESULTS) | known,
+        quick=quick,
+        debugging=bool(built.flavours),
+        manner=_manner(wanted, memory=memory),
+        excluded=frozenset(none.case.splitlines()) if none else None,
+        reach=reach.read(built.reach),
+        learn=learn,
+        record=lambda result: state.append(built.journal, result),
+        tell=progress.tell,
+    )
+    _in_threads(run, args.vms or capacity(memory=memory))
 
 
 def _manner(faults: Sequence[Fault], *, memory: int) -> Manner:

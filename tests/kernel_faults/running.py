@@ -25,17 +25,23 @@ NO_FAULT = "(none)"
 
 _TRIES = 2  # of a case that noticed, before it is called a race or not
 
+_STAGES = 3
+
 _OUTCOMES = {"failed": Outcome.FAILED, "splat": Outcome.SPLAT, "hang": Outcome.HANG, "died": Outcome.HANG}
 
 
 @dataclass
 class _Task:
     fault: Fault
-    stage: int = 0  # 0: the cases of its promise; 1: of its topic; 2: all others
+    stage: int = 0  # that is run next (`ordering.stages`); _STAGES: none is left
     spent: float = 0.0
     suspects: list[str] = field(default_factory=list)  # cases that noticed in a VM that may not have been clean
     noticed: tuple[Done, str] | None = None  # by a case that failed afterwards with no fault on as well
     races: dict[str, str] = field(default_factory=dict)  # cases that noticed, and not each time, and what they said
+
+    @property
+    def is_done(self) -> bool:
+        return self.stage >= _STAGES
 
 
 class _Dirty(Exception):  # noqa: N818  # nothing is wrong: another VM is wanted
@@ -116,7 +122,7 @@ class Run:
             try:
                 self._try(guest, task, clean=clean)
             except BaseException:
-                if not self._is_done(task) and task not in self._tasks:
+                if not task.is_done and task not in self._tasks:
                     self._tasks.appendleft(task)
                 raise
             clean = False
@@ -160,9 +166,6 @@ class Run:
             self._tasks.remove(task)
             return task
 
-    def _is_done(self, task: _Task) -> bool:
-        return task.stage > 2
-
     def _try(self, guest: Guest, task: _Task, *, clean: bool) -> None:
         """Run one stage of a task; raise _Dirty when the VM is not to be used further."""
         if task.noticed is not None:
@@ -170,18 +173,10 @@ class Run:
                 self._tasks.appendleft(task)
                 raise _Dirty
             (done, case), task.noticed = task.noticed, None
-            assert done.case is not None
-            if guest.run(0, [done.case]).outcome == "passed":
-                self._settle(guest, task, _OUTCOMES[done.outcome], case=case, why=done.why)
-            else:
-                self._settle(guest, task, Outcome.OPEN, why=f"{case} fails with no fault on as well")
+            self._compare(guest, task, done, case)
             return
-        before = self._before.get(task.fault.name)
-        killers = [*task.suspects, *([before.case] if before and before.case else [])]
-        assert self._excluded is not None
-        excluded = {*self._excluded, *task.races}
-        stage = stages(task.fault, guest.cases, killers=killers, excluded=excluded, reach=self._reach)[task.stage]
         try:
+            stage = self._stage(guest, task)
             done = guest.run(task.fault.number, stage) if stage else Done(outcome="passed", seconds=0)
         except LostError as error:
             if self.failure is not None:
@@ -191,18 +186,38 @@ class Run:
         task.spent += done.seconds
         if done.outcome == "passed":
             task.stage += 1
-            if self._quick:
-                self._settle(guest, task, Outcome.OPEN, why="the cases of its promises do not notice, or not each time")
-            elif self._is_done(task) and task.races:
-                case, why = next(iter(task.races.items()))
-                self._settle(guest, task, Outcome.RACE, case=case, why=why)
-            elif self._is_done(task):
-                count = sum(self._reach.meets(case.id, task.fault) for case in guest.cases)
-                self._settle(guest, task, Outcome.SURVIVED, why=f"{count} cases come to it")
-            else:
-                self._tasks.append(task)
-            return
-        self._noticed(guest, task, done, clean=clean)
+            self._went_by(guest, task)
+        else:
+            self._noticed(guest, task, done, clean=clean)
+
+    def _compare(self, guest: Guest, task: _Task, done: Done, case: str) -> None:
+        """Settle a task whose case noticed, by that case with no fault on."""
+        assert done.case is not None
+        if guest.run(0, [done.case]).outcome == "passed":
+            self._settle(guest, task, _OUTCOMES[done.outcome], case=case, why=done.why)
+        else:
+            self._settle(guest, task, Outcome.OPEN, why=f"{case} fails with no fault on as well")
+
+    def _stage(self, guest: Guest, task: _Task) -> Sequence[int]:
+        """Return the cases of the stage that a task is at, by their places."""
+        before = self._before.get(task.fault.name)
+        killers = [*task.suspects, *([before.case] if before and before.case else [])]
+        assert self._excluded is not None
+        excluded = {*self._excluded, *task.races}
+        return stages(task.fault, guest.cases, killers=killers, excluded=excluded, reach=self._reach)[task.stage]
+
+    def _went_by(self, guest: Guest, task: _Task) -> None:
+        """Settle a task whose stage passed, if it was the last; else have the next one wait for its turn."""
+        if self._quick:
+            self._settle(guest, task, Outcome.OPEN, why="the cases of its promises do not notice, or not each time")
+        elif not task.is_done:
+            self._tasks.append(task)
+        elif task.races:
+            case, why = next(iter(task.races.items()))
+            self._settle(guest, task, Outcome.RACE, case=case, why=why)
+        else:
+            count = sum(self._reach.meets(case.id, task.fault) for case in guest.cases)
+            self._settle(guest, task, Outcome.SURVIVED, why=f"{count} cases come to it")
 
     def _lost(self, guest: Guest, task: _Task, error: LostError, *, clean: bool) -> None:
         case = guest.cases[error.case].id if error.case is not None else ""
@@ -249,7 +264,7 @@ class Run:
             raise _Dirty
 
     def _settle(self, guest: Guest, task: _Task, outcome: Outcome, *, case: str = "", why: str = "") -> None:
-        task.stage = 3
+        task.stage = _STAGES
         result = Result(
             fault=task.fault.name,
             digest=task.fault.digest,
