@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Connections that show, after each step of a history of TCP, which listener each SYN finds.
 
-A SYN is answered or reset; the handshake is completed, and the listener that accepts it is the one. Then the
-connection is reset, and the next step may use the port again.
+A SYN is answered or reset. Where it is answered the handshake is completed: the listener that accepts the connection is
+the one that the SYN found. Then the connection is reset, and the next step may use the port again.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Packets to a port whose sockets nobody keeps account of: each is told apart, and some things hold of all of them."""
+"""Packets to a port whose sockets no model knows: nothing is expected of one of them, and some things of all."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Strangers:
             self._note(self._wire.send(acks))
 
     def differs(self, held: Counter[int]) -> str:
-        """Say what cannot be, or nothing, once all sockets are closed; `held` counts holders by the packet's port."""
+        """Return what is wrong, "" if nothing, once all sockets are closed; `held` counts a port's packet's holders."""
         self._note(self._wire.send(()))
         answered = (ReplyKind.RESET, ReplyKind.PORT_UNREACHABLE)
         for port, times in held.items():

@@ -29,7 +29,7 @@ class Waiting:
         self._wire, self._leaving, self._group = wire, leaving.number, leaving.group
         planned = probes.plan(world).by_number.values()
         at = {probe: {_or_nobody(number) for number in hashes.possible(world, probe)} for probe in planned}
-        # Only those that surely wait at that listener, if there are such: then an heir has nothing of its own.
+        # Those alone that surely wait at that listener, if there are any: then an heir holds none that was its own.
         sure = {probe: where for probe, where in at.items() if where == {leaving.number}}
         self._at = sure or {probe: where for probe, where in at.items() if leaving.number in where}
         self._probes = probes.only(self._at, world.port, probes.given_by_probes(world))
@@ -75,9 +75,10 @@ class Waiting:
 
     @staticmethod
     def _count_down(world: World, holder: Socket, *, is_inherited: bool) -> None:
-        """`reqsk_fastopen_remove`: an heir gets the ACK of a connection of fast open; K30: and counts it down.
+        """`reqsk_fastopen_remove`: the listener that holds a fast-open connection gets its ACK.
 
-        It may not be known whether the holder inherited it or was asked itself: then its count is not known.
+        With K30 an heir counts the connection down, which it had not counted. Where it is not known whether the holder
+        inherited the connection, its count is not known from here on.
         """
         world.taken["reqsk_fastopen_remove: of another listener"] += is_inherited
         if world.behaviour.counts_fast_open_down_at_heir:

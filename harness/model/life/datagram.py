@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Datagram:
-    """A datagram to the port, from a host of a family; its payload names an index. Each is itself alone."""
+    """A datagram to the port, from a host of a family; its payload names an index. They are compared by identity."""
 
     family: Family
     source_port: int

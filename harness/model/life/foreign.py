@@ -21,7 +21,7 @@ FIRST_NUMBER = 2000
 
 
 class Kind(StrEnum):
-    """What sets such a socket apart. All but the first are of the history's protocol, if that is not the point."""
+    """What sets such a socket apart. All but the first and the last are of the history's protocol."""
 
     ANOTHER_PROTOCOL = "another protocol"
     """In a group on the same port, of the other protocol (-EPROTOTYPE where it is selected)."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Connections of TCP between their SYN and their ACK: requests, SYN cookies, fast open. Pure.
 
-The functions are called with a packet, whose SYN, ACK or RST arrives, and return what can be seen of what it leads to.
-`tcp_v4_rcv` and `tcp_v6_rcv` call what each names.
+Each function takes the packet whose SYN, ACK or RST arrives, and returns what can be seen of what that leads to. The
+kernel's function that it names is one that `tcp_v4_rcv` and `tcp_v6_rcv` come to.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def note_cookie(world: World, listener: Socket) -> None:
 
 
 def ack(world: World, packet: Datagram) -> Seen:
-    """The ACK of a request, or of a cookie: the connection is complete, and somebody accepts it."""
+    """`tcp_check_req`: the ACK of a request, or of a cookie, completes the connection, and a listener accepts it."""
     listener = world.requests.pop(packet).listener
     if listener is None:
         return _cookie(world, packet)
@@ -93,7 +93,7 @@ def ack(world: World, packet: Datagram) -> Seen:
 
 
 def _heirs(world: World, listener: Socket) -> list[Socket]:
-    """Return the listeners one of which a request's next segment is for; none: it is for nobody any more."""
+    """Return the listeners one of which gets a request's next segment; [] if the request has none left."""
     if listener.state is State.LISTEN:
         world.taken["tcp_check_req"] += 1
         return [listener]

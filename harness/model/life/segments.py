@@ -140,7 +140,7 @@ class Migrate(Step):
 
 @dataclass(frozen=True)
 class Refuse(Step):
-    """Whether the program that is asked lets nobody inherit a connection."""
+    """Whether the program that is asked who inherits connections refuses (SK_DROP): then nobody does."""
 
     on: bool = True
 
@@ -155,7 +155,7 @@ class Refuse(Step):
 
 @dataclass(frozen=True)
 class Name(Step):
-    """Which slot of its sockarray the program that is asked has inherit connections."""
+    """The slot of its sockarray that the program names when it is asked who inherits connections."""
 
     slot: int = 0
 
