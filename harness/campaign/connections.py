@@ -62,7 +62,9 @@ def fast_open_differs(syn_ack: FastOpened | None, expected: FastOpened) -> str:
 def send_syns(wire: Wire, probes: Probes) -> Replies:
     """Send a SYN for each probe."""
     made = Replies(port=probes.port, syn_acks={}, refused=set())
-    for reply in wire.send(frame for batch in probes.batches for frame in batch):
+    for batch in probes.batches:
+        wire.post_many(batch)
+    for reply in wire.send(()):
         probe = probes.by_port.get((reply.address, reply.port))
         if probe is None:
             continue

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.model.life.listening import lookup as lookup_of
@@ -51,14 +53,14 @@ class Hashes:
         lowest = self.lowest(probe)
         lookup = lookup_of(world, probe, lowest)
         expected = _number(world, lookup.receiver())
-        if counted:
+        if counted and lookup.results:
             # They do not depend on the hash. A cookie's ACK is looked up as its SYN was, if that was answered.
             times = 2 if world.cookies and expected not in (None, SILENT) else 1
             self.results.update(lookup.results * times)
         if not lookup.sizes:
             return {expected}
         which = lookup.specific
-        parts = self._cut(set(lookup.sizes), *known[which])
+        parts = _cut(frozenset(lookup.sizes), *known[which])
         answers = {lowest[which]: expected}
         for start, _ in parts[1:]:
             hashes = (lowest[0], start) if which else (start, lowest[1])
@@ -69,13 +71,18 @@ class Hashes:
             self._spans[probe] = changed
         return set(answers.values())
 
-    @staticmethod
-    def _cut(sizes: set[int], low: int, high: int) -> list[tuple[int, int]]:
-        """Return the parts of a span within which all hashes fall on the same places in groups of those sizes."""
-        # ceil(place * 2^32 / size) is the first hash that falls on a place
-        starts = {-(-place * _END // size) for size in sizes for place in range(size)}
-        inside = [low, *sorted(start for start in starts if low < start <= high)]
-        return list(zip(inside, [start - 1 for start in inside[1:]] + [high], strict=True))
+
+def _cut(sizes: frozenset[int], low: int, high: int) -> list[tuple[int, int]]:
+    """Return the parts of a span within which all hashes fall on the same places in groups of those sizes."""
+    starts = _starts(sizes)
+    inside = [low, *starts[bisect_right(starts, low) : bisect_right(starts, high)]]
+    return list(zip(inside, [start - 1 for start in inside[1:]] + [high], strict=True))
+
+
+@cache
+def _starts(sizes: frozenset[int]) -> list[int]:
+    """Return the first hash that falls on each place of groups of those sizes: ceil(place * 2^32 / size)."""
+    return sorted({-(-place * _END // size) for size in sizes for place in range(size)})
 
 
 def _number(world: World, socket: Socket | None) -> int | None:

@@ -53,7 +53,7 @@ class Life:
         self.refused: Counter[str] = Counter()
         """How often a call was refused, by its step and errno."""
         self.steps = self.packets = 0
-        puppets.results()  # what was counted in a history that ended early
+        puppets.forget_results()
 
     def close(self) -> None:
         """Close every socket, and have the kernel forget connections whose ACK did not come."""

@@ -73,6 +73,7 @@ class Puppets:
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
         self._keyed: set[int] = set()  # the numbers of listeners that have keys for fast open
+        self._attached: set[Program] = set()  # those that any group has had: no other one can have run
         self._poll = select.epoll()
         if Program.MIGRATE in programs:
             self._have_inherit(BY_HASH)
@@ -91,7 +92,7 @@ class Puppets:
             steps.Leave: lambda step: self._close(step.socket),
             steps.SetReuseport: lambda step: self._set(step.socket, socket.SO_REUSEPORT, step.on),
             steps.SetCpu: self._set_cpu,
-            steps.Attach: lambda step: self._sockets.attach(self._place[step.socket], self._programs[step.program]),
+            steps.Attach: self._attach,
             steps.Detach: lambda step: self._sockets.detach(self._place[step.socket]),
             steps.Crowd: self._crowd,
             segments.FastOpen: lambda step: self._set_fast_open(step.socket, BACKLOG if step.on else 0),
@@ -159,12 +160,16 @@ class Puppets:
                     held.setdefault(probe, []).append(number)
         return held
 
+    def forget_results(self) -> None:
+        """Leave what programs counted until now to nobody, such as a history that ended early."""
+        for made in self._programs.values():
+            made.new_results()
+
     def results(self) -> Counter[Result]:
         """Return what programs counted since the last call."""
         counted: Counter[Result] = Counter()
-        for program, made in self._programs.items():
-            if program is not Program.DROP:
-                counted.update(made.new_results())
+        for program in self._attached - {Program.DROP}:  # which counts nothing that a history can know
+            counted.update(self._programs[program].new_results())
         return counted
 
     def close(self) -> None:
@@ -258,6 +263,10 @@ class Puppets:
         made = self._sockets[self._place.pop(number)]
         del self._number[made.fileno()]
         made.close()
+
+    def _attach(self, step: steps.Attach) -> None:
+        self._attached.add(step.program)
+        self._sockets.attach(self._place[step.socket], self._programs[step.program])
 
     def _set(self, number: int, option: int, value: int) -> None:
         self._sockets.set_option(self._place[number], option, int(value))

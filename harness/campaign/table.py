@@ -205,6 +205,11 @@ BYTES = _HEAD + 3 * LONGEST
 """What a history is drawn of: its topics, its length, and three bytes for each step."""
 
 _TABLES = {protocol: [rule for rule in rules for _ in range(rule.share)] for protocol, rules in _RULES.items()}
+_LEAVABLE = {
+    protocol: sum(1 << topic.value for topic in {rule.topic for rule in rules} - {Topic.SOCKETS})
+    for protocol, rules in _RULES.items()
+}
+"""A bit for each topic that a history may leave out."""
 
 
 def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
@@ -217,7 +222,7 @@ def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
 def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
     """Return the numbers of a history's steps, which some bytes are: `BYTES` of them."""
     left_out, length = struct.unpack_from(">HB", data)
-    allowed = _allowed(left_out, protocol)
+    allowed = _allowed(left_out & _LEAVABLE[protocol], protocol)
     length = SHORTEST + length % (LONGEST - SHORTEST + 1)
     drawn = (int.from_bytes(data[at : at + 3], "big") for at in range(_HEAD, _HEAD + 3 * length, 3))
     size = len(_TABLES[protocol])
@@ -227,9 +232,5 @@ def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
 
 @cache
 def _allowed(left_out: int, protocol: Protocol) -> list[int]:
-    """Return the places of the table whose topics are not left out: each bit stands for one, but sockets always are."""
-    return [
-        place
-        for place, rule in enumerate(_TABLES[protocol])
-        if rule.topic is Topic.SOCKETS or not left_out >> rule.topic.value & 1
-    ]
+    """Return the places of the table whose topics are not left out: each bit stands for one."""
+    return [place for place, rule in enumerate(_TABLES[protocol]) if not left_out >> rule.topic.value & 1]
