@@ -72,6 +72,13 @@ _OPEN = [
 ]
 _ALIKE = [Open(number) for number in _SOCKETS]
 """Sockets of one group. Of listeners, what is left of one that ends goes to another."""
+_ON_ADDRESSES = [Open(number, family, specific=True) for number, family in product(_SOCKETS, Family)]
+"""Sockets that stay in their groups when they connect: one on the wildcard gets an address, and leaves."""
+_CROWD = [
+    Crowd(Family.IPV4),
+    *(Crowd(family, specific=True) for family in Family for _ in range(2)),
+    Crowd(Family.IPV6),
+]
 _ODDLY = [
     *(Open(number, Family.IPV6, v6only=True) for number in _SOCKETS),
     *(Open(number, family, reuseport=False) for number, family in product(_SOCKETS, Family)),
@@ -110,6 +117,7 @@ class Topic(Enum):
 
     SOCKETS = auto()
     """Those of one group, as they come and go: no history is without."""
+    CROWDS = auto()
     SHAPES = auto()
     PROGRAMS = auto()
     SLOTS = auto()
@@ -135,7 +143,8 @@ class Rule(NamedTuple):
 _UDP = (
     Rule(35, Topic.SOCKETS, _ALIKE),
     Rule(60, Topic.SHAPES, _OPEN),
-    Rule(1, Topic.SOCKETS, [Crowd(family, specific) for specific, family in product((False, True), Family)]),
+    Rule(8, Topic.CROWDS, _CROWD),
+    Rule(40, Topic.PEERS, _ON_ADDRESSES),
     Rule(44, Topic.PEERS, [Connect(number, peer) for number, peer in product(_SOCKETS, PEERS)]),
     Rule(24, Topic.PROGRAMS, _PROGRAMS),
     Rule(22, Topic.PEERS, [Disconnect(number) for number in _SOCKETS]),
@@ -158,7 +167,7 @@ _UDP = (
 _TCP = (
     Rule(50, Topic.SOCKETS, _ALIKE),
     Rule(24, Topic.SHAPES, _OPEN),
-    Rule(1, Topic.SOCKETS, [Crowd(family, specific) for specific, family in product((False, True), Family)]),
+    Rule(8, Topic.CROWDS, _CROWD),
     Rule(12, Topic.SOCKETS, [Leave(number) for number in _SOCKETS]),
     Rule(20, Topic.PROGRAMS, _PROGRAMS),
     Rule(14, Topic.SOCKETS, [Shutdown(number) for number in _SOCKETS]),

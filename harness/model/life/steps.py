@@ -268,7 +268,7 @@ class Withdraw(Step):
 
 @dataclass(frozen=True)
 class Crowd(Step):
-    """Open `CROWD` sockets on one address at once, if they are not there, or else close them."""
+    """Open `CROWD` sockets on one address at once, beside one that is there; if the crowd is there, close it."""
 
     family: Family = Family.IPV4
     specific: bool = False
@@ -280,6 +280,9 @@ class Crowd(Step):
             for made in crowd:
                 Close(made.number).apply(world)
             return 0
+        beside = (made.family is self.family and made.bound_specific == self.specific for made in world.sockets.values())
+        if not any(beside):
+            return None
         answer = 0
         for number in self.numbers:
             answer = Open(number, self.family, specific=self.specific).apply(world) or 0
