@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from harness.group.sockets import NumberedSockets
+from harness.group.sockets import NumberedSockets, reset_on_close
 from harness.model.layout import Family, Protocol
 from harness.model.life.foreign import Kind
+
+if TYPE_CHECKING:
+    from harness.loader.program import Program
 
 
 class Foreigners:
     """Sockets by their kind, opened when they are asked for. `close` closes them."""
 
-    def __init__(self, protocol: Protocol, port: int) -> None:
-        """`port` is the history's; the next two are used as well."""
-        self._protocol, self._port = protocol, port
+    def __init__(self, protocol: Protocol, port: int, program: Program) -> None:
+        """`port` is the history's; the next two are used as well. `program` makes a group of what has no other way."""
+        self._protocol, self._port, self._program = protocol, port, program
         self._made: dict[Kind, socket.socket] = {}
         self._undo = ExitStack()
 
@@ -33,6 +37,8 @@ class Foreigners:
     def _open(self, kind: Kind) -> socket.socket:
         if kind is Kind.LOCAL:
             return self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        if kind is Kind.CONNECTION:
+            return self._connect()
         port = self._port + {Kind.ANOTHER_PROTOCOL: 0, Kind.ALONE: 2}.get(kind, 1)
         sockets = NumberedSockets(port=port)
         self._undo.callback(sockets.close)
@@ -48,3 +54,18 @@ class Foreigners:
             bind=kind is not Kind.NOT_BOUND,
         )
         return sockets[place]
+
+    def _connect(self) -> socket.socket:
+        """Connect to a listener on any port; a program that is attached before begins a group (`reuseport_alloc`)."""
+        listener, client = (
+            self._undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(2)
+        )
+        listener.bind((Family.IPV4.server, 0))
+        listener.listen()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._program.attach(client)
+        client.connect(listener.getsockname())
+        accepted = self._undo.enter_context(listener.accept()[0])
+        for made in (client, accepted):
+            reset_on_close(made)
+        return client

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.model.life.listening import lookup as lookup_of
-from harness.model.life.requests import is_silent
+from harness.model.life.requests import is_silent, note_silence
 
 if TYPE_CHECKING:
     from harness.model.abi import Result
@@ -52,11 +52,14 @@ class Hashes:
         known = self._spans.get(probe, _UNKNOWN)
         lowest = self.lowest(probe)
         lookup = lookup_of(world, probe, lowest)
-        expected = _number(world, lookup.receiver())
+        found = lookup.receiver()
+        expected = _number(world, found)
         if counted and lookup.results:
             # They do not depend on the hash. A cookie's ACK is looked up as its SYN was, if that was answered.
             times = 2 if world.cookies and expected not in (None, SILENT) else 1
             self.results.update(lookup.results * times)
+        if counted and found is not None and expected == SILENT:
+            note_silence(world, found)
         if not lookup.sizes:
             return {expected}
         which = lookup.specific

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from harness.campaign.asking import Asking
 from harness.campaign.hashes import Hashes
-from harness.campaign.life import Life
+from harness.campaign.leftover import is_taken
+from harness.campaign.life import DifferenceError, Life
 from harness.campaign.puppets import Puppets
 from harness.model.layout import Protocol
 from harness.model.life.state import HISTORY_PORT, Program, World
@@ -18,11 +19,16 @@ from harness.model.life.state import HISTORY_PORT, Program, World
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from harness.campaign.leftover import SocketsInUse
     from harness.loader import program as loaded
     from harness.loader.maps import Map
     from harness.model.life.behaviour import Behaviour
     from harness.model.life.steps import Step
     from harness.wire.veth import Wire
+
+
+_PORTS = 20
+"""From a port that a history has left taken to the next one: a history uses three, and so does one beside it."""
 
 
 def sockarrays_of(programs: Mapping[Program, loaded.Program]) -> Sequence[Map]:
@@ -46,11 +52,15 @@ class Run:
         migrates: bool = False,
         port: int = HISTORY_PORT,
         sockarrays: Sequence[Map],
+        in_use: SocketsInUse | None = None,
     ) -> None:
-        """`sockarrays` are the two of `sockarrays_of`, which all runs that share the programs share."""
+        """`sockarrays` are the two of `sockarrays_of`, which all runs that share the programs share.
+
+        `in_use`: what the namespace has, if no other history is in it.
+        """
         self.wire, self._programs, self._behaviour = wire, programs, behaviour
         self.protocol, self._migrates, self.port = protocol, migrates, port
-        self._sockarrays = sockarrays
+        self._sockarrays, self._in_use = sockarrays, in_use
         self.taken: Counter[str] = Counter()
         """How often each transition of the model was taken."""
         self.refused: Counter[str] = Counter()
@@ -68,7 +78,10 @@ class Run:
 
     @contextmanager
     def begin(self) -> Iterator[Life]:
-        """Begin a history, without any socket; at the end every socket of it is closed, and what it did is counted."""
+        """Begin a history, without any socket; at the end every socket of it is closed, and what it did is counted.
+
+        DifferenceError says what is left of it then.
+        """
         hashes = Hashes()
         world = World(
             self._behaviour,
@@ -82,6 +95,8 @@ class Run:
         )
         life = Life(self.wire, world, self.puppets(), hashes, Asking(self.wire, self.port))
         self.histories += 1
+        if self._in_use is not None:
+            self._in_use.begin()
         started = time.monotonic()
         try:
             yield life
@@ -91,7 +106,20 @@ class Run:
             self.refused += life.refused
             self.steps += life.steps
             self.packets += life.packets
+            left = self._left(world)
             self.seconds += time.monotonic() - started
+        if left and life.last is not None:
+            raise DifferenceError(*life.last, left)
+
+    def _left(self, world: World) -> str:
+        """Say what is left of a history whose sockets are closed, or nothing; another port is the next one's, then."""
+        if is_taken(self.protocol, self.port):
+            self.port += _PORTS
+            return f"all sockets are closed, and port {world.port} is still taken"
+        if self._in_use is None or not world.taken["sk_select_reuseport: a connection"]:
+            return ""
+        kept = self._in_use.kept()
+        return f"all sockets are closed, and the kernel keeps {kept} of them" if kept else ""
 
     def puppets(self) -> Puppets:
         """Return what does steps to sockets on the kernel; the caller closes it."""

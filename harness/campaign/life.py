@@ -53,6 +53,8 @@ class Life:
         self.refused: Counter[str] = Counter()
         """How often a call was refused, by its step and errno."""
         self.steps = self.packets = 0
+        self.last: tuple[int, Step] | None = None
+        """The last step that was taken, and its place."""
         puppets.forget_results()
 
     def close(self) -> None:
@@ -69,6 +71,7 @@ class Life:
         if answer is None:
             return False
         self.steps += 1
+        self.last = place, step
         if isinstance(step, Segment) and segment is not None:
             if sentence := self._segment(step, segment):
                 raise DifferenceError(place, step, sentence, segment)

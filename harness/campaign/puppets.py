@@ -22,7 +22,7 @@ from harness.model.life import foreign, segments, sockmap, steps
 from harness.model.life.fast_open import KEYS
 from harness.model.life.requests import BACKLOG
 from harness.model.life.state import Keys, Program
-from harness.model.uapi import TCP_FASTOPEN_KEY
+from harness.model.uapi import BPF_ANY, TCP_FASTOPEN_KEY
 from harness.wire.batch import message_buffers
 from harness.wire.veth import SERVER_LINK
 
@@ -43,11 +43,13 @@ _NEEDED: Mapping[type[steps.Step], Program] = MappingProxyType({
     segments.EmptyHeir: Program.MIGRATE,
     sockmap.Link: Program.MAP,
     sockmap.Unlink: Program.MAP,
+    foreign.LinkConnection: Program.MAP,
     sockmap.LinkKey: Program.HASH,
     sockmap.UnlinkKey: Program.HASH,
 })  # fmt: skip
 """The programs whose maps or decisions steps are about."""
 
+_CONNECTION = foreign.Kind.CONNECTION
 _COOKIES, _MIGRATE = "net/ipv4/tcp_syncookies", "net/ipv4/tcp_migrate_req"
 
 
@@ -69,7 +71,7 @@ class Puppets:
         """The maps that hold the sockets."""
         self._migrates, self._port = migrates, port
         self._sockets = NumberedSockets(port=port)
-        self._foreigners = Foreigners(protocol, port)
+        self._foreigners = Foreigners(protocol, port, programs[Program.DROP])
         self._place: dict[int, int] = {}  # a history's number of a socket to the one that it has here
         self._number: dict[int, int] = {}  # a file descriptor to a history's number
         self._keyed: set[int] = set()  # the numbers of listeners that have keys for fast open
@@ -126,6 +128,9 @@ class Puppets:
             sockmap.UnlinkKey: lambda step: maps.sockhash.remove(step.key),
             foreign.Foreign: lambda step: maps.put(
                 self._foreigners[step.kind], step.kind.number, maps.sockarray, step.slot, step.flags
+            ),
+            foreign.LinkConnection: lambda step: maps.put(
+                self._foreigners[_CONNECTION], _CONNECTION.number, maps.sockmap, step.slot, BPF_ANY
             ),
         }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.model.layout import Family, Protocol
 from harness.model.life.fast_open import Given
-from harness.model.life.foreign import Foreign, Kind
+from harness.model.life.foreign import Foreign, Kind, LinkConnection
 from harness.model.life.segments import (
     ASKED,
     Abort,
@@ -102,6 +102,7 @@ _UNLINK = [Unlink(slot) for slot in _SLOTS]
 _LINK_KEY = [LinkKey(number, key, flags) for flags, key, number in product(_FLAGS, range(KEYS + 1), _SOCKETS)]
 _UNLINK_KEY = [UnlinkKey(key) for key in range(KEYS + 1)]
 _FOREIGN = [Foreign(kind, slot, flags) for flags, slot, kind in product(_FLAGS, range(2), Kind)]
+_LINK_CONNECTION = [LinkConnection(slot) for slot in range(2)]
 _EMPTY = [Empty(slot) for slot in _SLOTS]
 _FILL_HEIR = [FillHeir(number, 0, flags) for flags, number in product(_FLAGS, _SOCKETS)]
 _DETACH = [Detach(number) for number in _SOCKETS]
@@ -155,6 +156,7 @@ _UDP = (
     Rule(16, Topic.MAPS, _LINK_KEY),
     Rule(3, Topic.MAPS, _UNLINK_KEY),
     Rule(6, Topic.MAPS, _PROGRAMS_OF_MAPS),
+    Rule(2, Topic.MAPS, _LINK_CONNECTION),
     Rule(2, Topic.SLOTS, _FOREIGN),
     Rule(16, Topic.ODDITIES, _ODDLY),
     Rule(8, Topic.ODDITIES, [Bind(number, specific) for specific, number in product((False, True), _SOCKETS)]),
@@ -179,6 +181,7 @@ _TCP = (
     Rule(24, Topic.MAPS, _LINK_KEY),
     Rule(2, Topic.MAPS, _UNLINK_KEY),
     Rule(10, Topic.MAPS, _PROGRAMS_OF_MAPS),
+    Rule(2, Topic.MAPS, _LINK_CONNECTION),
     Rule(2, Topic.SLOTS, _FOREIGN),
     Rule(24, Topic.REQUESTS, [Ask(family, index) for index in ASKED for family in Family]),
     Rule(10, Topic.REQUESTS, [Answer(behind) for behind in range(2)]),

@@ -104,8 +104,8 @@ class Together:
         before = run.histories, run.steps
         found: DifferenceError | None = None
         while found is None:
-            with run.begin() as life:
-                try:
+            try:
+                with run.begin() as life:
                     for place, step in enumerate(history, 1):
                         life.take(place, step)
                     if not is_over():
@@ -114,8 +114,8 @@ class Together:
                     run.wire.send(())
                     if history:
                         life.look(len(history), history[-1])
-                except DifferenceError as error:
-                    found = error
+            except DifferenceError as error:
+                found = error
             if is_over():
                 break
         said = {"histories": run.histories - before[0], "steps": run.steps - before[1]}

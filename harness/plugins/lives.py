@@ -159,7 +159,7 @@ class TwoLives:
         first, second = protocols
         other_port = HISTORY_PORT if ports == 1 else _OTHER_PORT
         return Together(
-            first=self._runs.run(first, unknown),
+            first=self._runs.run(first, unknown, programs=0),
             second=self._runs.run(second, unknown, port=other_port, programs=1),
             cpu=self._other_cpu,
             source=self._source,

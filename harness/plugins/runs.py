@@ -44,22 +44,30 @@ class Runs:
         undo.callback(wire.send, ())
         undo.callback(wire.settings.restore)
 
-    def run(self, protocol: Protocol, unknown: Iterable[str], *, port: int = HISTORY_PORT, programs: int = 0) -> Run:
+    def run(
+        self, protocol: Protocol, unknown: Iterable[str], *, port: int = HISTORY_PORT, programs: int | None = None
+    ) -> Run:
         """Return a run of histories; the model is not told of the bugs in `unknown`.
 
-        `programs` numbers the set of programs: runs of the same time have sets of their own.
+        `programs` numbers the set of programs: runs of the same time have sets of their own. Without it there is no
+        other run at that time.
         """
         from harness.campaign.history import Run  # noqa: PLC0415
+        from harness.campaign.leftover import SocketsInUse  # noqa: PLC0415
 
         if protocol is Protocol.TCP:
             self._set_tcp()
-        while len(self._sets) <= programs:
+        while len(self._sets) <= (programs or 0):
             self._sets.append(self._loaded())
-        loaded_programs, sockarrays = self._sets[programs]
+        loaded_programs, sockarrays = self._sets[programs or 0]
+        in_use = None
+        if programs is None:
+            in_use = SocketsInUse()
+            self._undo.callback(in_use.close)
         migrates = protocol is Protocol.TCP and present("tcp_migrate_req")
         return Run(
             self.wire, loaded_programs, behaviour_here(unknown), protocol=protocol, migrates=migrates, port=port,
-            sockarrays=sockarrays,
+            sockarrays=sockarrays, in_use=in_use,
         )  # fmt: skip
 
     def _loaded(self) -> tuple[Mapping[Program, loaded.Program], Sequence[Map]]:

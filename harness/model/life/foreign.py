@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Sockets in slots that no packet to the history's port may reach: kernel/bpf/reuseport_array.c. Pure."""
+"""Sockets in slots that no packet to the history's port may reach: kernel/bpf/reuseport_array.c, sock_map.c. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.model.layout import Family, Protocol
 from harness.model.life import slots
-from harness.model.life.state import Group, Socket
+from harness.model.life.state import Group, Socket, State
 from harness.model.life.steps import Step
 from harness.model.uapi import BPF_ANY
 
@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """Bound without SO_REUSEPORT to another port."""
     LOCAL = "local"
     """A socket of AF_UNIX."""
+    CONNECTION = "connection"
+    """An established connection of TCP, in a group of its own: a sockmap takes it, a sockarray does not (-EINVAL)."""
 
     @property
     def number(self) -> int:
@@ -41,8 +43,8 @@ class Kind(StrEnum):
         return FIRST_NUMBER + list(Kind).index(self)
 
 
-_MEMBERS = (Kind.ANOTHER_PROTOCOL, Kind.ANOTHER_FAMILY, Kind.ANOTHER_PORT)
-"""Those that are in a group, and so fit into a slot."""
+_MEMBERS = (Kind.ANOTHER_PROTOCOL, Kind.ANOTHER_FAMILY, Kind.ANOTHER_PORT, Kind.CONNECTION)
+"""Those that are in a group."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,45 @@ class Foreign(Step):
 
     def apply(self, world: World) -> int | None:
         """Do it in the model."""
-        made = world.foreign.get(self.kind)
-        if made is None:
-            made = world.foreign[self.kind] = _made(world, self.kind)
-        return slots.update(world, self.slot, made, self.flags)
+        return slots.update(world, self.slot, _there(world, self.kind), self.flags)
+
+
+@dataclass(frozen=True)
+class LinkConnection(Step):
+    """Put the established connection into a slot of the sockmap, whatever the slot holds.
+
+    A lookup in the sockmap takes a reference to it, as to nothing else of a history (`sk_is_refcounted`).
+    """
+
+    slot: int = 0
+
+    def apply(self, world: World) -> int | None:
+        """Do it in the model."""
+        if not world.has_sockmap:
+            return None
+        world.taken["sock_map_update_common"] += 1
+        world.sockmap[self.slot] = _there(world, Kind.CONNECTION)
+        return 0
+
+
+def _there(world: World, kind: Kind) -> Socket:
+    if kind not in world.foreign:
+        world.foreign[kind] = _made(world, kind)
+    return world.foreign[kind]
 
 
 def _made(world: World, kind: Kind) -> Socket:
     other = Protocol.TCP if world.protocol is Protocol.UDP else Protocol.UDP
+    protocols = {Kind.ANOTHER_PROTOCOL: other, Kind.CONNECTION: Protocol.TCP}
     made = Socket(
         kind.number,
-        other if kind is Kind.ANOTHER_PROTOCOL else world.protocol,
+        protocols.get(kind, world.protocol),
         Family.IPV6 if kind is Kind.ANOTHER_FAMILY else Family.IPV4,
         reuseport=kind is not Kind.ALONE,
         fits=kind is not Kind.LOCAL,
-        hashed=kind not in (Kind.NOT_BOUND, Kind.LOCAL),
+        # A connection is hashed, but nothing that a lookup for the port finds: a sockarray asks for SOCK_RCU_FREE.
+        hashed=kind not in (Kind.NOT_BOUND, Kind.LOCAL, Kind.CONNECTION),
+        state=State.ESTABLISHED if kind is Kind.CONNECTION else State.CLOSE,
     )
     if kind in _MEMBERS:
         made.group = Group(bind_inany=True, members=[made])

@@ -176,7 +176,7 @@ class Lookup:
         held, taken = slots.get(self._packet.index), self._world.taken
         if held is None or held.group is not group or self._is_not_to_be_selected(held):
             # -ENOENT, -EBADFD, -EPROTOTYPE, -EAFNOSUPPORT, -EINVAL of one in no group: the program drops
-            taken["sk_select_reuseport: " + ("empty" if held is None else "another group")] += 1
+            taken["sk_select_reuseport: " + _what_is_not_selected(held)] += 1
             self.results += (Result.DROP_ERR_SK_SELECT_REUSEPORT,)
             return DROPPED
         taken["sk_select_reuseport"] += 1
@@ -206,3 +206,10 @@ class Lookup:
             first = first or socket
         self._world.taken["reuseport_select_sock_by_hash: " + ("no CPU" if first else "all connected")] += 1
         return first
+
+
+def _what_is_not_selected(held: Socket | None) -> str:
+    if held is None:
+        return "empty"
+    is_connection = held.protocol is Protocol.TCP and held.state is State.ESTABLISHED
+    return "a connection" if is_connection else "another group"

@@ -48,6 +48,12 @@ def is_silent(world: World, listener: Socket) -> bool:
     return listener.state is State.CLOSE or (not world.cookies and listener.queued % _UNSIGNED > BACKLOG)
 
 
+def note_silence(world: World, listener: Socket) -> None:
+    """Note why a listener drops a SYN, if `is_silent`."""
+    shut = listener.state is State.CLOSE
+    world.taken["tcp_rcv_state_process: TCP_CLOSE" if shut else "inet_csk_reqsk_queue_is_full"] += 1
+
+
 def syn(world: World, packet: Datagram, given: Given = Given.NOTHING) -> Seen:
     """`tcp_conn_request`: a SYN leaves a request, or is answered with a cookie, or opens the connection at once."""
     listener = _looked_up(world, packet)
@@ -55,8 +61,7 @@ def syn(world: World, packet: Datagram, given: Given = Given.NOTHING) -> Seen:
         world.taken["tcp_v4_send_reset"] += 1
         return Seen(reply=ReplyKind.RESET)
     if is_silent(world, listener):
-        shut = listener.state is State.CLOSE
-        world.taken["tcp_rcv_state_process: TCP_CLOSE" if shut else "inet_csk_reqsk_queue_is_full"] += 1
+        note_silence(world, listener)
         return Seen()
     fast = try_fast_open(world, listener, packet.family, given)
     if fast.data_taken:

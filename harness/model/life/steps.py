@@ -280,8 +280,8 @@ class Crowd(Step):
             for made in crowd:
                 Close(made.number).apply(world)
             return 0
-        beside = (made.family is self.family and made.bound_specific == self.specific for made in world.sockets.values())
-        if not any(beside):
+        kinds = {(made.family, made.bound_specific) for made in world.sockets.values()}
+        if (self.family, self.specific) not in kinds:
             return None
         answer = 0
         for number in self.numbers:

@@ -21,8 +21,8 @@ STEPS = (
     steps.SetReuseport, steps.SetCpu, steps.Attach, steps.Detach, steps.Fill, steps.Empty, steps.Swap,
     steps.Withdraw, steps.Crowd, segments.Ask, segments.Answer, segments.Abort, segments.Cookies, segments.Migrate,
     segments.Refuse, segments.Name, segments.FillHeir, segments.EmptyHeir, segments.FastOpen,
-    segments.FastOpenLimit, segments.FastOpenKeys, segments.NeedCookie, segments.AskFast, foreign.Foreign, sockmap.Link,
-    sockmap.Unlink, sockmap.LinkKey, sockmap.UnlinkKey,
+    segments.FastOpenLimit, segments.FastOpenKeys, segments.NeedCookie, segments.AskFast, foreign.Foreign,
+    foreign.LinkConnection, sockmap.Link, sockmap.Unlink, sockmap.LinkKey, sockmap.UnlinkKey,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in STEPS}
 

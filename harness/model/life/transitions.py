@@ -134,6 +134,7 @@ TRANSITIONS = (
     "sk_select_reuseport",
     "sk_select_reuseport: empty",
     "sk_select_reuseport: another group",
+    "sk_select_reuseport: a connection",
     "reuseport_select_sock_by_hash",
     "reuseport_select_sock_by_hash: of this CPU",
     "reuseport_select_sock_by_hash: no CPU",

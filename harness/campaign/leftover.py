@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What is left of a history whose sockets are closed: a port that is still taken, sockets that the kernel keeps."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from harness.kernel.holdings import SocketCount
+
+if TYPE_CHECKING:
+    from harness.model.layout import Protocol
+
+_SECONDS = 2.0
+"""How long a socket may still be on its way: one of a sockmap goes with a grace period and a worker of the kernel."""
+
+
+def is_taken(protocol: Protocol, port: int) -> bool:
+    """Return whether any socket has a port: then one for all addresses, without SO_REUSEPORT, is refused."""
+    with socket.socket(socket.AF_INET6, protocol.socket_type) as made:
+        try:
+            made.bind(("::", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return True
+    return False
+
+
+class SocketsInUse:
+    """The namespace's sockets between two histories; it is for histories that are alone there. `close` closes it."""
+
+    def __init__(self) -> None:
+        self._count = SocketCount()
+        self._fewest = self._count.read()
+
+    def begin(self) -> None:
+        """Note how many there are as a history begins. What an earlier one left may still be on its way."""
+        self._fewest = min(self._fewest, self._count.read())
+
+    def kept(self) -> int:
+        """Return how many more there are once the history is over, and nothing more is on its way."""
+        until = time.monotonic() + _SECONDS
+        while (more := self._count.read() - self._fewest) > 0 and time.monotonic() < until:
+            time.sleep(0.001)
+        if more > 0:
+            self._fewest += more  # the next history is not to blame
+        return max(more, 0)
+
+    def close(self) -> None:
+        """Close what tells the number."""
+        self._count.close()
