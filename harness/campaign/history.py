@@ -106,15 +106,16 @@ class Run:
             self.refused += life.refused
             self.steps += life.steps
             self.packets += life.packets
-            left = self._left(world)
+            left = self._left(life, world)
             self.seconds += time.monotonic() - started
         if left and life.last is not None:
             raise DifferenceError(*life.last, left)
 
-    def _left(self, world: World) -> str:
+    def _left(self, life: Life, world: World) -> str:
         """Say what is left of a history whose sockets are closed, or nothing; another port is the next one's, then."""
         if is_taken(self.protocol, self.port):
             self.port += _PORTS
+            life.forget()
             return f"all sockets are closed, and port {world.port} is still taken"
         if self._in_use is None or not world.taken["sk_select_reuseport: a connection"]:
             return ""

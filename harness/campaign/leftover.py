@@ -13,8 +13,11 @@ from harness.kernel.holdings import SocketCount
 if TYPE_CHECKING:
     from harness.model.layout import Protocol
 
-_SECONDS = 2.0
-"""How long a socket may still be on its way: one of a sockmap goes with a grace period and a worker of the kernel."""
+_SECONDS, _SECONDS_AGAIN = 2.0, 0.5
+"""How long a socket may still be on its way: one of a sockmap goes with a grace period and a worker of the kernel.
+
+Once one was kept longer, the history is made shorter: that takes many tries, each of which waits as long.
+"""
 
 
 def is_taken(protocol: Protocol, port: int) -> bool:
@@ -35,6 +38,7 @@ class SocketsInUse:
     def __init__(self) -> None:
         self._count = SocketCount()
         self._fewest = self._count.read()
+        self._seconds = _SECONDS
 
     def begin(self) -> None:
         """Note how many there are as a history begins. What an earlier one left may still be on its way."""
@@ -42,11 +46,12 @@ class SocketsInUse:
 
     def kept(self) -> int:
         """Return how many more there are once the history is over, and nothing more is on its way."""
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + self._seconds
         while (more := self._count.read() - self._fewest) > 0 and time.monotonic() < until:
             time.sleep(0.001)
         if more > 0:
             self._fewest += more  # the next history is not to blame
+            self._seconds = _SECONDS_AGAIN
         return max(more, 0)
 
     def close(self) -> None:

@@ -62,6 +62,10 @@ class Life:
         self._puppets.close()
         self._asking.close()
 
+    def forget(self) -> None:
+        """Empty the maps, once a socket is found that the kernel did not let go of."""
+        self._puppets.maps.empty()
+
     def take(self, place: int, step: Step) -> bool:
         """Do a step in the model and on the kernel; return whether it had a meaning where it stands."""
         world = self._world

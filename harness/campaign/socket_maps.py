@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.group.cookies import cookie_of
+from harness.loader.bindings import BpfError
 from harness.model.abi import native_number
 from harness.model.life.slots import SLOTS
 from harness.model.life.state import Program
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from harness.loader import program as loaded
     from harness.loader.maps import Map
+
+_PROGRAMS = (Program.MAP, Program.HASH, Program.MIGRATE)
+"""Those with a map of sockets of their own."""
 
 
 class SocketMaps:
@@ -73,6 +78,14 @@ class SocketMaps:
         """Put the first sockarray into the outer map again, if that was touched."""
         if self._changed:
             self._programs[Program.SLOT].insert_inner_map(self._sockarrays[0])
+
+    def empty(self) -> None:
+        """Empty every map: a socket that the kernel did not let go of may still be there."""
+        mapped = (self._map_of(program) for program in _PROGRAMS if program in self._programs)
+        for slots in (*self._sockarrays, *mapped):
+            for slot in range(SLOTS):
+                with suppress(BpfError):  # nothing is there
+                    slots.remove(slot)
 
     def _map_of(self, program: Program) -> Map:
         made = self._programs[program].inner

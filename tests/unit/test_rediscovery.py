@@ -73,6 +73,11 @@ def test_replay_that_ends_otherwise_is_no_proof(tmp_path: Path, ends: list[tuple
     assert str(found).endswith(complaint)
 
 
+def test_kernel_that_complains_in_the_replay_differs_again(tmp_path: Path) -> None:
+    found = rediscover(KERNEL, FAULT, seconds=1, root=tmp_path, run=Runs(tmp_path, ALIKE, (11, "a splat")))
+    assert not found.complaint
+
+
 @pytest.mark.parametrize(
     ("end", "complaint"),
     [((0, "passed"), "nothing was found"), ((11, "a splat"), "nothing was kept, and the run ended with 11")],
