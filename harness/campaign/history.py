@@ -116,7 +116,9 @@ class Run:
         if is_taken(self.protocol, self.port):
             self.port += _PORTS
             life.forget()
-            return f"all sockets are closed, and port {world.port} is still taken"
+            if self._in_use is not None:
+                self._in_use.forget()
+            return "all sockets are closed, and their port is still taken"
         if self._in_use is None or not world.taken["sk_select_reuseport: a connection"]:
             return ""
         kept = self._in_use.kept()

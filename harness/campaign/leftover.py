@@ -50,9 +50,13 @@ class SocketsInUse:
         while (more := self._count.read() - self._fewest) > 0 and time.monotonic() < until:
             time.sleep(0.001)
         if more > 0:
-            self._fewest += more  # the next history is not to blame
+            self.forget()
             self._seconds = _SECONDS_AGAIN
         return max(more, 0)
+
+    def forget(self) -> None:
+        """Take what there is now for usual: the next history is not to blame for what this one left."""
+        self._fewest = self._count.read()
 
     def close(self) -> None:
         """Close what tells the number."""
