@@ -39,7 +39,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 PAGE = ROOT / "docs/kernel-faults.md"
 SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 
-_MEMORY_OF_A_VM = 1024  # MiB: what `python -m vm run` gives
+_MEMORY_OF_A_VM = 1024  # MiB: with room for what faults do not give back
 _MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
 _RACING = ("--append", "kasan_multi_shot maxcpus=2")
 """KASAN goes on after its first report; an emulated guest has two CPUs online, as a race needs them."""

@@ -75,7 +75,7 @@ def test_command_refuses_an_unusable_qemu_too(
 
 
 @needs_mounts
-@pytest.mark.parametrize(("free", "swap", "refused"), [(500, 0, True), (500, 400, True), (500, 600, False)])
+@pytest.mark.parametrize(("free", "swap", "refused"), [(200, 0, True), (200, 250, True), (200, 400, False)])
 def test_too_little_memory_is_reported_before_the_boot(tmp_path: Path, free: int, swap: int, refused: bool) -> None:
     (tmp_path / "meminfo").write_text(f"MemAvailable: {free * 1024} kB\nSwapFree: {swap * 1024} kB\n")
     path = f"{qemu(tmp_path / 'bin', NEW)}:/usr/bin:/bin"
@@ -83,7 +83,7 @@ def test_too_little_memory_is_reported_before_the_boot(tmp_path: Path, free: int
         tmp_path, "mount --bind meminfo /proc/meminfo", "--kernel", "./k61", **{SUBSTITUTE: "", "PATH": path}
     )
     assert status == INFRASTRUCTURE, output  # the image boots nothing in any case
-    said = f"a VM for k61 takes up to 1024 MiB of memory, and {free + swap} MiB are free here"
+    said = f"a VM for k61 takes up to 512 MiB of memory, and {free + swap} MiB are free here"
     assert (said in output) is refused
     assert ("ended before its worker was up" in output) is not refused
 
