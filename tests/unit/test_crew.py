@@ -32,8 +32,27 @@ def test_another_vm_pays_if_more_waits_for_each_than_it_takes_to_boot(
     """Here a boot takes 20 seconds."""
     run = Namespace(
         kernels={"k": KernelState(seconds_to_come_up=20.0)},
-        scheduling=Namespace(waiting_seconds=lambda kernel: waiting),
+        scheduling=Namespace(waiting_seconds=lambda kernel: waiting, collected=lambda kernel: True),
         vms_of=lambda kernel: [Vm(kernel, number) for number in range(vms)],
+    )
+    assert Crew(cast("Run", run)).pays("k") is pays
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "pays"),
+    [
+        pytest.param(31.0, 20.0, True, id="it came up, and much waits"),
+        pytest.param(29.0, 20.0, False, id="it came up, and little waits"),
+        pytest.param(None, 20.0, False, id="nobody knows how long the cases take"),
+        pytest.param(31.0, None, False, id="nobody knows whether it comes up"),
+    ],
+)
+def test_another_vm_pays_beside_one_that_boots(expected: float | None, before: float | None, pays: bool) -> None:
+    run = Namespace(
+        kernels={"k": KernelState(seconds_before=before)},
+        scheduling=Namespace(collected=lambda kernel: False),
+        expected_seconds=lambda kernel: expected,
+        vms_of=lambda kernel: [Vm(kernel)],
     )
     assert Crew(cast("Run", run)).pays("k") is pays
 

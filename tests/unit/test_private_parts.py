@@ -46,6 +46,7 @@ ON_THE_HOST = ("Popen2IO", "get_execmodel", "bootstrap", "_register", "terminal"
 WITH_OTHER_MACHINES = ("Popen2IO", "_register", "nodemanager", "_gateways", "_io", "iochan")
 
 FOR_ANOTHER_VM = ("setup_node", "queue", "_active_nodes", "_max_worker_restart")
+FOR_ANOTHER_VM_AT_ONCE = ("loop_once",)
 
 USERS = ("vm/base/insides.py", "vm/guest/fastpath.py")
 """The modules of vm/ that may use parts that are not public."""
@@ -94,9 +95,25 @@ def test_kernel_keeps_to_one_vm_without(tmp_path: Path, hidden: str) -> None:
     assert any("xdist starts no further workers" in note for note in run.kernel()["notes"])
 
 
+@pytest.mark.parametrize("hidden", FOR_ANOTHER_VM_AT_ONCE)
+def test_second_vm_is_started_when_the_first_is_up_without(tmp_path: Path, hidden: str) -> None:
+    """In the second run, which knows that the kernel comes up and that its cases take long."""
+    (tmp_path / "k61").write_bytes(image("6.1.0"))
+    slow = history.Entry(digest="", outcome="passed", since="", release="", seconds=[100.0])
+    variables = {SUBSTITUTE: FAKE_VM, HIDE: hidden, "PYTHONDONTWRITEBYTECODE": ""}
+    for vms in (1, 2):
+        run = run_pytest(
+            tmp_path, ["--kernel", "./k61", "--vms", str(vms)], source=CASES, variables=variables, seconds=300
+        )
+        assert run.cases() == OUTCOMES, run.output
+        known = {f"test_topic.py::{name}": slow for name in OUTCOMES}
+        history.write(history.History(kernels={"k61": known}), tmp_path / "results" / history.FILE)
+    assert run.kernel()["notes"] == []
+
+
 def test_each_part_is_hidden_once() -> None:
     asked = re.findall(r'\bpart\((?:"[\w.]+"|[\w.]+|part\(gateway, "_io"\)), "(\w+)"\)', "".join(map(source, USERS)))
-    hidden = {*IN_A_GUEST, *ON_THE_HOST, *WITH_OTHER_MACHINES, *FOR_ANOTHER_VM}
+    hidden = {*IN_A_GUEST, *ON_THE_HOST, *WITH_OTHER_MACHINES, *FOR_ANOTHER_VM, *FOR_ANOTHER_VM_AT_ONCE}
     assert {name for name in asked if name != "group"} <= hidden
 
 

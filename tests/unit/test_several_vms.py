@@ -211,6 +211,66 @@ def test_kernel_that_does_not_boot_is_tried_once(tmp_path: Path) -> None:
     assert (run.directory / "dies/console.log").read_text().count("Linux version") == 1
 
 
+BESIDE = """
+import os, time
+from pathlib import Path
+import pytest
+
+if vm := os.environ.get("REUSEPORT_VM"):
+    Path(f"collects.{vm}").touch()
+    deadline = time.monotonic() + 60
+    while not all(Path(f"collects.{other}").exists() for other in os.environ["WAIT_FOR"].split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+@pytest.mark.parametrize("n", range(4))
+def test_one(n): pass
+"""
+"""Each VM collects when others do."""
+
+
+def run_again(directory: Path, kernel: str, *arguments: str, waiting_for: str) -> Run:
+    """Run as after an earlier run in the directory; the host collects, too."""
+    (directory / kernel).write_bytes(image("6.1.0"))
+    variables = {SUBSTITUTE: FAKE_VM, "WAIT_FOR": waiting_for, "PYTHONDONTWRITEBYTECODE": ""}
+    return run_pytest(directory, ["--kernel", f"./{kernel}", *arguments], source=BESIDE, variables=variables)
+
+
+def write_seconds(directory: Path, kernel: str, seconds: float) -> None:
+    """Write how long an earlier run says that each case takes."""
+    entry = history.Entry(digest="", outcome="passed", since="", release="", seconds=[seconds])
+    known = {f"test_topic.py::test_one[{n}]": entry for n in range(4)}
+    history.write(history.History(kernels={kernel: known}), directory / "results" / history.FILE)
+
+
+def test_vms_of_a_kernel_that_came_up_before_boot_at_once(tmp_path: Path) -> None:
+    """In the first run a second VM would not collect until the first has, which waits for it."""
+    first = run_again(tmp_path, "k61", "--vms", "2", waiting_for="1")
+    assert (first.status, first.kernel()["vms"]) == (0, 1), first.output
+    write_seconds(tmp_path, "k61", 600.0)
+    second = run_again(tmp_path, "k61", "--vms", "2", waiting_for="1 2")
+    assert (second.status, second.kernel()["vms"]) == (0, 2), second.output
+
+
+def test_one_vm_boots_where_one_is_enough(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = run_again(tmp_path, "k61", "--vms", "2", waiting_for="1")
+        assert (run.status, run.kernel()["vms"]) == (0, 1), run.output
+
+
+def test_kernel_that_came_up_before_and_does_not_is_tried_once_next_time(tmp_path: Path) -> None:
+    """Its image is that of the one that came up: it fails with the VMs that were started at once."""
+    assert run_again(tmp_path, "k61", "--vms", "2", waiting_for="1").status == 0
+    write_seconds(tmp_path, "dies", 600.0)
+    boots = []
+    for _ in range(2):
+        run = run_again(tmp_path, "dies", "--vms", "2", waiting_for="1")
+        assert run.kernel()["outcome"] == "infrastructure", run.output
+        boots.append((run.directory / "dies/console.log").read_text().count("Linux version"))
+    assert boots[0] <= 2
+    assert boots[1] == 1
+
+
 def test_vm_that_does_not_come_up_beside_another_is_left_out(tmp_path: Path) -> None:
     run = run_in(tmp_path, "lonely", "--vms", "3")
     assert (run.status, run.kernel()["vms"]) == (0, 1), run.output

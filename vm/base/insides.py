@@ -13,7 +13,9 @@ A relay on another machine is started through the gateway to that machine, which
 second connection.
 
 xdist starts all workers at the beginning, and later only those that replace others. Another VM for a kernel is a worker
-that is added later, by what xdist does to replace one. Without that a kernel has one VM.
+that is added later, by what xdist does to replace one. Without that a kernel has one VM. That has to happen in xdist's
+own thread, which waits for messages of workers; while VMs boot there are none, so its queue gets one of ours. Without
+that another VM is added when the first has come up.
 """
 
 from __future__ import annotations
@@ -142,6 +144,21 @@ def add_worker(config: pytest.Config, specification: str) -> bool:
     manager.group.allocate_id(specified)
     active.add(start(specified, queue.put))
     distributor._max_worker_restart = most + 1
+    return True
+
+
+def call_among_messages(config: pytest.Config, function: Callable[[], object]) -> bool:
+    """Have xdist call a function in its own thread, between two messages of workers; return whether it will.
+
+    To be called in any thread.
+    """
+    distributor = _distributor(config)
+    queue = part(distributor, "queue")
+    if queue is None or part(distributor, "loop_once") is None:
+        return False
+    # It calls the method that has the message's name, with the message's content.
+    distributor.worker_call = lambda function: function()
+    queue.put(("call", {"function": function}))
     return True
 
 

@@ -19,7 +19,7 @@ from vm.boot import learnt, machine
 from vm.boot.acceleration import SUBSTITUTE, Choice, choose, why_no_kvm
 from vm.boot.console_end import ConsoleEnd, complaint
 from vm.boot.patience import Clock
-from vm.boot.qemu import find_qemu
+from vm.boot.qemu import program
 from vm.kernels.kernel import missing_options
 from vm.report.console import KVM_FAILED
 
@@ -142,7 +142,7 @@ def _identify(kernel: Kernel, options: GuestOptions) -> Boot | None:
     """Return what identifies this boot under KVM, None without KVM."""
     if why_no_kvm():
         return None
-    qemu = os.environ.get(SUBSTITUTE, "").partition(" ")[0] or find_qemu()
+    qemu = program()
     with contextlib.suppress(OSError):
         return learnt.identify(kernel, qemu=qemu, append=options.append)
     return None

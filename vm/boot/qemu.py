@@ -46,7 +46,11 @@ def find_qemu() -> str:
     return path
 
 
+def program() -> str:
+    """Return the path of the program that runs VMs: QEMU's, or of what tests run instead. Raises MissingToolError."""
+    return os.environ.get(SUBSTITUTE, "").partition(" ")[0] or find_qemu()
+
+
 def demand_qemu() -> None:
     """Raise what `find_qemu` raises, unless tests run something else instead of QEMU."""
-    if not os.environ.get(SUBSTITUTE):
-        find_qemu()
+    program()

@@ -2,7 +2,9 @@
 """Decide how many VMs share the cases of a kernel: start another while enough cases wait, end one that is too late.
 
 A kernel's first VM shows that it boots and says what its cases are. Another is started when there is room for it, every
-other kernel on that machine has a VM, and the cases that wait would take each VM much longer than a boot does.
+other kernel on that machine has a VM, and the cases that wait would take each VM much longer than a boot does. Where
+the last VM with the same image came up, the first one has nothing to show: others are started beside it, if the cases
+that the host has found would take that long.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ class Crew:
 
     def changed(self, kernel: str) -> None:
         """Start other VMs for a kernel if that pays."""
-        while self._run.scheduling.is_taken_care_of(kernel) and self.pays(kernel):
-            connections = self._run.connections
+        scheduling, connections = self._run.scheduling, self._run.connections
+        while (scheduling.is_taken_care_of(kernel) or self._will_boot(kernel)) and self.pays(kernel):
             machines = [host for host in self._run.machines(kernel) if connections.is_reached(host)]
+            if not scheduling.collected(kernel):
+                machines = [host for host in machines if host == connections.host(Vm(kernel))]
             there = Counter(map(connections.host, self._run.vms_of(kernel)))
             room = [host for host in sorted(machines, key=there.__getitem__) if self.has_room(host)]
             if not room:
@@ -58,10 +62,21 @@ class Crew:
 
     def pays(self, kernel: str) -> bool:
         """Return whether one more VM of a kernel would end its cases much earlier."""
-        state, seconds = self._run.kernels[kernel], self._run.scheduling.waiting_seconds(kernel)
-        if seconds is None or state.seconds_to_come_up is None or not state.may_have_more:
+        run, state = self._run, self._run.kernels[kernel]
+        if run.scheduling.collected(kernel):
+            seconds, boot = run.scheduling.waiting_seconds(kernel), state.seconds_to_come_up
+        else:
+            seconds, boot = run.expected_seconds(kernel), state.seconds_before
+        if seconds is None or boot is None or not state.may_have_more:
             return False
-        return seconds > WORTH * state.seconds_to_come_up * len(self._run.vms_of(kernel))
+        return seconds > WORTH * boot * len(run.vms_of(kernel))
+
+    def _will_boot(self, kernel: str) -> bool:
+        """Return whether the VMs of a kernel will boot as the last one with the same image did: none has ended yet."""
+        states = {vm: state for vm, state in self._run.vms.items() if vm.kernel == kernel}
+        known = self._run.kernels[kernel].seconds_before is not None and states[Vm(kernel)].boots
+        ended = any(state.ending is not None for state in states.values())
+        return known and not ended and self._run.scheduling.is_awaited(kernel)
 
     def has_room(self, host: Host | None) -> bool:
         """Return whether another VM may be started on a machine, every kernel there having one."""

@@ -94,6 +94,7 @@ class BootRequest(_Status):
     kind = "boot request"
     host: str
     capacity: int  # VMs that this host takes at once
+    seconds_before: float | None  # that the last VM of this kernel took to come up here; None: unknown, or it did not
 
 
 @dataclass(frozen=True, kw_only=True)

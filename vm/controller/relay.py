@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ from vm.base.insides import open_gateway
 from vm.base.paths import PROJECT, cache_root
 from vm.boot.acceleration import boot_id
 from vm.boot.booting import booted
+from vm.boot.came_up import record_of
 from vm.boot.machine import Greeting
 from vm.boot.patience import Patience
-from vm.boot.qemu import demand_qemu
+from vm.boot.qemu import program
 from vm.controller import protocol
 from vm.controller.admission import capacity
 from vm.controller.duty import Duty
@@ -34,7 +36,7 @@ from vm.controller.link import LOOK_EVERY, Link
 from vm.controller.protocol import BootRequest, End, Ending, Notice, Order, Progress
 from vm.controller.watchdog import Watchdog
 from vm.controller.worker_course import WorkerCourse
-from vm.controller.xdist_protocol import worker_source
+from vm.controller.xdist_protocol import Name, worker_source
 from vm.guest import wire_format
 from vm.kernels.catalogue import load_catalogue
 from vm.kernels.obtain import obtain, select
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vm.boot.booting import Booted
+    from vm.boot.came_up import Record
     from vm.boot.machine import Machine
     from vm.kernels.kernel import Kernel
 
@@ -88,6 +91,9 @@ class Relay:
         self._ended = threading.Event()
         self._course = WorkerCourse()
         self._guest_is_up = False
+        self._record: Record | None = None
+        self._admitted = 0.0  # a time.monotonic()
+        self._has_collected = False
 
     def run(self, order: Order, first: tuple[Any, ...]) -> None:
         """Boot, pass messages on, and tell the controller how the VM ended; `first` is for xdist's worker."""
@@ -110,6 +116,8 @@ class Relay:
             self._link.stop.set()
         if self._link.stop.is_set():
             ending = Ending(how=End.STOPPED, why="the run was ended")
+        elif self._record is not None and not self._has_collected:
+            self._record.failed()
         self._link.send_status(ending)
         # Where a worker was up in the guest, xdist may have sent it cases: it takes them back from one that has died.
         never_up = ending.how is End.INFRASTRUCTURE and not self._guest_is_up
@@ -124,8 +132,9 @@ class Relay:
 
     def _boot_and_serve(self, first: tuple[Any, ...]) -> Ending:
         with self._link.interruptible():
-            demand_qemu()
+            qemu = program()
             kernel = self._fetch()
+        self._record = record_of(kernel, qemu=qemu, options=self._order.options)
         if not self._wait_for_admission():
             return Ending(how=End.STOPPED, why="the run was ended")
         greeting = Greeting(
@@ -197,10 +206,12 @@ class Relay:
         """Wait until this host has room for the VM; return False if the run was ended meanwhile."""
         # One machine may have several names, and several machines the same one.
         host, room = f"{platform.node()} {boot_id()}", capacity(memory=self._order.options.memory)
-        self._link.send_status(BootRequest(host=host, capacity=room))
+        seconds = self._record.seconds if self._record is not None else None
+        self._link.send_status(BootRequest(host=host, capacity=room, seconds_before=seconds))
         while not self._link.admitted.wait(LOOK_EVERY):
             if self._link.stop.is_set():
                 return False
+        self._admitted = time.monotonic()
         return True
 
     def _serve(self, vm: Machine, first: tuple[Any, ...]) -> Ending:
@@ -251,6 +262,9 @@ class Relay:
             if name == wire_format.ALONE:
                 self._link.send_status(protocol.Alone(cases=tuple(content["cases"])))
                 continue
+            if name == Name.COLLECTED and self._record is not None:
+                self._has_collected = True
+                self._record.came_up(time.monotonic() - self._admitted)
             if self._course.hear(name, content):
                 self._link.send(name, content)
 

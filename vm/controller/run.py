@@ -40,6 +40,7 @@ class KernelState:
     total: int = 0  # cases
     started: float | None = None  # when its first VM was admitted, a time.monotonic()
     seconds_to_come_up: float | None = None  # from there to its collected cases
+    seconds_before: float | None = None  # the same of the last run on its first machine; None: it has to boot first
     machines: list[str] = field(default_factory=list)  # that it ran on, as --on has them; "" for this one
     alone: tuple[str, ...] | None = None  # cases that need the machine to themselves; None: not known
     lost: int = 0  # VMs
@@ -77,6 +78,8 @@ class Run:
         self.admission = Admission(plan.vms)
         self.board = Board(kernels, file=file)
         self.scheduling = KernelScheduling(kernels, name_of=kernel_of, deal=self._deal)
+        self.found_here: tuple[str, ...] = ()
+        """The cases that the host has collected, but for those that need the machine to themselves."""
         self.connections = Connections(
             {Vm(name): plan.hosts[name] for name in kernels},
             others=[host for name in kernels for host in plan.other_hosts[name]],
@@ -122,7 +125,7 @@ class Run:
 
     def show_phase(self, vm: Vm, line: str) -> None:
         """Show what a VM does before it runs cases, unless another of its kernel runs some."""
-        if vm.number == 1 and len(self.vms_of(vm.kernel)) == 1:
+        if vm.number == 1 and (not self.kernels[vm.kernel].total or len(self.vms_of(vm.kernel)) == 1):
             self.board.show(vm.kernel, line + self.where(vm))
 
     def show_count(self, name: str) -> None:
@@ -138,8 +141,14 @@ class Run:
         alone = self.kernels[name].alone
         hosts = {state.host for vm, state in self.vms.items() if vm.kernel == name}
         one = len(self.machines(name)) == 1 and all(self.admission.capacity(host) == 1 for host in hosts)
-        known = durations(self.publication.known(self.directory), name, cases)
-        return Dealing(cases, seconds=known, alone=alone or (), whole=one or alone is None)
+        return Dealing(cases, seconds=self._known(name, cases), alone=alone or (), whole=one or alone is None)
+
+    def expected_seconds(self, name: str) -> float | None:
+        """Return how long one VM of a kernel would take for the cases that the host found; None: nobody knows."""
+        return Dealing(self.found_here, seconds=self._known(name, self.found_here)).waiting_seconds
+
+    def _known(self, name: str, cases: Sequence[str]) -> dict[str, float]:
+        return durations(self.publication.known(self.directory), name, cases)
 
     def report_error(
         self, name: str, message: str, *, detail: str = "", excerpt: str | None = None, vm: Vm | None = None

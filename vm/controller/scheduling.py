@@ -128,6 +128,11 @@ class KernelScheduling:
         """Return whether a VM of `kernel` is up that takes the cases that wait."""
         return any(worker.collection and not worker.is_ending for worker in self._kernels[kernel].workers.values())
 
+    def is_awaited(self, kernel: str) -> bool:
+        """Return whether VMs of `kernel` boot, and none of it has collected yet."""
+        state = self._kernels[kernel]
+        return state.dealing is None and any(not worker.is_ending for worker in state.workers.values())
+
     def give_up(self, kernel: str) -> None:
         """Run no more cases of `kernel` than its VMs have been sent: its next worker gets none."""
         state = self._kernels[kernel]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,7 +72,17 @@ class Workers:
             # Without room for the bytecode guests import from files, which takes them longer.
             with contextlib.suppress(OSError):
                 self._bytecode = self._scratch.enter_context(scratch_directory()) / "bytecode"
-                self._collecting = collect_here(config, self._bytecode)
+                self._collecting = collect_here(config, self._bytecode, tell=self._take_cases)
+
+    def _take_cases(self, cases: tuple[str, ...]) -> None:
+        """Take note of the cases that were collected here; called in a thread."""
+        self._run.found_here = cases
+        for name in self._plan.kernels:
+            self._reconsider(name)
+
+    def _reconsider(self, kernel: str) -> None:
+        """Start other VMs beside one that boots, if that pays; to be called in any thread."""
+        insides.call_among_messages(self._run.config, partial(self._crew.changed, kernel))
 
     def _reach_machines(self) -> None:
         config = self._run.config
@@ -173,6 +184,8 @@ class Workers:
                 run.board.tell(f"{vm.kernel}: {status.line}{run.where(vm)}")
             case BootRequest():
                 state.host = status.host
+                if vm.number == 1:
+                    run.kernels[vm.kernel].seconds_before = status.seconds_before
                 run.admission.request(vm, host=status.host, capacity=status.capacity, start=lambda: self._let_boot(vm))
             case Booted():
                 with self._lock:
@@ -207,6 +220,7 @@ class Workers:
             kernel.started = time.monotonic()
         with contextlib.suppress(OSError):
             state.status.send(str(Instruction.GO))
+        self._reconsider(vm.kernel)
 
     def stop(self) -> None:
         """Have every relay end its VM, and end the collecting process."""
