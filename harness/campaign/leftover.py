@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from harness.kernel.holdings import SocketCount
+from harness.kernel.holdings.sockets import SocketCount
 
 if TYPE_CHECKING:
     from harness.model.layout import Protocol

@@ -39,16 +39,27 @@ class Namespaces(Holding):
 
     def left(self, case: str) -> list[Left]:
         """Return how many were lost, with the cases that made any since the last look."""
-        expected = self._others + _own()
-        # One that was freed a moment ago is still counted. While there are more than expected, looking makes none.
-        waited = least(lambda: int(_more_than(expected)))
-        lost = _beyond(expected) if waited else 0
+        lost = _lost(self._others + _own())
         self._others += lost
         makers = self._makers[self._looked :] or self._makers
         self._looked, self._made = len(self._makers), Namespace.made
         if not lost:
             return []
         return [Left(f"{lost} network namespaces, of those made by {', '.join(makers) or 'no case'}")]
+
+
+def _lost(expected: int) -> int:
+    """Return how many namespaces there are more than expected when they become no fewer.
+
+    One that was closed a moment ago is still counted, and of many a kernel with debugging on frees a few a second.
+    """
+    more = _beyond(expected)
+    # While there are more than expected, this look makes none.
+    while more and least(lambda: int(_more_than(expected))):
+        if (now := _beyond(expected)) >= more:
+            return now
+        more = now
+    return 0
 
 
 def _own() -> int:

@@ -16,28 +16,46 @@ _NOT_COUNTED = {"03", "06"}
 """States in /proc/net/tcp of what is no whole socket: a request (shown as SYN_RECV) and TIME_WAIT."""
 
 
-class Sockets(Holding):
-    """The sockets of the network namespace that is present when this is made, whatever their family.
+class SocketCount:
+    """The number of sockets in the network namespace that is present when this is made, whatever their family.
 
-    The kernel counts them from sk_alloc() to the end of the last reference (sock_inuse_add(), net/core/sock.c): orphans
-    and what waits in accept queues included, requests and TIME_WAIT not.
+    The kernel counts from sk_alloc() to the end of the last reference (sock_inuse_add(), net/core/sock.c): orphans and
+    what waits in accept queues included, requests and TIME_WAIT not. The file stays open, as it is read often; `close`
+    closes it.
     """
 
     def __init__(self) -> None:
+        self._file = os.open(_NET / "sockstat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> int:
+        """Return the number at this moment."""
+        found = re.match(rb"sockets: used (\d+)", os.pread(self._file, 64, 0))
+        assert found is not None, "/proc/net/sockstat begins with another line"
+        return int(found[1])
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+class Sockets(Holding):
+    """The sockets of the network namespace that is present when this is made."""
+
+    def __init__(self) -> None:
         self._place = Namespace.current()
-        self._file = os.open(_NET / "sockstat", os.O_RDONLY | os.O_CLOEXEC)  # stays open, to be read after every case
+        self._count = SocketCount()
         self._course: list[tuple[str, int]] = []
         self._reported = 0
 
     def note(self, case: str) -> None:
         """Take note of how many there are after a case."""
-        self._course.append((case, self._count()))
+        self._course.append((case, self._count.read()))
 
     def left(self, case: str) -> list[Left]:
         """Return how many were lost in a file, with the case since which there were as many as at its end."""
 
         def lost() -> int:
-            return max(0, self._count() - _own() - _of_connections() - self._reported)
+            return max(0, self._count.read() - _own() - _of_connections() - self._reported)
 
         with self._place.inside():
             number = least(lost)
@@ -54,14 +72,9 @@ class Sockets(Holding):
     def left_at_end(self, case: str) -> list[Left]:
         """Return the same, and close what this holds itself."""
         found = self.left(case)
-        os.close(self._file)
+        self._count.close()
         self._place.close()
         return found
-
-    def _count(self) -> int:
-        found = re.match(rb"sockets: used (\d+)", os.pread(self._file, 64, 0))
-        assert found is not None, "/proc/net/sockstat begins with another line"
-        return int(found[1])
 
 
 def _own() -> int:
