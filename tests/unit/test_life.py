@@ -94,6 +94,15 @@ def test_growth_keeps_what_a_group_has() -> None:
     assert reached(world, Datagram(Family.IPV4, 20000, CROWD)) == CROWDED + CROWD - 1
 
 
+def test_crowd_comes_beside_a_socket_that_is_there_and_goes() -> None:
+    world = World(Behaviour())
+    assert Crowd().apply(world) is None
+    assert [step.apply(world) for step in (Open(0, specific=True), Crowd(), Crowd(specific=True))] == [0, None, 0]
+    assert len(world.sockets) == 1 + CROWD
+    assert Crowd(specific=True).apply(world) == 0
+    assert list(world.sockets) == [0]
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -263,7 +272,8 @@ def test_any_history_keeps_the_tables_consistent(codes: list[int]) -> None:
     for made in world.sockets.values():
         assert made.group is None or made.group.members.count(made) == 1
         assert made.slot is None or world.sockarrays[made.slot[0]][made.slot[1]] is made
-    assert all(world.sockets.get(made.number) is made and made.slot is None for made in world.sockmap.values())
+    there = [*world.sockets.values(), *world.foreign.values()]
+    assert all(made in there and made.slot is None for made in world.sockmap.values())
     assert set(world.taken) <= set(TRANSITIONS)
 
 

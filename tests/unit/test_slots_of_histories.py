@@ -12,7 +12,7 @@ from harness.model.abi import Result
 from harness.model.layout import Family, Protocol
 from harness.model.life.behaviour import Behaviour
 from harness.model.life.datagram import Datagram
-from harness.model.life.foreign import Foreign, Kind
+from harness.model.life.foreign import Foreign, Kind, LinkConnection
 from harness.model.life.listening import lookup
 from harness.model.life.requests import is_silent
 from harness.model.life.slots import ENOTSUPP
@@ -65,6 +65,21 @@ def test_sockmap_refuses_what_the_kernel_refuses() -> None:
     assert {step: step.apply(world) for step in refusals} == refusals
     assert Unlink(3).apply(world) == 0
     assert Fill(0, 1).apply(world) == 0
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_connection_in_a_sockmap_is_of_another_group(protocol: Protocol) -> None:
+    world = world_after(Open(0), Attach(0, Program.MAP), Link(0, 1), LinkConnection(1), protocol=protocol)
+    assert reached(world, 1) == (None, REFUSED)
+    assert world.taken["sk_select_reuseport: a connection"] == 1
+    assert Foreign(Kind.CONNECTION, 1).apply(world) == errno.EINVAL
+    assert Close(0).apply(world) == 0
+    assert [made.number for made in world.sockmap.values()] == [Kind.CONNECTION.number]
+
+
+def test_connection_is_selected_neither_without_a_sockmap_nor_where_k12_is() -> None:
+    assert LinkConnection().apply(world_after(has_sockmap=False)) is None
+    assert LinkConnection().apply(world_after(like=Behaviour(keeps_selected_connection=True))) is None
 
 
 def test_sockhash_holds_a_socket_at_several_keys_until_it_closes() -> None:

@@ -43,12 +43,15 @@ class Behaviour:
     """K30: a fast-open connection that migrates is counted down at its heir, which had not counted it."""
     selects_what_is_shut_down: bool = False
     """K46: a listener that was shut down is selected from a sockmap, though it does not listen."""
+    keeps_selected_connection: bool = False
+    """K12: an established connection that a program selects from a sockmap is never freed."""
     counts_reset_at_heir: bool = False
     """K45: a request that is reset as it migrates is counted out of the queue of the listener it would have gone to."""
 
 
 BY_BUG: Mapping[str, str] = MappingProxyType(
     {
+        "K12": "keeps_selected_connection",
         "K14": "sleeps_through_migration",
         "K15": "wildcard_in_its_chain",
         "K17": "keeps_garbage",

@@ -64,14 +64,15 @@ class Foreign(Step):
 class LinkConnection(Step):
     """Put the established connection into a slot of the sockmap, whatever the slot holds.
 
-    A lookup in the sockmap takes a reference to it, as to nothing else of a history (`sk_is_refcounted`).
+    A lookup in the sockmap takes a reference to it, as to nothing else of a history (`sk_is_refcounted`). A kernel with
+    K12 keeps what is selected: histories do without it there.
     """
 
     slot: int = 0
 
     def apply(self, world: World) -> int | None:
         """Do it in the model."""
-        if not world.has_sockmap:
+        if not world.has_sockmap or world.behaviour.keeps_selected_connection:
             return None
         world.taken["sock_map_update_common"] += 1
         world.sockmap[self.slot] = _there(world, Kind.CONNECTION)
