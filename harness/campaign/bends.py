@@ -69,10 +69,10 @@ _EXTENSIONS = (
 )
 
 _BYTES = 10
-"""What one packet is drawn of."""
+"""Bytes that one packet is drawn from."""
 
 PACKETS = 40
-"""Packets of one example."""
+"""Packets that are drawn and sent together: one example of hypothesis."""
 
 
 class _Digits:

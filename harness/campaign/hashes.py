@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _END = 1 << 32
 _NOT_KNOWN = -1
-"""No socket's number."""
+"""In the place of a socket's number: it was not observed which one holds the packet."""
 SILENT = -2
-"""In the place of a socket's number: one is found, and drops the packet without an answer."""
+"""In the place of a socket's number: the one that is found drops the packet without an answer."""
 _UNKNOWN = [(0, _END - 1), (0, _END - 1)]
 
 

@@ -207,14 +207,14 @@ _TCP = (
 _RULES = {Protocol.UDP: _UDP, Protocol.TCP: _TCP}
 
 SHORTEST, LONGEST = 25, 60
-"""Steps of a history."""
+"""The fewest and the most steps of a history."""
 
 NUMBERS_OF_STEPS = 1 << 20
-"""Each number below is a step."""
+"""Each number from 0 to below this is a step (`step_of`)."""
 
 _HEAD = 3
 BYTES = _HEAD + 3 * LONGEST
-"""What a history is drawn of: its topics, its length, and three bytes for each step."""
+"""Bytes that a history is drawn from: three for its topics and its length, and three for each step."""
 
 _TABLES = {protocol: [rule for rule in rules for _ in range(rule.share)] for protocol, rules in _RULES.items()}
 _LEAVABLE = {
@@ -232,7 +232,7 @@ def step_of(number: int, protocol: Protocol = Protocol.UDP) -> Step:
 
 
 def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
-    """Return the numbers of a history's steps, which some bytes are: `BYTES` of them."""
+    """Return the numbers of a history's steps, as `BYTES` bytes say."""
     left_out, length = struct.unpack_from(">HB", data)
     allowed = _allowed(left_out & _LEAVABLE[protocol], protocol)
     length = SHORTEST + length % (LONGEST - SHORTEST + 1)
@@ -244,5 +244,5 @@ def numbers_of(data: bytes, protocol: Protocol) -> list[int]:
 
 @cache
 def _allowed(left_out: int, protocol: Protocol) -> list[int]:
-    """Return the places of the table whose topics are not left out: each bit stands for one."""
+    """Return the places of the table whose topics have no bit in `left_out`."""
     return [place for place, rule in enumerate(_TABLES[protocol]) if not left_out >> rule.topic.value & 1]

@@ -42,7 +42,7 @@ _OF_FIXTURES = (
     *("harness.group.bench", "harness.group.delivery", "harness.group.reuseport_group", "harness.group.own_program"),
     *("harness.loader.maps", "harness.loader.program", "harness.wire.veth", "harness.campaign.history"),
 )
-"""What fixtures import: seconds under emulation, which each fork would take."""
+"""Modules that fixtures import, which takes seconds under emulation: imported before the first fork, not in each."""
 
 # pytest puts files of its own in their places as it starts.
 _IN, _OUT = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)

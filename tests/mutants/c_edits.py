@@ -83,7 +83,7 @@ def _tokens(text: str) -> list[_Token]:
         if kind in {"comment", "string"}:
             continue
         if kind == "directive":
-            # The head of a macro is none of the code; the first line of its body, and those that follow, are.
+            # What follows the head of a macro is code: its tokens are taken from there on.
             head = re.compile(r"\s*#\s*define\s+\w+(\([^)]*\))?").match(match[0])
             at = match.start() + head.end() if head else at
             continue

@@ -138,7 +138,7 @@ class Worker:
             self._warm.wait()
 
     def spoil(self) -> None:
-        """Have another process take its place before the next mutant: a fork that was ended left who knows what."""
+        """Have another process take its place before the next mutant: a killed fork may have left anything behind."""
         self._is_spoilt = True
 
     def _write_plan(self, *, warm: bool = False, **plan: Any) -> None:

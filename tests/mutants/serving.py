@@ -42,7 +42,7 @@ def _stop(*_: object) -> None:
     for child in _running:
         _end(child)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)  # it may have no session of its own yet, and is none's but this process's
+            os.kill(child, signal.SIGKILL)  # where it has no session of its own yet, that did not end it
     os._exit(143)
 
 

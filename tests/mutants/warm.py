@@ -29,7 +29,7 @@ _OF_FIXTURES = (
     *("harness.group.bench", "harness.group.delivery", "harness.group.reuseport_group", "harness.group.own_program"),
     *("harness.loader.maps", "harness.loader.program", "harness.wire.veth", "harness.campaign.history"),
 )
-"""What fixtures import: each fork would."""
+"""Modules that fixtures import: they are imported before the first fork, not in each."""
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
