@@ -278,6 +278,8 @@ def test_pytest_that_ends_before_its_first_case_gives_its_kernel_up(misfits: Run
     results = misfits.kernel(kernel)
     assert (results["outcome"], results["vms"], results["reason"]) == ("infrastructure", 1, why)
     assert set(misfits.cases(kernel).values()) <= {"not run"}
+    reasons = {case["reason"] for case in results["cases"]}
+    assert reasons <= {f"{why} (the VM ended before the case began)", "its kernel was given up"}
     assert f"{kernel}: ERROR {kernel} could not run: {why}" in misfits.output
 
 

@@ -18,7 +18,8 @@ def judge(run: Run, name: str) -> None:
     """Complete the results of the kernel `name`: cases that did not run, splats, its outcome and the reason."""
     result, state, scheduling = run.recorder.kernels[name], run.kernels[name], run.scheduling
     run.consoles.merge(Vm(name), [vm for vm in run.vms if vm.kernel == name and vm.number > 1])
-    why = f"{state.lost} VMs were lost" if state.lost else "the run ended before"
+    why = "its kernel was given up" if state.given_up else "the run ended before"
+    why = f"{state.lost} VMs were lost" if state.lost else why
     run.recorder.add_not_run(name, scheduling.left(name), reason=why)
     run.recorder.sort(name, scheduling.collection(name))
     _scan(run, name)
