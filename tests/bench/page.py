@@ -64,6 +64,9 @@ and look at less.
 | hypothesis's plugin is not loaded, the collector leaves alone what was collected | | 2.0 s |
 | the kernel ends the waits of the wire, without poll(2) | | 2.0 s |
 
+Without the manufacturers of devices scapy is imported in 0.14 s of CPU time, with them in 0.19 s (four imports each,
+on a busy machine).
+
 To run without pytest's plugin for logging saved nothing that could be measured, and was left out. pytest itself takes
 1.2 ms of a case; less than that would need parts of it that are not public.
 """
