@@ -7,14 +7,13 @@ import errno
 import select
 import socket
 from collections import Counter
-from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.campaign.foreigners import Foreigners
 from harness.campaign.probes import PAYLOAD_SIZE, numbers_of
 from harness.campaign.socket_maps import SocketMaps
-from harness.group.sockets import NumberedSockets, reset_on_close
+from harness.group.sockets import NumberedSockets, accept_and_reset
 from harness.loader.bindings import BpfError
 from harness.model.abi import BY_HASH, REFUSE
 from harness.model.layout import Family, Protocol
@@ -206,25 +205,18 @@ class Puppets:
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
                 number = self._number[descriptor]
-                self._accept(number, self._sockets[self._place[number]], held)
+                for connection in accept_and_reset(self._sockets[self._place[number]]):
+                    held.setdefault(connection, []).append(number)
         return held
 
     def accepted_unasked(self) -> dict[tuple[Family, int], list[int]]:
         """Do the same for connections of which epoll says nothing."""
         held: dict[tuple[Family, int], list[int]] = {}
         for number, place in self._place.items():
-            self._accept(number, self._sockets[place], held)
+            for connection in accept_and_reset(self._sockets[place]):
+                held.setdefault(connection, []).append(number)
         self._wire.send(())
         return held
-
-    @staticmethod
-    def _accept(number: int, listener: socket.socket, held: dict[tuple[Family, int], list[int]]) -> None:
-        with suppress(BlockingIOError, OSError):  # OSError: it does not listen, or its peer reset the connection
-            while True:
-                connection, (host, port, *_) = listener.accept()
-                reset_on_close(connection)
-                connection.close()
-                held.setdefault((Family.IPV4 if "." in host else Family.IPV6, port), []).append(number)
 
     def _of(self, step: steps.OnSocket) -> socket.socket:
         return self._sockets[self._place[step.socket]]

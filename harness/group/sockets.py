@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def reset_on_close(made: socket.socket) -> None:
     """Have a TCP socket end its connection by an RST: no TIME_WAIT is left that keeps the port from the next case."""
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def accept_and_reset(listener: socket.socket) -> Iterator[tuple[Family, int]]:
+    """Accept every connection that waits and reset it; yield its family and its peer's port.
+
+    The listener is one that does not block. If it does not listen, or a peer has reset its connection, that is the end.
+    """
+    with suppress(OSError):
+        while True:
+            connection, (host, port, *_) = listener.accept()
+            reset_on_close(connection)
+            connection.close()
+            yield (Family.IPV4 if "." in host else Family.IPV6), port
 
 
 def disconnect(made: socket.socket) -> None:
