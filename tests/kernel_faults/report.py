@@ -27,6 +27,9 @@ then, under emulation.
 tox -e kernel-faults -- --resume              # go on where a run ended
 tox -e kernel-faults -- members-not-counted   # one
 ```
+
+Ten faults take a minute once the kernel is built. `--source` plants into another kernel: 338 faults apply to Linux
+6.12.118, and of 20 that were drawn by lot the cases of their promises noticed 20 there.
 """
 
 _NOTES = {
