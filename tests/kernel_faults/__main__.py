@@ -220,7 +220,7 @@ def _try_all(
         record=lambda result: state.append(built.journal, result),
         tell=progress.tell,
     )
-    _in_threads(run, args.vms or capacity(memory=memory))
+    _in_threads(run, min(args.vms or capacity(memory=memory), len(left)))
 
 
 def _manner(faults: Sequence[Fault], *, memory: int) -> Manner:
