@@ -37,6 +37,7 @@ class VmRun:
             [sys.executable, "-m", "pytest", *_OWN, *named, *arguments],
             cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        self._output: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +45,7 @@ class VmRun:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        self._process.communicate()
+        self._wait()
 
     @property
     def is_on(self) -> bool:
@@ -63,12 +64,18 @@ class VmRun:
 
     def end(self) -> list[dict[str, Any]]:
         """Wait for the end; return what results.json has of each kernel. Raises MeasuringError if it did not pass."""
-        output, _ = self._process.communicate()
+        output = self._wait()
         found = re.search(r"^results: (.+)$", output, re.MULTILINE)
         if self._process.returncode or found is None:
             raise MeasuringError(f"the cases in VMs ended with status {self._process.returncode}:\n{output}")
         kernels: list[dict[str, Any]] = json.loads((Path(found[1]) / "results.json").read_text())["kernels"]
         return kernels
+
+    def _wait(self) -> str:
+        """Wait for the end; return what it printed."""
+        if self._output is None:
+            self._output, _ = self._process.communicate()
+        return self._output
 
     def memory_of_vms(self) -> float:
         """Return the MiB that its largest QEMU has had at most until now, 0 while there is none."""

@@ -28,7 +28,7 @@ DELIVERIES, SECONDS = "deliveries", "seconds"
 MEMORY, GUEST_MEMORY = "QEMU at most", "the guest's memory"
 
 CASES = "cases/test_reference.py"
-OTHERS = ("5.10", "6.12", "7.0", "6.1")
+OTHERS = ("5.10", "6.12", "7.3", "6.1")
 """The kernels beside the one that is asked for, where four run."""
 
 
