@@ -40,7 +40,8 @@ class Running:
     def measure(self, chosen: Sequence[Measurement]) -> int:
         """Measure; return the status of the process that measured inside, 0 if there was none."""
         inside = [one for one in chosen if one.place is Place.INSIDE]
-        status = self._inside(inside) if inside else 0
+        # A VM says what machine it is, also for what is measured around it.
+        status = self._inside(inside) if inside or self.kernel is not None else 0
         for one in chosen:
             if one.place is Place.OUTSIDE and not status:
                 self._outside(one)
