@@ -10,6 +10,7 @@ pytest_plugins = [
     f"harness.plugins.{name}"
     for name in (
         "objects",
+        "processes",
         "shapes",
         "fixtures",
         "gate",

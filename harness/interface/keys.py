@@ -49,3 +49,6 @@ OWN_KERNEL_LOG = "/dev/kmsg"
 
 OBJECTS = "objects"
 """Key of `workerinput`: the compiled programs. Name to path; on another machine the files are sent along."""
+
+CPU_OF_PROCESS = "cpu_of_process"
+"""Key of `workerinput`: the CPU that a process on the running kernel sends on, where several share the kernel."""

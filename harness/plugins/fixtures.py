@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.interface.keys import OBSERVED, PARTS
+from harness.interface.keys import CPU_OF_PROCESS, OBSERVED, PARTS
 from harness.model.layout import GROUP_PORT, GROUP_SIZE, InnerMap
 from harness.model.variants import VARIANTS
 from harness.plugins.objects import compiled
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def wire() -> Iterator[Wire]:
+def wire(pytestconfig: pytest.Config) -> Iterator[Wire]:
     """Return the veth pair; the session's process moves to the server's end of it."""
     from harness.loader.maps import lift_memory_limit  # noqa: PLC0415
     from harness.wire.veth import Wire  # noqa: PLC0415  # pyroute2 and scapy: seconds under emulation, for cases alone
 
     lift_memory_limit()
-    made = Wire()
+    made = Wire(cpu=getattr(pytestconfig, "workerinput", {}).get(CPU_OF_PROCESS))
     yield made
     made.close()
 

@@ -39,10 +39,11 @@ def compiled(config: pytest.Config) -> dict[str, Path]:
 def pytest_configure_node(node: Any) -> None:
     """Hand the compiled programs to a worker: inside a VM there is no clang to run.
 
-    Workers on this kernel compile for themselves if a case needs it: where this is installed as a plugin, most runs
-    have no such case.
+    The workers of `tox -e host` would compile the same ones at once. Other workers on this kernel compile for
+    themselves if a case needs it: where this is installed as a plugin, most runs have no such case.
     """
-    if not node.config.pluginmanager.has_plugin("vm-controller"):
+    manager, option = node.config.pluginmanager, node.config.option
+    if not (manager.has_plugin("vm-controller") or option.where_possible):
         return
     node.workerinput[OBJECTS] = {name: str(path) for name, path in compiled(node.config).items()}
 

@@ -92,21 +92,23 @@ class WireError(Exception):
 class Wire:
     """Two namespaces and the veth pair between them; the calling thread moves to the server's.
 
-    Raises OSError (EPERM) without CAP_NET_ADMIN and CAP_SYS_ADMIN; everything is undone then.
+    It sends on `cpu`, by default the first of those that the thread may use. Raises OSError (EPERM) without
+    CAP_NET_ADMIN and CAP_SYS_ADMIN; everything is undone then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cpu: int | None = None) -> None:
         self._sequence = 0
         self.seen: deque[SeenFrame] = deque(maxlen=_REMEMBERED)
         """The last frames, without the pings; `send_many` leaves its frames out."""
         self.names: dict[int, str] = {}
         """What cases call the sockets at the server's end, by their cookies."""
         self._affinity = os.sched_getaffinity(0)
+        home = min(self._affinity) if cpu is None else cpu
         with ExitStack() as undo:
             self._outside = Namespace.current()
             undo.callback(self._outside.close)
             # On one CPU the backlog queue keeps the order of frames, ping and replies.
-            os.sched_setaffinity(0, {min(self._affinity)})
+            os.sched_setaffinity(0, {home})
             undo.callback(os.sched_setaffinity, 0, self._affinity)
             self.server = Namespace.create()
             undo.callback(self.server.close)
@@ -119,7 +121,7 @@ class Wire:
             for name, value in _SERVER_SYSCTLS.items():
                 write_sysctl(name, value)
             self._connect()
-            self.settings = Settings(cpu=min(self._affinity))
+            self.settings = Settings(cpu=home)
             with self.peer.inside():
                 self._socket = open_packet_socket(_PEER_LINK, seconds=_LOST_SECONDS)
             undo.callback(self._socket.close)

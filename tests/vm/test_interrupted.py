@@ -103,12 +103,13 @@ def test_relay_that_is_killed_takes_its_vm_with_it_and_another_takes_over(tmp_pa
 
 
 @pytest.mark.skipif(missing_requirement() is not None, reason=f"cases cannot run here: {missing_requirement()}")
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize("end", [end_by_ctrl_c, end_by_signal])
-def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[Started], None]) -> None:
+def test_while_cases_run_on_the_running_kernel(tmp_path: Path, end: Callable[[Started], None], processes: str) -> None:
     links, pinned = socket.if_nameindex(), sorted(Path("/sys/fs/bpf").rglob("*"))
     names = ("plugin", "plugins.gate", "plugins.own_program", "plugins.witness")
     plugins = (word for name in names for word in ("-p", f"harness.{name}"))
-    with started(tmp_path / "run", *plugins, "--where-possible", source=HERE / "waiting.py") as run:
+    with started(tmp_path / "run", *plugins, "--where-possible", "-n", processes, source=HERE / "waiting.py") as run:
         waits = run.directory / "waits"
         run.wait_for(waits.exists, "case that waits")
         namespace = network_of(waits.read_text())

@@ -36,10 +36,15 @@ class HostRun:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Take note of the cases."""
+        """Take note of the cases, if they run in this process."""
         self._collected = [item.nodeid for item in session.items]
         # All of it stays to the end. The collector need not look at it each time, nor at the end.
         gc.freeze()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Take note of the cases, if they run in other processes, each of which collects all of them."""
+        self._collected = list(ids)
 
     def pytest_runtest_logstart(self) -> None:
         """Make the directory for the results when the first case begins."""
@@ -71,8 +76,9 @@ class HostRun:
         if self._directory is None:
             return result
         ran = set(self._recorder.ran(HOST))
-        left = [item.nodeid for item in session.items if item.nodeid not in ran]
+        left = [case for case in self._collected if case not in ran]
         self._recorder.add_not_run(HOST, left, reason="the run ended before")
+        self._recorder.sort(HOST, self._collected)
         kernel.suite_seconds = self._publication.seconds
         kernel.outcome = kernel_outcome((case.outcome for case in kernel.cases), unfinished=exitstatus == 2)
         self._publication.publish(session, exitstatus, kernels=[kernel], directory=self._directory)
