@@ -93,7 +93,7 @@ _TABLE = (
     ),
     Measurement(
         name="first-case",
-        says="the first case in a VM, from the start of the command ÷ a bare vng -- true",
+        says="the first case in a VM, from the start of the command ÷ a bare vng -- touch FILE",
         unit="s",
         ratio=(vms.FIRST_CASE, vms.BARE_BOOT),
         prepare=vms.first_case,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..measurement import Desk, Round, Take
 
-FIRST_CASE, BARE_BOOT = "first case", "vng -- true"
+FIRST_CASE, BARE_BOOT = "first case", "vng -- touch FILE"
 TOGETHER, ALONE = "together", "each alone, added"
 DELIVERIES, SECONDS = "deliveries", "seconds"
 MEMORY, GUEST_MEMORY = "QEMU at most", "the guest's memory"
