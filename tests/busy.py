@@ -34,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the loops where the cases run, on the CPUs that they may use."""
     option = session.config.option
-    in_vms = (option.vm or option.kernel) and not hasattr(session.config, "workerinput")
-    if not in_vms and not option.collectonly:
+    elsewhere = option.dist != "no" and not hasattr(session.config, "workerinput")  # in VMs, or in other processes
+    if not elsewhere and not option.collectonly:
         session.config.stash[_LOOPS] = [_loop() for _ in range(option.busy_loops)]
         if not option.fair:
             os.setpriority(os.PRIO_PROCESS, 0, _AHEAD)
