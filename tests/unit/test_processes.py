@@ -60,6 +60,15 @@ def test_process_that_dies_costs_one_case(tmp_path: Path) -> None:
     assert done.cases() == {**GOOD, "test_bad": "failed", "test_deadly": "failed"}
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_file_that_cannot_be_imported_ends_the_run_before_its_first_case(tmp_path: Path, processes: str) -> None:
+    (tmp_path / "test_broken.py").write_text("import nothing_there")
+    done = run_pytest(tmp_path, [*PLUGINS, "-n", processes], source=CASES, variables={})
+    assert done.status == pytest.ExitCode.INTERRUPTED, done.output
+    assert "No module named 'nothing_there'" in done.output
+    assert not (tmp_path / "places").exists()
+
+
 def test_case_that_did_not_run_is_named(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, [*PLUGINS, "-n", "1", "-x"], source=CASES, variables={})
     assert done.cases() == {**GOOD, "test_bad": "failed", "test_deadly": "not run"}

@@ -46,6 +46,12 @@ class HostRun:
         """Take note of the cases, if they run in other processes, each of which collects all of them."""
         self._collected = list(ids)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """End the run at a file that other processes cannot import, as a run in this process ends."""
+        option = self._config.option
+        if report.failed and option.dist != "no" and not option.continue_on_collection_errors:
+            raise pytest.Session.Interrupted("error during collection")
+
     def pytest_runtest_logstart(self) -> None:
         """Make the directory for the results when the first case begins."""
         if self._directory is None:
