@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import signal
 import sys
 import threading
@@ -41,6 +42,9 @@ SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 
 _MEMORY_OF_A_VM = 1024  # MiB: with room for what faults do not give back
 _MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
+_VMS_A_CORE = 2
+"""A kernel with a fault has its cases wait for what does not come: two VMs took 20 % of a core each."""
+
 _RACING = ("--append", "kasan_multi_shot maxcpus=2")
 """KASAN goes on after its first report; an emulated guest has two CPUs online, as a race needs them."""
 _SECONDS_OF_A_RACE = 10
@@ -112,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "the package linux-source-6.1)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to plant and build (default: in the cache)")
-    parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: as many as this machine takes)")
+    parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: two for each core, as memory allows)")
     return parser
 
 
@@ -220,7 +224,8 @@ def _try_all(
         record=lambda result: state.append(built.journal, result),
         tell=progress.tell,
     )
-    _in_threads(run, min(args.vms or capacity(memory=memory), len(left)))
+    cores = _VMS_A_CORE * len(os.sched_getaffinity(0))
+    _in_threads(run, min(args.vms or capacity(memory=memory, cores=cores), len(left)))
 
 
 def _manner(faults: Sequence[Fault], *, memory: int) -> Manner:
