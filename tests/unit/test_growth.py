@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from runs import CONFIGURATION, environment
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from soak.inside import command
 from soak.judge import LEAST_ROUNDS, courses
 from soak.plot import draw
 from soak.sample import Sample
@@ -69,3 +72,15 @@ def test_the_plots_name_what_is_held(tmp_path: Path) -> None:
     assert "unreclaimable" in memory.read_text()
     assert "programs" in counts.read_text()
     assert "links" not in counts.read_text()  # none at any time
+
+
+def test_round_leaves_no_files(tmp_path: Path) -> None:
+    """They would be in the memory of the VM, which would grow."""
+    (tmp_path / "pyproject.toml").write_text(CONFIGURATION)
+    (tmp_path / "test_topic.py").write_text("def test_good(): pass")
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        command([]), cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in done.stdout
+    assert sorted(tmp_path.iterdir()) == before
