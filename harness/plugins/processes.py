@@ -14,9 +14,14 @@ from typing import Any
 import pytest
 
 from harness.interface.keys import CPU_OF_PROCESS
+from harness.kernel.release import Release, running
 
 _ENOUGH = 8
 """More processes gain nothing: to start takes one as long as its share of the cases."""
+
+_OWN_SETTINGS = Release(6, 8)
+"""From here on a process that changes net.core.optmem_max changes it for its namespace, not for all others. (What else
+was the whole kernel's, the switch of sysctl bpf_stats_enabled, ended with 5.8.)"""
 
 _NUMBERS = pytest.StashKey["itertools.count[int]"]()
 
@@ -31,7 +36,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return 0
     from harness.kernel.preflight import missing_requirement  # noqa: PLC0415
 
-    if missing_requirement():  # which is said once, not by each process
+    if running() < _OWN_SETTINGS or missing_requirement():  # which is said once, not by each process
         return 0
     cpus = len(os.sched_getaffinity(0))
     return min(cpus, _ENOUGH) if cpus > 1 else 0

@@ -11,6 +11,7 @@ import pytest
 from runs import run_pytest
 
 from harness.kernel.preflight import missing_requirement
+from harness.kernel.release import Release, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def test_case_that_did_not_run_is_named(tmp_path: Path) -> None:
 def test_all_cases_take_all_cpus_and_a_few_take_one_process(tmp_path: Path, words: list[str], several: bool) -> None:
     run_pytest(tmp_path, [*PLUGINS, "-n", "auto", *words], source=CASES, variables={})
     used = set(re.findall(r"^\S+", (tmp_path / "places").read_text(), re.MULTILINE))
-    cpus = len(os.sched_getaffinity(0))
+    cpus = len(os.sched_getaffinity(0)) if running() >= Release(6, 8) else 1
     assert (used != {"None"}) == (several and cpus > 1)
 
 
