@@ -45,8 +45,9 @@ _MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
 _VMS_A_CORE = 2
 """A kernel with a fault has its cases wait for what does not come: two VMs took 20 % of a core each."""
 
-_RACING = ("--append", "kasan_multi_shot maxcpus=2")
-"""KASAN goes on after its first report; an emulated guest has two CPUs online, as a race needs them."""
+_RACING = ("--append", "kasan_multi_shot no5lvl maxcpus=2")
+"""KASAN goes on after its first report, and has none of the boot (docs/debug-kernels.md); an emulated guest has two
+CPUs online, as a race needs them."""
 _SECONDS_OF_A_RACE = 10
 
 EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "the package linux-source-6.1)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to plant and build (default: in the cache)")
-    parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: two for each core, as memory allows)")
+    parser.add_argument("--vms", type=int, metavar="N", help="VMs at once (default: two a core, as memory allows)")
     return parser
 
 

@@ -105,8 +105,8 @@ RUN_BY = {
     "python -m vm build ~/linux --output ~/linux-build": BUILD,
     "python -m vm build ~/linux --output ~/linux-kasan --flavour kasan --flavour lockdep": FLAVOUR,
     "python -m vm build ~/linux --output ~/linux-debug --flavour kasan --flavour lockdep --flavour kmemleak": FLAVOUR,
-    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append kasan_multi_shot": APPENDED,
-    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append 'kasan_multi_shot maxcpus=2' --race-seconds 30 "
+    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append 'kasan_multi_shot no5lvl'": APPENDED,
+    "tox -e vm -- --kernel ~/linux-debug --memory 2048 --append 'kasan_multi_shot no5lvl maxcpus=2' --race-seconds 30 "
     "cases/test_races.py": APPENDED,
     "tox -e kernel-faults -- --flavour kasan --flavour lockdep --flavour kmemleak": (
         "tests/unit/test_kernel_faults.py::test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once"

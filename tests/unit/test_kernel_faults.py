@@ -474,7 +474,7 @@ def test_a_debug_kernel_is_tried_with_what_it_alone_sees_and_tells_of_it_once(
     arguments = ["--source", str(tree), "--output", str(here / "work"), "--vms", "1"]
     assert command.main([*arguments, "--flavour", "lockdep", "--flavour", "kasan"]) == 0
     (manner,) = set(manners)
-    assert " ".join(manner.vm) == "--memory 2048 --append kasan_multi_shot maxcpus=2"
+    assert " ".join(manner.vm) == "--memory 2048 --append kasan_multi_shot no5lvl maxcpus=2"
     assert manner.pytest == ("--race-seconds", "10")
     assert built == [(here / "work/build-kasan-lockdep", ["kasan", "lockdep"])]
     results = state.read(here / "results.jsonl")
