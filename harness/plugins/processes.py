@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Run the cases on the running kernel in several processes, each of which sends on a CPU of its own.
+"""Run the cases on the running kernel in several processes, each of which sends on one CPU.
 
 A campaign stays in one process, for several would slow each other down; so does what is to print at once (`-s`).
 """
@@ -15,6 +15,9 @@ import pytest
 
 from harness.interface.keys import CPU_OF_PROCESS
 from harness.kernel.release import Release, running
+
+_A_CPU = 2
+"""Processes for each CPU: one runs while the other waits for a grace period of RCU."""
 
 _ENOUGH = 8
 """More processes gain nothing: to start takes one as long as its share of the cases."""
@@ -38,8 +41,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
     if running() < _OWN_SETTINGS or missing_requirement():  # which is said once, not by each process
         return 0
-    cpus = len(os.sched_getaffinity(0))
-    return min(cpus, _ENOUGH) if cpus > 1 else 0
+    return min(_A_CPU * len(os.sched_getaffinity(0)), _ENOUGH)
 
 
 def _are_few(config: pytest.Config) -> bool:
@@ -51,7 +53,7 @@ def _are_few(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a process the next CPU: on the same one they would wait for each other."""
+    """Give a process the next CPU, so that all are used: a process sends on one alone."""
     if not node.config.option.where_possible:
         return
     numbers = node.config.stash.setdefault(_NUMBERS, itertools.count())

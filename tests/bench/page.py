@@ -64,6 +64,9 @@ and look at less.
 | hypothesis's plugin is not loaded, the collector leaves alone what was collected | | 2.0 s |
 | the kernel ends the waits of the wire, without poll(2) | | 2.0 s |
 
+All 2,618 cases take 34.3 s in one process, 19.4 s in two and 17.3 s in four, on two CPUs: one process runs while others
+wait. On one CPU two processes take 28.8 s. From 6.8 on there are two processes for each CPU.
+
 Without the manufacturers of devices scapy is imported in 0.14 s of CPU time, with them in 0.19 s (four imports each,
 on a busy machine).
 
