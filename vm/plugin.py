@@ -131,7 +131,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     lost_vms = LOST_VMS if restarts is None else int(restarts) + 1
     config.stash[_PLAN] = Plan(
         kernels={selection.name: selection.word for selection in selections},
-        timeout=option.vm_timeout + _campaign_seconds(config),
+        timeout=option.vm_timeout + _silent_seconds(config),
         acceleration=option.accel,
         options=guest_options,
         mirror=option.mirror,
@@ -165,9 +165,9 @@ def _counted(option: argparse.Namespace, selections: list[Selection]) -> dict[st
     return counted_kernels(selections, parameters=" ".join(option.append))
 
 
-def _campaign_seconds(config: pytest.Config) -> float:
-    """Return how long the longest case is meant to be without news: the harness's --campaign."""
-    return float(config.getoption("--campaign", default=None) or 0)
+def _silent_seconds(config: pytest.Config) -> int:
+    """Return how long the longest case is meant to be without news: the harness's --campaign or --race-seconds."""
+    return int(max(config.getoption(name, default=None) or 0 for name in ("--campaign", "--race-seconds")))
 
 
 def _open_ktap(config: pytest.Config, name: str) -> None:
