@@ -166,7 +166,10 @@ def _counted(option: argparse.Namespace, selections: list[Selection]) -> dict[st
 
 
 def _silent_seconds(config: pytest.Config) -> int:
-    """Return how long the longest case is meant to be without news: the harness's --campaign or --race-seconds."""
+    """Return how long a case may be without news, in whole seconds: the harness's --campaign or --race-seconds.
+
+    The default of a race, 0.3 s, adds nothing.
+    """
     return int(max(config.getoption(name, default=None) or 0 for name in ("--campaign", "--race-seconds")))
 
 

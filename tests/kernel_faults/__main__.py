@@ -43,11 +43,11 @@ SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 _MEMORY_OF_A_VM = 1024  # MiB: with room for what faults do not give back
 _MEMORY_OF_A_DEBUG_VM = 2048  # MiB: shadows, and books of objects and locks
 _VMS_A_CORE = 2
-"""A kernel with a fault has its cases wait for what does not come: two VMs took 20 % of a core each."""
+"""Under a fault a VM mostly waits, for packets or for what a leak holds: two VMs took 20 % of a core each."""
 
 _RACING = ("--append", "kasan_multi_shot no5lvl maxcpus=2")
-"""KASAN goes on after its first report, and has none of the boot (docs/debug-kernels.md); an emulated guest has two
-CPUs online, as a race needs them."""
+"""KASAN goes on after its first report, and makes none during the boot (docs/debug-kernels.md); an emulated guest has
+two CPUs online, as a race needs them."""
 _SECONDS_OF_A_RACE = 10
 
 EXIT_SURVIVORS, EXIT_USAGE, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 4, 13, 130

@@ -28,9 +28,9 @@ tox -e kernel-faults -- --resume              # go on where a run ended
 tox -e kernel-faults -- members-not-counted   # one
 ```
 
-Ten faults take a minute once the kernel is built, and all of them 45 minutes, in four emulated VMs on two cores that
-had other work. `--source` plants into another kernel: 338 faults apply to Linux 6.12.118, and of
-20 that were drawn by lot the cases of their promises noticed 20 there.
+Once the kernel is built, ten faults take a minute, and all of them 45 minutes, in four emulated VMs on two cores
+that also had other work. `--source` plants into another kernel: 338 faults apply to Linux 6.12.118, and of 20 that were
+drawn by lot the cases of their promises noticed 20 there.
 """
 
 _NOTES = {
