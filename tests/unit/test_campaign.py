@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import marshal
 import random
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,12 +17,14 @@ from harness.campaign.files import read
 from harness.campaign.hashes import Hashes
 from harness.campaign.saved import Saved, log_line
 from harness.campaign.table import BYTES, LONGEST, NUMBERS_OF_STEPS, SHORTEST, numbers_of, step_of
+from harness.model.abi import Result
 from harness.model.expect import reciprocal_scale
 from harness.model.layout import Family, Protocol
 from harness.model.life.behaviour import Behaviour
 from harness.model.life.datagram import Datagram
+from harness.model.life.sockets import receive
 from harness.model.life.state import World
-from harness.model.life.steps import Connect, Crowd, Open
+from harness.model.life.steps import Attach, Connect, Crowd, Disconnect, Open
 from harness.model.life.text import from_json
 from harness.plugins.kept_histories import HISTORIES, keep
 
@@ -110,18 +114,39 @@ def test_bytes_that_are_zero_are_the_shortest_history_about_all_topics() -> None
 
 
 def test_each_answer_narrows_a_hash() -> None:
-    """What two groups of different sizes answered leaves one place in a third."""
+    """What two groups of different sizes answered leaves one place in a third, whatever index the packets name."""
     secret = 0x9000_0000
     hashes, packet = Hashes(), Datagram(Family.IPV4, 20000, 0)
     for size in (2, 3, 5):
         world = World(Behaviour())
         for number in range(size):
             Open(number).apply(world)
-        hashes.check(world, packet, reciprocal_scale(secret, size))
+        hashes.check(world, replace(packet, index=size), reciprocal_scale(secret, size))
     world = World(Behaviour())
     for number in range(4):
         Open(number).apply(world)
     assert hashes.check(world, packet, None) == {reciprocal_scale(secret, 4)}
+
+
+def test_answer_tells_how_often_a_program_ran() -> None:
+    """A group with connections runs its program again for a better member than the hash selected."""
+    # A connected socket stays in the group, and the group is tried at the first member of the chain.
+    world = World(Behaviour(four_tuple_hash=False, first_group_wins=True))
+    packet = Datagram(Family.IPV4, 20000, index=2)  # a place beyond both members: the hash decides
+    for step in (Open(2, specific=True), Connect(2, peer=556), Open(1, specific=True)):
+        step.apply(world)
+    receive(world, world.sockets[2])
+    for later in (Disconnect(2), Attach(1)):
+        later.apply(world)
+    ran = {}
+    for holder in (1, 2):
+        hashes = Hashes()
+        assert hashes.check(world, packet, holder) == {1, 2}
+        ran[holder] = hashes.totals
+    assert ran == {1: [Counter({Result.PASS: 2})], 2: [Counter({Result.PASS: 1})]}
+    unseen = Hashes()
+    unseen.possible(world, packet, counted=True)
+    assert sorted(total[Result.PASS] for total in unseen.totals) == [1, 2]
 
 
 CASE = """
