@@ -21,6 +21,7 @@ from harness.group.sockets import socket_of
 from harness.kernel.features import present
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
+from harness.loader.libc import libc
 from harness.loader.load import load_instructions
 from harness.loader.maps import create_map
 from harness.loader.program import attach_classic
@@ -330,6 +331,19 @@ def test_selection_goes_on_when_the_descriptors_are_closed(
     attach_reference(members).close()
     packets = [bench.packet(index, protocol, family) for index in range(4)]
     assert bench.send_and_find_each(packets) == members
+
+
+@promise("attach.returns-zero")
+@each_protocol
+def test_attaching_and_detaching_return_zero(bench: Bench, passes: int, protocol: Protocol) -> None:
+    """setsockopt(2) returns 0, as it attaches a program, puts it in the place of another, and detaches it.
+
+    Python tells a refusal from a success, but not one success from another.
+    """
+    member, program = bench[bench.open(protocol, Family.IPV4)], struct.pack("=i", passes)
+    options = [SO_ATTACH_REUSEPORT_EBPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF]
+    returned = [libc.setsockopt(member.fileno(), socket.SOL_SOCKET, option, program, 4) for option in options]
+    assert returned == [0, 0, 0]
 
 
 @promise("detach.once")

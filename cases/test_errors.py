@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What an ICMP error or a failed call leaves behind: a route exception, but no member that is bound or gone."""
+"""Which member an ICMP error is told to, and what it or a failed call leaves behind: a route exception, at most."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from contextlib import closing
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,18 @@ from harness.model.layout import Family, Protocol
 from harness.wire import frames
 
 if TYPE_CHECKING:
-    from harness.cases import AttachReference, Bench
+    from collections.abc import Callable
+
+    from harness.cases import AttachReference, Bench, Packet
 
 
 MTU = 1300
 MTU_OF_PATH = {Family.IPV4: (socket.IPPROTO_IP, 14), Family.IPV6: (socket.IPPROTO_IPV6, 24)}  # IP_MTU, IPV6_MTU
 _hosts = count(20)
 """Each case has a path of its own: exceptions stay."""
+
+RECVERR = {Family.IPV4: (socket.IPPROTO_IP, 11), Family.IPV6: (socket.IPPROTO_IPV6, 25)}  # IP_RECVERR, IPV6_RECVERR
+PEER_PORT = 555
 
 FAR = {Family.IPV4: "198.51.100.{}", Family.IPV6: "2001:db8:ffff::{}"}
 
@@ -61,6 +67,56 @@ def test_packet_too_big_makes_an_exception(
     assert (usual, path_mtu(family, address)) == (1500, MTU)
     if program is not None:
         assert program.new_results() == {}
+
+
+each_error = pytest.mark.parametrize(
+    ("error", "number", "final"),
+    [
+        pytest.param(frames.port_unreachable, errno.ECONNREFUSED, True, id="port-unreachable"),
+        pytest.param(frames.no_route, errno.ENETUNREACH, False, id="no-route"),
+        pytest.param(partial(frames.too_big, mtu=MTU), errno.EMSGSIZE, True, id="too-big"),
+    ],
+)
+"""What makes an ICMP error, its errno, and whether it is final (`icmp_err_convert`, `icmpv6_err_convert`)."""
+
+
+def errors(bench: Bench, members: list[int]) -> list[int]:
+    """Return what each member is told by SO_ERROR, 0 for nothing."""
+    return [bench[number].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for number in members]
+
+
+@promise("icmp.connected-hears")
+@each_family
+@each_error
+def test_connected_member_hears_of_a_final_error(
+    bench: Bench, family: Family, error: Callable[[Packet], bytes], number: int, final: bool
+) -> None:
+    """An ICMP error about a packet to a member's peer is told to that member, if it is final, and to no other."""
+    members = bench.group(3, Protocol.UDP, family, family.server)
+    address = FAR[family].format(next(_hosts))
+    bench[members[1]].connect((address, PEER_PORT))
+    packet = bench.packet(0, Protocol.UDP, family, source_address=address, source_port=PEER_PORT)
+    assert bench.wire.send([error(packet)]) == []
+    assert errors(bench, members) == [0, number if final else 0, 0]
+
+
+@promise("icmp.one-that-asked-hears")
+@each_family
+@each_error
+@pytest.mark.parametrize("asks", [True, False], ids=["asks", "does-not-ask"])
+def test_one_member_hears_of_any_error_if_it_asked(
+    bench: Bench, family: Family, error: Callable[[Packet], bytes], number: int, final: bool, asks: bool
+) -> None:
+    """An ICMP error about a packet of members without a peer is told to one, final or not, if IP_RECVERR asks for it.
+
+    Any of them may have sent the packet; the hash selects.
+    """
+    members = bench.group(3, Protocol.UDP, family, family.server)
+    for member in members:
+        bench[member].setsockopt(*RECVERR[family], asks)
+    packet = bench.packet(0, Protocol.UDP, family, source_address=FAR[family].format(next(_hosts)))
+    assert bench.wire.send([error(packet)]) == []
+    assert sorted(errors(bench, members)) == [0, 0, number if asks else 0]
 
 
 @promise("connected.failed-connect")

@@ -15,7 +15,9 @@ from harness.model.uapi import (
     ICMP_DEST_UNREACH,
     ICMP_ECHO,
     ICMP_FRAG_NEEDED,
+    ICMP_NET_UNREACH,
     ICMP_PORT_UNREACH,
+    ICMPV6_NOROUTE,
     ICMPV6_PORT_UNREACH,
     TCP_ACK,
     TCP_RST,
@@ -167,6 +169,13 @@ def port_unreachable(packet: Packet) -> bytes:
     if packet.family is Family.IPV4:
         return _icmp_error(packet, ICMP(type=ICMP_DEST_UNREACH, code=ICMP_PORT_UNREACH))
     return _icmp_error(packet, ICMPv6DestUnreach(code=ICMPV6_PORT_UNREACH))
+
+
+def no_route(packet: Packet) -> bytes:
+    """Return the ICMP error for what a member would answer to the packet: a router has no way to the peer now."""
+    if packet.family is Family.IPV4:
+        return _icmp_error(packet, ICMP(type=ICMP_DEST_UNREACH, code=ICMP_NET_UNREACH))
+    return _icmp_error(packet, ICMPv6DestUnreach(code=ICMPV6_NOROUTE))
 
 
 def too_big(packet: Packet, mtu: int) -> bytes:
