@@ -74,6 +74,8 @@ each_error = pytest.mark.parametrize(
     [
         pytest.param(frames.port_unreachable, errno.ECONNREFUSED, True, id="port-unreachable"),
         pytest.param(frames.no_route, errno.ENETUNREACH, False, id="no-route"),
+        pytest.param(frames.time_exceeded, errno.EHOSTUNREACH, False, id="time-exceeded"),
+        pytest.param(frames.parameter_problem, errno.EPROTO, True, id="parameter-problem"),
         pytest.param(partial(frames.too_big, mtu=MTU), errno.EMSGSIZE, True, id="too-big"),
     ],
 )

@@ -16,7 +16,9 @@ from harness.model.uapi import (
     ICMP_ECHO,
     ICMP_FRAG_NEEDED,
     ICMP_NET_UNREACH,
+    ICMP_PARAMETERPROB,
     ICMP_PORT_UNREACH,
+    ICMP_TIME_EXCEEDED,
     ICMPV6_NOROUTE,
     ICMPV6_PORT_UNREACH,
     TCP_ACK,
@@ -27,7 +29,19 @@ from harness.wire.checksum import fold, transport_field, word_sum
 from harness.wire.forms import fill, form, network_layer
 from harness.wire.headers import ETHERNET_HEADER, IP_HEADER, PEER_MAC, SERVER_MAC
 from harness.wire.malform import malform, set_checksum
-from harness.wire.scapy_layers import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, Raw
+from harness.wire.scapy_layers import (
+    ICMP,
+    IP,
+    TCP,
+    UDP,
+    Ether,
+    ICMPv6DestUnreach,
+    ICMPv6PacketTooBig,
+    ICMPv6ParamProblem,
+    ICMPv6TimeExceeded,
+    IPv6,
+    Raw,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,6 +190,16 @@ def no_route(packet: Packet) -> bytes:
     if packet.family is Family.IPV4:
         return _icmp_error(packet, ICMP(type=ICMP_DEST_UNREACH, code=ICMP_NET_UNREACH))
     return _icmp_error(packet, ICMPv6DestUnreach(code=ICMPV6_NOROUTE))
+
+
+def time_exceeded(packet: Packet) -> bytes:
+    """Return the ICMP error for what a member would answer to the packet: it passed too many routers."""
+    return _icmp_error(packet, ICMP(type=ICMP_TIME_EXCEEDED) if packet.family is Family.IPV4 else ICMPv6TimeExceeded())
+
+
+def parameter_problem(packet: Packet) -> bytes:
+    """Return the ICMP error for what a member would answer to the packet: a field of its header is wrong."""
+    return _icmp_error(packet, ICMP(type=ICMP_PARAMETERPROB) if packet.family is Family.IPV4 else ICMPv6ParamProblem())
 
 
 def too_big(packet: Packet, mtu: int) -> bytes:

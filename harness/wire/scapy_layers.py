@@ -64,7 +64,14 @@ def _without_manufacturers() -> Iterator[None]:
 
 with _absent("cryptography"), _without_routes(), _without_manufacturers():
     from scapy.layers.inet import ICMP, IP, TCP, UDP
-    from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
+    from scapy.layers.inet6 import (
+        ICMPv6DestUnreach,
+        ICMPv6PacketTooBig,
+        ICMPv6ParamProblem,
+        ICMPv6TimeExceeded,
+        IPv6,
+        IPv6ExtHdrFragment,
+    )
     from scapy.layers.l2 import Ether
     from scapy.packet import Raw
     from scapy.utils import hexdump
@@ -77,6 +84,8 @@ __all__ = [
     "Ether",
     "ICMPv6DestUnreach",
     "ICMPv6PacketTooBig",
+    "ICMPv6ParamProblem",
+    "ICMPv6TimeExceeded",
     "IPv6",
     "IPv6ExtHdrFragment",
     "Raw",
