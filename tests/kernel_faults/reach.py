@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseReach:
-    """The faults, by their names, whose code one case ran into with no fault on."""
+    """The faults, by their digests, whose code one case ran into with no fault on."""
 
     setup: frozenset[str]  # as its fixtures were set up, of which other cases use some
     own: frozenset[str]
@@ -38,11 +38,11 @@ class Reach:
 
     def meets(self, case: str, fault: Fault) -> bool:
         """Tell whether `case`, run alone, comes to the code of `fault`."""
-        return fault.digest not in self.faults or case not in self.cases or fault.name in self.cases[case].both
+        return fault.digest not in self.faults or case not in self.cases or fault.digest in self.cases[case].both
 
     def is_shared(self, fault: Fault) -> bool:
         """Tell whether a fixture comes to the code of `fault`: then a case may see it that does not come there."""
-        return fault.digest not in self.faults or any(fault.name in one.setup for one in self.cases.values())
+        return fault.digest not in self.faults or any(fault.digest in one.setup for one in self.cases.values())
 
     def seconds(self, case: str) -> float:
         """Return how long `case` took, 0 if that is not known."""
@@ -56,14 +56,14 @@ def from_guest(said: Iterable[Mapping[str, Any]], *, cases: Mapping[int, str], f
     """
     said = list(said)
     there = list(faults) if any(one["setup"] or one["own"] for one in said) else []
-    names = {fault.number: fault.name for fault in there}
+    digests = {fault.number: fault.digest for fault in there}
 
-    def named(text: str) -> frozenset[str]:
-        return frozenset(names[number] for number in read_bitmap(text) if number in names)
+    def those_in(text: str) -> frozenset[str]:
+        return frozenset(digests[number] for number in read_bitmap(text) if number in digests)
 
     return Reach(
         cases={
-            cases[one["case"]]: CaseReach(setup=named(one["setup"]), own=named(one["own"]), seconds=one["seconds"])
+            cases[one["case"]]: CaseReach(setup=those_in(one["setup"]), own=those_in(one["own"]), seconds=one["seconds"])
             for one in said
         },
         faults=frozenset(fault.digest for fault in there),
@@ -85,17 +85,19 @@ def write(path: Path, reach: Reach) -> None:
         for name, one in reach.cases.items()
     }
     half = path.with_name(f"{path.name}.{os.getpid()}")
-    half.write_text(json.dumps({"cases": cases, "faults": sorted(reach.faults)}))
+    half.write_text(json.dumps({"cases": cases, "digests": sorted(reach.faults)}))
     half.replace(path)
 
 
 def read(path: Path) -> Reach:
-    """Return what `write` wrote; where there is no file, what says nothing. Raises OSError, ValueError."""
+    """Return what `write` wrote; where there is no file, or an older one, what says nothing. Raises OSError, ValueError."""
     if not path.exists():
         return Reach()
     content = json.loads(path.read_text())
+    if "digests" not in content:  # it names faults, which have other names since
+        return Reach()
     cases = {
         name: CaseReach(setup=frozenset(one["setup"]), own=frozenset(one["own"]), seconds=one["seconds"])
         for name, one in content["cases"].items()
     }
-    return Reach(cases=cases, faults=frozenset(content["faults"]))
+    return Reach(cases=cases, faults=frozenset(content["digests"]))

@@ -291,11 +291,19 @@ def test_cases_of_the_promise_run_first_though_another_case_made_what_they_share
     assert stages(fault(), some, killers=[], excluded=(), reach=there) == ([0], [1], [2])
 
 
+def test_what_cases_come_to_holds_for_a_fault_under_another_name() -> None:
+    some = cases(("a", "select.index"), ("b", "select.index"))
+    there = reach_of(a=("", "7", 1), b=("", "", 1))
+    assert stages(replace(fault(), name="renamed"), some, killers=[], excluded=(), reach=there) == ([0], [], [])
+
+
 def test_reach_comes_back_from_its_file(tmp_path: Path) -> None:
     there = reach_of(a=("7", "", 2), b=("", "7", 1))
     reach.write(tmp_path / "reach.json", there)
     assert reach.read(tmp_path / "reach.json") == there
     assert reach.read(tmp_path / "none") == Reach()
+    (tmp_path / "reach.json").write_text('{"cases": {}, "faults": ["a-name"]}')
+    assert reach.read(tmp_path / "reach.json") == Reach()
 
 
 # ---- files ----
