@@ -63,7 +63,9 @@ def from_guest(said: Iterable[Mapping[str, Any]], *, cases: Mapping[int, str], f
 
     return Reach(
         cases={
-            cases[one["case"]]: CaseReach(setup=those_in(one["setup"]), own=those_in(one["own"]), seconds=one["seconds"])
+            cases[one["case"]]: CaseReach(
+                setup=those_in(one["setup"]), own=those_in(one["own"]), seconds=one["seconds"]
+            )
             for one in said
         },
         faults=frozenset(fault.digest for fault in there),
@@ -90,7 +92,7 @@ def write(path: Path, reach: Reach) -> None:
 
 
 def read(path: Path) -> Reach:
-    """Return what `write` wrote; where there is no file, or an older one, what says nothing. Raises OSError, ValueError."""
+    """Return what `write` wrote; nothing for no file, or an older one. Raises OSError, ValueError."""
     if not path.exists():
         return Reach()
     content = json.loads(path.read_text())
