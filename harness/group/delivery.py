@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _FIRST_PORT, _LAST_PORT = 20000, 59999
 
+_SENT_AGAIN = 1.0
+"""Seconds after which a SYN-ACK is sent again that no ACK has answered (TCP_TIMEOUT_INIT, include/net/tcp.h)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Handshake:
@@ -193,6 +196,11 @@ class Delivery:
         return self._wire.read_replies()
 
     def _connect(self, packet: Packet) -> list[Reply]:
+        begun = time.monotonic()
+        replies = self._shake_hands(packet)
+        return replies if time.monotonic() - begun < _SENT_AGAIN else without_repeated_syn_acks(replies)
+
+    def _shake_hands(self, packet: Packet) -> list[Reply]:
         handshake = self.send_syn(packet)
         if handshake.syn_ack is None:
             return [*handshake.replies]
@@ -210,6 +218,16 @@ class Delivery:
         for frame in frames.opening(packet):
             lines += ["", f"sent: {Ether(frame).summary()}", hexdump(frame, dump=True)]
         return "\n".join(line for line in lines)
+
+
+def without_repeated_syn_acks(replies: Sequence[Reply]) -> list[Reply]:
+    """Return the replies without SYN-ACKs that are the same as one before, in their sequence numbers, too."""
+    kept: list[Reply] = []
+    for reply in replies:
+        before = [one.sequence for one in kept if one == reply]
+        if reply.kind is not ReplyKind.SYN_ACK or reply.sequence not in before:
+            kept.append(reply)
+    return kept
 
 
 _batches: deque[tuple[Sequence[Packet], list[bytes]]] = deque(maxlen=2)

@@ -10,6 +10,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 
+from harness.group.delivery import without_repeated_syn_acks
 from harness.model.outcome import Reply, ReplyKind
 from harness.wire.replies import Echo, parse
 
@@ -98,3 +99,19 @@ def test_anything_else_is_kept_for_the_comparison(layers: ScapyPacket, detail: s
     assert isinstance(reply, Reply)
     assert reply.kind is ReplyKind.OTHER
     assert detail in reply.detail
+
+
+def test_only_the_same_syn_ack_is_a_repeated_one() -> None:
+    """A SYN-ACK of another request has another sequence number, and nothing else is sent again by a timer."""
+
+    def reply(kind: ReplyKind, sequence: int) -> Reply:
+        return Reply(kind=kind, address="192.0.2.9", port=20000, ack=1001, sequence=sequence)
+
+    first, other, reset = reply(ReplyKind.SYN_ACK, 1), reply(ReplyKind.SYN_ACK, 2), reply(ReplyKind.RESET, 1)
+    kept = without_repeated_syn_acks([first, reset, first, other, reset])
+    assert [(one.kind, one.sequence) for one in kept] == [
+        (ReplyKind.SYN_ACK, 1),
+        (ReplyKind.RESET, 1),
+        (ReplyKind.SYN_ACK, 2),
+        (ReplyKind.RESET, 1),
+    ]
