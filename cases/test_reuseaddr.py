@@ -84,6 +84,23 @@ def test_either_option_lets_two_sockets_share_if_both_have_it(
     assert not wrong, "\n".join(wrong)
 
 
+@promise("reuseaddr.former-member")
+@each_family
+def test_former_member_opens_the_port_to_no_other(bench: Bench, family: Family) -> None:
+    """An address of a TCP port that a socket without SO_REUSEPORT has is refused, though a member had it before.
+
+    The port keeps the former member's address and user, to let others like it in without a look at each socket; with a
+    socket that does not share, these count no more (`sk_reuseport_match`).
+    """
+    loopback = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}[family]
+    member = bench.open(Protocol.TCP, family, family.server)
+    bench.open(Protocol.TCP, family, loopback, reuseport=False)
+    bench[member].close()
+    bench.open(Protocol.TCP, family, family.server, reuseport=False)
+    with refused(errno.EADDRINUSE):
+        bench.open(Protocol.TCP, family, family.server)
+
+
 @promise("reuseaddr.group")
 @each_protocol
 @each_family
