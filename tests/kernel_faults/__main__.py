@@ -143,7 +143,9 @@ def _run(args: argparse.Namespace, progress: Progress) -> int:
         try:
             _try_all(args, built, wanted, none, progress)
         finally:
-            results = state.read(RESULTS) | _of_faults(state.read(built.journal))
+            there = {fault.name for fault in faults}
+            known = state.read(RESULTS) | state.read(built.journal)
+            results = {name: one for name, one in known.items() if name in there}
             state.write(RESULTS, results.values())
             PAGE.write_text(report.page(faults, results))
     refused = {name: why for name, why in built.planted.refused.items() if not args.names or name in args.names}
@@ -277,10 +279,6 @@ def _in_threads(run: Run, count: int) -> None:
 
 def _is_known(fault: Fault, results: dict[str, Result]) -> bool:
     return fault.name in results and results[fault.name].digest == fault.digest
-
-
-def _of_faults(results: dict[str, Result]) -> dict[str, Result]:
-    return {name: result for name, result in results.items() if name != NO_FAULT}
 
 
 def _judge(wanted: Sequence[Fault], results: dict[str, Result], refused: dict[str, str], progress: Progress) -> int:
