@@ -284,7 +284,7 @@ def test_pending_fast_open_counts_where_it_migrated(migrating: Migrating, family
     assert migrating.received() == {1: packet.payload + b"data"}
     pending = [migrating.syn(1) for _ in range(3)]
     taken = [answer.ack == SYN_SEQUENCE + 1 + len(packet.payload) for packet, answer in pending]
-    for packet, answer in pending:  # or a timer that finds no heir counts as a failure in another case
+    for packet, answer in pending:  # their timers would count as failed migrations in the next case
         bench.wire.send(frames.reset(packet, sequence=SYN_SEQUENCE + 1 if answer.ack is None else answer.ack))
     assert taken == [True, False, False]
 

@@ -34,10 +34,10 @@ drawn by lot the cases of their promises noticed 20 there.
 
 **Faults that nobody chose.** The table is as good as those who wrote it. So 190 edits of one token in the functions
 below were drawn by lot on 6.1.192 (a comparison, a condition, an assignment, a call, an errno, a constant), and 169
-of them tried: 158 were noticed. Three that were not, and two of those that were not tried, broke what no case had
+of them tried: 158 were noticed. Three that were not noticed, and two that were not tried, broke what no case had
 checked: which member an ICMP error is told to, what setsockopt(2) returns, what a TCP port remembers of a former
-member. They are in the table now, with their cases. Of the other eight one leaks memory (kmemleak sees it), one takes
-two CPUs at once, two are equivalent, and four change what has nothing to do with the selection: SO_PRIORITY,
+member. They are in the table now, with their cases. Of the other eight one leaks memory (kmemleak sees it), one shows
+only as two CPUs meet, two are equivalent, and four change what has nothing to do with the selection: SO_PRIORITY,
 SO_TXTIME, two statistics.
 """
 
