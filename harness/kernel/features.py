@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.kernel import probes
 from harness.kernel.release import Release, running
+from harness.wire.master import has_vrf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,8 @@ class Feature:
     introduced: Release
     probe: Callable[[], bool]
     """Whether the running kernel can do it; raises OSError (EPERM) if this process may not try."""
+    option: str = ""
+    """The option of the kernel's configuration without which it is not there, and nobody misses it."""
     summary: str
     """In one line: what it is, and the commit that introduced it."""
 
@@ -38,6 +41,13 @@ FEATURES = {
             introduced=Release(4, 9),
             probe=probes.kills_sockets,
             summary="CONFIG_INET_DIAG_DESTROY: sockets are killed through sock_diag (5d77dca82839 for UDP)",
+        ),
+        Feature(
+            name="vrf",
+            introduced=Release(4, 3),
+            probe=has_vrf,
+            option="CONFIG_NET_VRF",
+            summary="VRF devices: links under a master have routes of their own (193125dbd8eb)",
         ),
         Feature(
             name="select_from_sockmap",

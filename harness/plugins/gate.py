@@ -76,6 +76,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if present(name):
             continue
         feature = FEATURES[name]
+        if feature.option:
+            pytest.skip(f"Linux {running()} was built without {feature.option}: {feature.summary}")
         if expected(name):
             item.user_properties.append((MISSING_FEATURE, name))
             pytest.fail(

@@ -21,6 +21,7 @@ from harness.model.layout import Family
 from harness.wire import frames
 from harness.wire.batch import HELD, message_buffers, portions
 from harness.wire.headers import PEER_MAC, SERVER_MAC
+from harness.wire.master import TABLE, add_master
 from harness.wire.namespace import Namespace, write_sysctl
 from harness.wire.packet_socket import open_packet_socket, wait_at_most
 from harness.wire.replies import Echo, parse
@@ -92,11 +93,11 @@ class WireError(Exception):
 class Wire:
     """Two namespaces and the veth pair between them; the calling thread moves to the server's.
 
-    It sends on `cpu`, by default the first of those that the thread may use. Raises OSError (EPERM) without
-    CAP_NET_ADMIN and CAP_SYS_ADMIN; everything is undone then.
+    It sends on `cpu`, by default the first of those that the thread may use; `under_vrf` puts the server's end under a
+    VRF device. Raises OSError (EPERM) without CAP_NET_ADMIN and CAP_SYS_ADMIN; everything is undone then.
     """
 
-    def __init__(self, *, cpu: int | None = None) -> None:
+    def __init__(self, *, cpu: int | None = None, under_vrf: bool = False) -> None:
         self._sequence = 0
         self.seen: deque[SeenFrame] = deque(maxlen=_REMEMBERED)
         """The last frames, without the pings; `send_many` leaves its frames out."""
@@ -120,7 +121,7 @@ class Wire:
             undo.callback(self._outside.enter)
             for name, value in _SERVER_SYSCTLS.items():
                 write_sysctl(name, value)
-            self._connect()
+            self._connect(under_vrf=under_vrf)
             self.settings = Settings(cpu=home)
             with self.peer.inside():
                 self._socket = open_packet_socket(_PEER_LINK, seconds=_LOST_SECONDS)
@@ -233,13 +234,17 @@ class Wire:
         self._socket.send(frames.ping(self._sequence))
         return self._sequence
 
-    def _connect(self) -> None:
+    def _connect(self, *, under_vrf: bool) -> None:
         with IPRoute() as links:
             links.link(
                 "add", ifname=SERVER_LINK, kind="veth", address=SERVER_MAC,
                 peer={"ifname": _PEER_LINK, "address": PEER_MAC, "net_ns_fd": self.peer.fd},
             )  # fmt: skip
             index = _index(links, SERVER_LINK)
+            routes: dict[str, int] = {}
+            if under_vrf:
+                links.link("set", index=index, master=add_master(links))
+                routes["table"] = TABLE
             for family, prefix in ((Family.IPV4, 24), (Family.IPV6, 64)):
                 links.addr("add", index=index, address=family.server, prefixlen=prefix)
             for name in ("lo", SERVER_LINK):
@@ -251,7 +256,7 @@ class Wire:
                     lladdr=PEER_MAC, state="permanent",
                 )  # fmt: skip
                 # Replies to any other source address that a packet may have go the same way.
-                links.route("add", family=family.address_family, gateway=family.peer, oif=index)
+                links.route("add", family=family.address_family, gateway=family.peer, oif=index, **routes)
         _switch_offloads_off(SERVER_LINK)
         with self.peer.inside():
             with IPRoute() as links:

@@ -39,9 +39,9 @@ def test_new_wire_waits_until_its_links_send(monkeypatch: pytest.MonkeyPatch) ->
     inside: list[Namespace] = []
     connect = Wire._connect
 
-    def connected(self: Wire) -> None:
+    def connected(self: Wire, *, under_vrf: bool) -> None:
         inside.append(self.server)
-        connect(self)
+        connect(self, under_vrf=under_vrf)
 
     def answer_later() -> None:
         time.sleep(0.5)

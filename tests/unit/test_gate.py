@@ -25,18 +25,20 @@ from harness.kernel.release import Release
 
 LONG_AGO, SOME_DAY = Release(1, 0), Release(99, 0)
 
-for name, introduced, there in (
-    ("broken", LONG_AGO, False), ("usual", LONG_AGO, True), ("backported", SOME_DAY, True), ("future", SOME_DAY, False),
+for name, introduced, there, option in (
+    ("broken", LONG_AGO, False, ""), ("usual", LONG_AGO, True, ""), ("backported", SOME_DAY, True, ""),
+    ("future", SOME_DAY, False, ""), ("left-out", LONG_AGO, False, "CONFIG_RARE"),
 ):
     FEATURES[name] = Feature(
         name=name,
         introduced=introduced,
         probe=lambda there=there: there,
+        option=option,
         summary=f"a planted one (000{introduced.major})",
     )
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.requires(name)) for name in (
-    "broken", "usual", "backported", "future"
+    "broken", "usual", "backported", "future", "left-out"
 )])
 def test_needs(name): assert name in ("usual", "backported"), "the gate lets no other through"
 
@@ -49,7 +51,10 @@ PLUGINS = ("-p", "harness.plugin", "-p", "harness.plugins.gate", "-p", "harness.
 
 @pytest.mark.parametrize("where", ["in a VM", "on the running kernel"])
 def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, where: str) -> None:
-    """At or above the release its outcome is "feature missing", the run's exit status 10; below, it is a skip."""
+    """At or above the release its outcome is "feature missing", the run's exit status 10; below, it is a skip.
+
+    One that goes with an option of the kernel's configuration is a skip in every release.
+    """
     (tmp_path / "k61").write_bytes(image("6.1.0"))
     there = ("--kernel", "./k61") if where == "in a VM" else ("--where-possible",)
     variables = {SUBSTITUTE: FAKE_VM}
@@ -59,6 +64,7 @@ def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, whe
         "test_needs[usual]": "passed",
         "test_needs[backported]": "passed",
         "test_needs[future]": "skipped",
+        "test_needs[left-out]": "skipped",
         "test_needs_two": "feature missing",
     }
     assert done.status == EXIT_STATUS[KernelOutcome.FEATURE_MISSING] == 10, done.output
@@ -67,6 +73,7 @@ def test_probe_that_fails_from_the_release_on_fails_the_case(tmp_path: Path, whe
     assert case["missing_feature"] == "broken"
     assert "ought to have it since 1.0 (a planted one (0001)), but its probe fails" in case["reason"]
     assert "introduced in 99.0" in done.case("test_needs[future]")["reason"]
+    assert "was built without CONFIG_RARE: a planted one" in done.case("test_needs[left-out]")["reason"]
     assert f"{CaseOutcome.FEATURE_MISSING}" in (done.directory / "junit.xml").read_text()
     assert "2 feature missing" in done.output
 
