@@ -34,10 +34,9 @@ class Leaks:
     """The plugin that asks each kind of holding what cases left, and fails the last case of a file that left any."""
 
     def __init__(self, holdings: Iterable[Holding]) -> None:
-        """Ask `holdings`, and the sockets and descriptors once a case has used the session's network namespace."""
+        """Ask `holdings`, and the sockets and descriptors once the session's network namespace is there."""
         self._holdings = list(holdings)
         self._descriptors = Descriptors()
-        self._has_namespace = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
@@ -49,16 +48,20 @@ class Leaks:
             except HoldingError:  # it was off from the start
                 self._holdings.remove(holding)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        """Have the sockets counted of the session's namespace, which this thread is in once the wire is made."""
+        result = yield
+        if fixturedef.argname == "wire" and fixturedef.scope == "session":
+            # Sockets come first: they close at the end what namespaces and descriptors would count.
+            self._holdings = [Sockets(), *self._holdings, self._descriptors]
+        return result
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """Look once a case has ended; fail the last case of a file if something was left."""
-        if not self._has_namespace and "wire" in getattr(item, "fixturenames", ()):
-            # Now, as this thread leaves the session's namespace with the end of the last case. Sockets come first: they
-            # close at the end what namespaces and descriptors would count.
-            self._has_namespace = True
-            self._holdings = [Sockets(), *self._holdings, self._descriptors]
         result = yield
         self._note(item.nodeid)
         if nextitem is None or nextitem.path != item.path:

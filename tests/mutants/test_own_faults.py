@@ -183,6 +183,15 @@ def test_what_cases_leave_behind_is_named_with_the_case(tmp_path: Path) -> None:
     assert [case.rpartition("::")[2] for case in opened] == ["test_loses_nothing_more"] * 2, "the queue's two ends"
 
 
+def test_skipped_case_makes_nobody_count_the_sockets_of_this_machine(tmp_path: Path) -> None:
+    """It asks for the wire and never gets it; the kernel has sockets of its own in the machine's namespace."""
+    cases = tmp_path / "test_skipped.py"
+    cases.write_text("import pytest\n\n@pytest.mark.skip\ndef test_skipped(wire): pass\n")
+    done = run(str(cases))
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert "1 skipped" in done.stdout
+
+
 def run_alone(directory: Path, *unshare: str) -> str:
     """Return what pytest prints, without this project's plugins, of the cases in a directory; in own namespaces."""
     own = ["unshare", *unshare, "--net"]
