@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import ANOTHER_USER, INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires
+from harness.cases import ANOTHER_USER, INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires, returning
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
 from harness.loader.bindings import BpfError, call
 from harness.loader.load import load_instructions
+from harness.loader.program import attach_classic
 from harness.model.layout import Family, Protocol
 from harness.wire import frames
 
@@ -147,6 +148,40 @@ def test_stopped_listeners_outlast_growth(bench: Bench, attach_reference: Attach
         bench[number].close()
 
 
+@promise("membership.resurrected-full")
+@needs_sysctl
+@each_family
+def test_listener_that_listens_again_finds_room_in_a_full_group(bench: Bench, family: Family) -> None:
+    """A listener that was stopped with its whole group joins one of 128 that came meanwhile, which grows for it.
+
+    A member of that group that stops then takes no one else's place: the filter names the one that would be lost.
+    """
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    first = bench.open(Protocol.TCP, family)
+    bench[first].shutdown(socket.SHUT_RDWR)
+    members = bench.group(INITIAL_SIZE, Protocol.TCP, family)
+    bench[first].listen(64)
+    bench[members[0]].shutdown(socket.SHUT_RDWR)
+    for place, number in ((0, first), (INITIAL_SIZE - 1, members[-1])):
+        attach_classic(bench[first], returning(place))
+        assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) == number
+
+
+@promise("membership.resurrected-together")
+@needs_sysctl
+@each_family
+def test_stopped_group_joins_another_one_by_one(bench: Bench, family: Family) -> None:
+    """Listeners that were stopped as a whole group join the group that came meanwhile, the last as the first."""
+    bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
+    stopped = bench.group(3, Protocol.TCP, family)
+    for number in stopped:
+        bench[number].shutdown(socket.SHUT_RDWR)
+    (other,) = bench.group(1, Protocol.TCP, family)
+    for number in stopped:
+        bench[number].listen(64)
+    assert set(bench.send_and_find_each(bench.packets(60, 0, Protocol.TCP, family))) == {other, *stopped}
+
+
 def attach_and_close(bench: Bench, program: int) -> None:
     """Close all members."""
     bench.attach(bench.group(2)[0], program)
@@ -178,7 +213,7 @@ def attach_in_vain(bench: Bench, program: int) -> None:
 
 def attach_before_joining(bench: Bench, program: int) -> None:
     """Join a group with a socket that has one of its own, which bind() and listen() refuse but for TCP_REPAIR."""
-    bench.group(1, Protocol.TCP)
+    bench.group(2, Protocol.TCP)
     joining = bench.open(Protocol.TCP, bind=False)
     bench[joining].setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     bench.attach(joining, program)
