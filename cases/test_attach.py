@@ -359,6 +359,20 @@ def test_detaching_works_once(bench: Bench, passes: int, protocol: Protocol, fam
             bench.detach(number)
 
 
+@promise("detach.unbound")
+@each_protocol
+@each_family
+def test_detaching_before_bind(bench: Bench, drops: int, protocol: Protocol, family: Family) -> None:
+    """A program that was attached before bind() may be detached before it, too: once."""
+    number = bench.open(protocol, family, bind=False)
+    bench.attach(number, drops)
+    bench.detach(number)
+    with refused(errno.ENOENT):
+        bench.detach(number)
+    bench.bind(number, family)
+    assert bench.send_and_find(bench.packet(0, protocol, family)) == number
+
+
 @promise("detach.no-program")
 @each_protocol
 @each_family
