@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.cases import ANOTHER_USER, INITIAL_SIZE, each_family, each_protocol, ledger, promise, requires, returning
+from harness.cases import (
+    ANOTHER_USER,
+    INITIAL_SIZE,
+    each_address,
+    each_family,
+    each_protocol,
+    ledger,
+    promise,
+    requires,
+    returning,
+)
 from harness.kernel.refusal import refused
 from harness.loader import instructions as bpf
 from harness.loader.bindings import BpfError, call
@@ -91,9 +101,15 @@ def test_many_members_each_get_a_copy_of_broadcast(bench: Bench) -> None:
 @promise("bind.many")
 @each_protocol
 @each_family
-def test_port_of_many_is_shared_with_no_one_else(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """A port and address of more than ten sockets stay closed to other users, and to sockets without the option."""
-    bench.group(MANY, protocol, family, family.server)
+@each_address
+def test_port_of_many_is_shared_with_no_one_else(
+    bench: Bench, protocol: Protocol, family: Family, specific: bool
+) -> None:
+    """A port of more than ten sockets stays closed to other users, and to sockets without the option.
+
+    So does one on the wildcard for those that bind to an address.
+    """
+    bench.group(MANY, protocol, family, family.server if specific else None)
     with refused(errno.EADDRINUSE):
         bench.open(protocol, family, family.server, user=ANOTHER_USER)
     with refused(errno.EADDRINUSE):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from harness.cases import AttachReference, Bench, DeliverTo, LoadProgram, MakeGroup
 
 NAMESPACES = 80
+FAR = {Family.IPV4: "198.51.100.{}", Family.IPV6: "2001:db8:ffff::{}"}
 AreOneGroup = Callable[[int, int, Protocol, Family], bool]
 
 
@@ -466,6 +467,24 @@ def test_every_member_of_a_group_gets_a_share(bench: Bench, protocol: Protocol, 
     members = bench.group(8, protocol, family)
     packets = bench.packets(400 if protocol is Protocol.UDP else 200, 0, protocol, family)
     assert set(bench.send_and_find_each(packets)) == set(members)
+
+
+@promise("membership.balance-by-address")
+@each_protocol
+@each_family
+def test_peers_with_one_port_are_told_apart_by_their_addresses(
+    bench: Bench, protocol: Protocol, family: Family
+) -> None:
+    """Packets that differ in nothing but their source address reach each of two members.
+
+    Were each as likely as the other, the chance that 40 of them reach only one is 2^-39.
+    """
+    members = bench.group(2, protocol, family)
+    packets = [
+        bench.packet(0, protocol, family, source_port=5353, source_address=FAR[family].format(host))
+        for host in range(1, 41)
+    ]
+    assert {bench.send_and_find(packet) for packet in packets} == set(members)
 
 
 @promise("membership.stable")

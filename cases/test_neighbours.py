@@ -14,6 +14,7 @@ from harness.cases import each_family, each_protocol, ledger, promise, recorded,
 from harness.loader import instructions as bpf
 from harness.loader.load import link, load_instructions
 from harness.loader.maps import create_map
+from harness.loader.program import attach_classic
 from harness.model.abi import Result
 from harness.model.layout import Family, InnerMap, Protocol
 from harness.model.outcome import ReplyKind
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 NO_CPU = -1
+LENGTH_IS_THE_PLACE = ((0x80, 0, 0, 0), (0x16, 0, 0, 0))  # BPF_LD | BPF_LEN, BPF_RET | BPF_A
 NO_REUSEPORT = 2  # BPF_SK_LOOKUP_F_NO_REUSEPORT
 GROUPS = {Family.IPV4: "224.0.0.251", Family.IPV6: "ff02::fb"}
 
@@ -208,6 +210,23 @@ def test_sk_lookup_finds_the_group_and_the_group_decides(
         assert bench.send_and_find_each(packets) == members
         assert program.new_results() == {Result.PASS: 3}
     assert bench.send_and_find(bench.packet(1, protocol, family, destination_port=elsewhere)) is None
+
+
+@promise("neighbours.sk-lookup-filter")
+@each_protocol
+@each_family
+@requires("sk_lookup", "udp_in_sockmap")
+def test_sk_lookup_finds_the_group_and_its_filter_decides(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """Where SK_LOOKUP finds the group, too, its filter is given the payload alone: here its length is the place."""
+    members = bench.group(3, protocol, family)
+    attach_classic(bench[members[0]], LENGTH_IS_THE_PLACE)
+    places = (1, 2) * 10 if protocol is Protocol.UDP else (0,) * 20  # a SYN has no payload
+    with sk_lookup(bench[members[0]]):
+        packets = [
+            bench.packet(protocol=protocol, family=family, destination_port=bench.port + 1, payload=bytes(place))
+            for place in places
+        ]
+        assert bench.send_and_find_each(packets) == [members[place] for place in places]
 
 
 @promise("neighbours.sk-lookup-no-reuseport")

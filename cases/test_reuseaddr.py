@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 PORT, ADDR = "reuseport", "reuseaddr"
+MANY = 12
 OPTIONS = {PORT: socket.SO_REUSEPORT, ADDR: socket.SO_REUSEADDR}
 COMBINATIONS = [frozenset(), frozenset({PORT}), frozenset({ADDR}), frozenset({PORT, ADDR})]
 
@@ -84,6 +85,25 @@ def test_either_option_lets_two_sockets_share_if_both_have_it(
     assert not wrong, "\n".join(wrong)
 
 
+@promise("reuseaddr.many")
+@each_protocol
+@each_family
+def test_both_rules_hold_where_a_port_has_many(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """With more than ten sockets on a port and address, which are found another way, the same options share it."""
+    wrong = []
+    for one, other in product(COMBINATIONS[1:], COMBINATIONS):
+        for _ in range(MANY):
+            bench[make(bench, protocol, family, one)].bind((family.server, bench.port))
+        accepted = False
+        with suppress(OSError):
+            bench[make(bench, protocol, family, other)].bind((family.server, bench.port))
+            accepted = True
+        if accepted != may_share(protocol, one, other, listens=False):
+            wrong.append(f"{sorted(one)} then {sorted(other)}: {'accepted' if accepted else 'refused'}")
+        bench.close()
+    assert not wrong, "\n".join(wrong)
+
+
 @promise("reuseaddr.former-member")
 @each_family
 def test_former_member_opens_the_port_to_no_other(bench: Bench, family: Family) -> None:
@@ -128,6 +148,15 @@ def test_reuseaddr_alone_makes_no_group(bench: Bench, load_for_test: LoadProgram
     assert len(set(bench.send_and_find_each(bench.packets(20, 0, Protocol.UDP, family)))) == 1
     with refused(errno.EINVAL):
         bench.attach(0, load_for_test("reference", size=1))
+
+
+@promise("reuseaddr.beside-a-member")
+@each_family
+def test_socket_without_reuseport_is_no_member(bench: Bench, family: Family) -> None:
+    """A UDP socket with SO_REUSEADDR alone shares a port with one that has both options, but is in no group with it."""
+    for options in ({ADDR}, {PORT, ADDR}):
+        open_with(bench, Protocol.UDP, family, frozenset(options))
+    assert len(set(bench.send_and_find_each(bench.packets(20, 0, Protocol.UDP, family)))) == 1
 
 
 @promise("reuseaddr.users")

@@ -35,6 +35,9 @@ DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_
 """Offsets in struct sk_reuseport_md (include/uapi/linux/bpf.h)."""
 
 END = 56
+FAMILY, PROTOCOL = 4, 12
+"""Offsets in struct bpf_sock: of a request, which may migrate, a program sees the former and not the latter."""
+
 SKB_SK = 168  # in struct __sk_buff
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 GET_PRANDOM, SKB_STORE_BYTES, REDIRECT, LOAD_BYTES, LOAD_BYTES_RELATIVE = 7, 9, 23, 26, 68
@@ -56,6 +59,12 @@ class Row:
 def read(offset: int, size: int) -> bytes:
     """Return a program that reads a field of its context and passes."""
     return bpf.load(size, bpf.R6, bpf.R1, offset) + bpf.verdict(1)
+
+
+def through(pointer: int, field: int, *, checked: bool = True) -> bytes:
+    """Return a program that reads a field of a socket of its context, unless the pointer is NULL, and passes."""
+    check = bpf.skip_if_equal(bpf.R6, 0, 1) if checked else b""
+    return bpf.load(8, bpf.R6, bpf.R1, pointer) + check + bpf.load(4, bpf.R6, bpf.R6, field) + bpf.verdict(1)
 
 
 def write(offset: int, size: int) -> bytes:
@@ -111,6 +120,10 @@ ROWS = [
     *(Row(f"read-{size}-bytes-of-data_end", read(DATA_END, size), size == 8) for size in (4, 8)),
     *(Row(f"read-{size}-bytes-of-sk", read(SK, size), size == 8, "get_socket_cookie") for size in (4, 8)),
     *(Row(f"read-{size}-bytes-of-migrating", read(MIGRATING_SK, size), size == 8, "migrating_sk") for size in (4, 8)),
+    Row("read-protocol-of-sk", through(SK, PROTOCOL), True, "get_socket_cookie"),
+    Row("read-family-of-migrating", through(MIGRATING_SK, FAMILY), True, "migrating_sk"),
+    Row("read-family-of-migrating-unchecked", through(MIGRATING_SK, FAMILY, checked=False), False),
+    Row("read-protocol-of-migrating", through(MIGRATING_SK, PROTOCOL), False),
     Row("read-second-byte-of-len", read(LEN + 1, 1), True),
     Row("read-high-half-of-len", read(LEN + 2, 2), True),
     Row("read-high-half-of-hash", read(HASH + 2, 2), False),
