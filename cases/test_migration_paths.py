@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,15 +23,16 @@ from harness.kernel.refusal import refused
 from harness.model.addresses import packed
 from harness.model.layout import Family, Protocol
 from harness.model.malformed import Malformation
-from harness.model.outcome import ReplyKind
+from harness.model.outcome import Reply, ReplyKind
 from harness.model.packets import SYN_SEQUENCE
 from harness.wire import frames
+from harness.wire.headers import ETHERNET_HEADER
+from harness.wire.replies import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.cases import Bench, LoadProgram, Packet, Program
-    from harness.model.outcome import Reply
 
 
 pytestmark = requires("select_or_migrate", "migrating_sk", "get_socket_cookie")
@@ -43,6 +45,14 @@ NEW_SYN_RECV = 12  # include/net/tcp_states.h
 SYSCTL = "net/ipv4/tcp_migrate_req"
 IPV6_2292PKTOPTIONS = 6  # include/uapi/linux/in6.h
 TCP_SAVE_SYN, TCP_SAVED_SYN = 27, 28  # include/uapi/linux/tcp.h
+HOP_LIMIT = 33
+HOP_LIMIT_OPTION = {
+    Family.IPV4: (socket.IPPROTO_IP, socket.IP_TTL),
+    Family.IPV6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
+HOP_LIMIT_AT = {Family.IPV4: ETHERNET_HEADER + 8, Family.IPV6: ETHERNET_HEADER + 7}
+TOTAL_RETRANS = 100
+"""Offset of tcpi_total_retrans in struct tcp_info (include/uapi/linux/tcp.h)."""
 NETWORK_HEADER = {Family.IPV4: 20, Family.IPV6: 40}
 RECORD_ROUTE = bytes([7, 7, 4, 0, 0, 0, 0, 0])  # with room for one address, and the end of options
 CMSG_HEADER = 16
@@ -94,6 +104,15 @@ class Migrating:
         self.bench.read()
         (connection,) = self.bench.take_connections()
         return connection
+
+    def syn_acks(self, packet: Packet) -> list[bytes]:
+        """Return the frames of all SYN-ACKs to a packet, in the order they came."""
+        came = [(parse(frame.data), frame.data) for frame in self.bench.wire.seen if not frame.sent]
+        return [
+            data
+            for reply, data in came
+            if isinstance(reply, Reply) and (reply.kind, reply.port) == (ReplyKind.SYN_ACK, packet.source_port)
+        ]
 
     def fallen_due(self, packet: Packet) -> Reply:
         """Wait until the SYN-ACK to a packet is sent again; return it."""
@@ -147,6 +166,7 @@ def test_shutdown_migrates_as_close_does(migrating: Migrating, family: Family, c
         migrating.ack(packet, answer, b"data")
     assert migrating.received() == {2: b"data"}
     assert migrating.successes() == 1
+    assert bench.send_and_find(bench.packet(2, Protocol.TCP, family)) == 2, "a queue of -1 counts as full"
     assert bench.send_and_find(bench.packet(0, Protocol.TCP, family)) is None
     bench[0].listen(8)
     bench.fill(migrating.program.inner, [0])
@@ -202,6 +222,39 @@ def test_request_migrates_as_its_timer_goes_off(timer: None, migrating: Migratin
     seen = migrating.program.migration()
     assert (seen.state, seen.count) == (NEW_SYN_RECV, 1)
     assert (seen.length, seen.eth_protocol, seen.linear, seen.error) == (0, 0, 0, 0)
+
+
+@promise("migration-path.timer-hop-limit")
+@each_family
+def test_syn_ack_that_is_sent_again_is_like_the_new_listeners(
+    timer: None, migrating: Migrating, family: Family
+) -> None:
+    """A SYN-ACK that is sent again has the hop limit of the listener that the request migrated to.
+
+    Of all that it takes from its listener this is one byte that a case can set (IP_TTL, IPV6_UNICAST_HOPS).
+    """
+    bench = migrating.bench
+    bench[3].setsockopt(*HOP_LIMIT_OPTION[family], HOP_LIMIT)
+    packet, _ = migrating.syn()
+    migrating.to(3)
+    bench[0].close()
+    migrating.fallen_due(packet)
+    first, *later = (frame[HOP_LIMIT_AT[family]] for frame in migrating.syn_acks(packet))
+    assert first != HOP_LIMIT
+    assert set(later) == {HOP_LIMIT}
+
+
+@promise("migration-path.timer-counted")
+@each_family
+def test_connection_counts_the_syn_acks_that_were_sent_again(timer: None, migrating: Migrating, family: Family) -> None:
+    """TCP_INFO of a connection counts each SYN-ACK that was sent again, one with which its request migrated too."""
+    packet, answer = migrating.syn()
+    migrating.to(1)
+    migrating.bench[0].close()
+    migrating.fallen_due(packet)
+    with migrating.accepted(packet, answer) as connection:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TOTAL_RETRANS + 4)
+    assert struct.unpack_from("=I", information, TOTAL_RETRANS) == (len(migrating.syn_acks(packet)) - 1,)
 
 
 @promise("migration-path.timer-hops")

@@ -64,6 +64,16 @@ def may_share(protocol: Protocol, one: frozenset[str], other: frozenset[str], *,
     return PORT in one & other or (ADDR in one & other and not (protocol is Protocol.TCP and listens))
 
 
+@promise("reuseaddr.read")
+@each_protocol
+@each_family
+def test_each_option_reads_as_it_was_set(bench: Bench, protocol: Protocol, family: Family) -> None:
+    """getsockopt(2) tells of each option whether it was set, whatever the other is."""
+    for options in COMBINATIONS:
+        made = bench[make(bench, protocol, family, options)]
+        assert {name for name, option in OPTIONS.items() if made.getsockopt(socket.SOL_SOCKET, option)} == options
+
+
 @promise("reuseaddr.bind")
 @each_protocol
 @each_family
