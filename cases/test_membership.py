@@ -362,6 +362,16 @@ def test_clearing_the_option_ends_the_sharing(
     assert program.new_results() == {}
 
 
+@promise("membership.option-cleared-before")
+@each_family
+def test_listener_joins_no_group_with_one_that_cleared_the_option(bench: Bench, family: Family) -> None:
+    """A TCP socket that was bound when the option still let it in listens without those that cleared it since."""
+    first, late = bench.open(Protocol.TCP, family), bench.open(Protocol.TCP, family, listen=False)
+    bench.set_option(first, socket.SO_REUSEPORT, 0)
+    bench[late].listen(64)
+    assert len(set(bench.send_and_find_each(bench.packets(20, 0, Protocol.TCP, family)))) == 1
+
+
 def shape_of(protocol: Protocol, family: Family) -> Shape:
     """Return the plainest shape: wildcard, sockarray."""
     return Shape(protocol=protocol, family=family, bind=Bind.ANY, inner_map=InnerMap.SOCKARRAY)
@@ -485,6 +495,31 @@ def test_peers_with_one_port_are_told_apart_by_their_addresses(
         for host in range(1, 41)
     ]
     assert {bench.send_and_find(packet) for packet in packets} == set(members)
+
+
+@promise("membership.hash-of-the-four-tuple")
+@each_protocol
+@each_family
+def test_hash_changes_with_the_peer_and_with_the_port(
+    bench: Bench, load_for_test: LoadProgram, protocol: Protocol, family: Family
+) -> None:
+    """Packets whose peers differ in address or port, or that are for different ports, differ in their hash.
+
+    By chance two of the six have one hash in 15 of 2^32 runs.
+    """
+    hashes = set()
+    for port in (bench.port, bench.port ^ 0x4000):
+        bench.port = port
+        number = bench.open(protocol, family)
+        program = load_for_test("reference", size=1)
+        bench.attach(number, program)
+        bench.fill(program.inner, [number])
+        for host, peer_port in ((1, 5353), (2, 5353), (1, 5354)):
+            address = FAR[family].format(host)
+            packet = bench.packet(0, protocol, family, source_address=address, source_port=peer_port)
+            assert bench.send_and_find(packet) == number
+            hashes.add(program.context()[1])
+    assert len(hashes) == 6
 
 
 @promise("membership.stable")

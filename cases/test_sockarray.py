@@ -332,13 +332,15 @@ def test_keys_are_walked_whether_used_or_not(bench: Bench, array: Map) -> None:
 @each_protocol
 @each_family
 def test_closing_a_socket_empties_its_slot(bench: Bench, array: Map, protocol: Protocol, family: Family) -> None:
-    """Closing a socket empties its slot."""
+    """Closing a socket empties its slot, and no other."""
     first, second = bench.group(2, protocol, family)
     put(array, 0, bench[first])
     put(array, 1, bench[second])
+    bench[second].close()
+    assert array.at(1) is None
+    assert array.at(0) == value(bench.cookie(first))
     bench[first].close()
     assert array.at(0) is None
-    assert array.at(1) == value(bench.cookie(second))
 
 
 @promise("sockarray.shutdown")
