@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PORT, ADDR = "reuseport", "reuseaddr"
 MANY = 12
+LOOPBACK = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}
 OPTIONS = {PORT: socket.SO_REUSEPORT, ADDR: socket.SO_REUSEADDR}
 COMBINATIONS = [frozenset(), frozenset({PORT}), frozenset({ADDR}), frozenset({PORT, ADDR})]
 
@@ -122,13 +123,37 @@ def test_former_member_opens_the_port_to_no_other(bench: Bench, family: Family) 
     The port keeps the former member's address and user, to let others like it in without a look at each socket; with a
     socket that does not share, these count no more (`sk_reuseport_match`).
     """
-    loopback = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}[family]
+    loopback = LOOPBACK[family]
     member = bench.open(Protocol.TCP, family, family.server)
     bench.open(Protocol.TCP, family, loopback, reuseport=False)
     bench[member].close()
     bench.open(Protocol.TCP, family, family.server, reuseport=False)
     with refused(errno.EADDRINUSE):
         bench.open(Protocol.TCP, family, family.server)
+
+
+@promise("reuseaddr.member-elsewhere")
+@each_family
+@pytest.mark.parametrize("on", ["address", "wildcard"])
+def test_member_on_another_address_opens_the_port_to_no_conflict(bench: Bench, family: Family, on: str) -> None:
+    """A member lets others like it in at once, on its own address alone: nowhere where one without the option is.
+
+    Neither on the address that this one has, nor on the wildcard over both (`inet_csk_update_fastreuse`).
+    """
+    loopback = LOOPBACK[family]
+    bench.open(Protocol.TCP, family, loopback, reuseport=False)
+    bench.open(Protocol.TCP, family, family.server)
+    with refused(errno.EADDRINUSE):
+        bench.open(Protocol.TCP, family, loopback if on == "address" else None)
+
+
+@promise("reuseaddr.member-v6only")
+def test_v6only_member_opens_the_port_to_no_ipv4_socket(bench: Bench) -> None:
+    """A member with IPV6_V6ONLY on the wildcard lets no IPv4 socket in where one without SO_REUSEPORT is."""
+    bench.open(Protocol.TCP, Family.IPV4, LOOPBACK[Family.IPV4], reuseport=False)
+    bench.open(Protocol.TCP, Family.IPV6, v6only=True)
+    with refused(errno.EADDRINUSE):
+        bench.open(Protocol.TCP, Family.IPV4, LOOPBACK[Family.IPV4])
 
 
 @promise("reuseaddr.group")
