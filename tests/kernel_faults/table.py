@@ -19,6 +19,7 @@ FAULTS = Path(__file__).with_name("faults")
 OPERATORS = (
     "wrong constant",
     "wrong comparison",
+    "wrong operand",
     "missing assignment",
     "missing call",
     "wrong errno",
