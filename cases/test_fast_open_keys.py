@@ -46,14 +46,15 @@ def set_keys(bench: Bench, number: int, *keys: bytes) -> None:
 
 def cookie_from(bench: Bench, index: int, family: Family) -> bytes:
     """Return the cookie that the listener in a slot gives to one who asks."""
-    (answer,) = bench.wire.send(syn_with_option(bench.packet(index, Protocol.TCP, family), FAST_OPEN, b""))
+    packet = bench.packet(index, Protocol.TCP, family)
+    answer = bench.send_syn(packet, syn_with_option(packet, FAST_OPEN, b""))
     return option_of(answer.options, FAST_OPEN)
 
 
 def use_cookie(bench: Bench, index: int, family: Family, cookie: bytes) -> tuple[bool, bytes]:
     """Send data with a cookie to the listener in a slot; return whether it took them, and the cookie that it gave."""
     packet = bench.packet(index, Protocol.TCP, family)
-    (answer,) = bench.wire.send(syn_with_option(packet, FAST_OPEN, cookie))
+    answer = bench.send_syn(packet, syn_with_option(packet, FAST_OPEN, cookie))
     taken = answer.ack == SYN_SEQUENCE + 1 + len(packet.payload)
     assert set(bench.read()) == ({index} if taken else set())
     return taken, option_of(answer.options, FAST_OPEN)

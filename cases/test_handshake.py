@@ -232,15 +232,15 @@ def test_fast_open_cookie_is_the_servers_not_the_listeners(bench: Bench, listene
     for number in (listeners.first, listeners.second):
         bench.allow_fast_open(number)
     asking = bench.packet(0, Protocol.TCP, family)
-    (answer,) = bench.wire.send(syn_with_option(asking, FAST_OPEN, b""))
+    answer = bench.send_syn(asking, syn_with_option(asking, FAST_OPEN, b""))
     cookie = option_of(answer.options, FAST_OPEN)
     assert len(cookie) >= 4
     using = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(syn_with_option(using, FAST_OPEN, cookie))
+    answer = bench.send_syn(using, syn_with_option(using, FAST_OPEN, cookie))
     assert answer.ack == SYN_SEQUENCE + 1 + len(using.payload)
     assert set(bench.read()) == {listeners.second}
     lying = bench.packet(1, Protocol.TCP, family)
-    (answer,) = bench.wire.send(syn_with_option(lying, FAST_OPEN, bytes(len(cookie))))
+    answer = bench.send_syn(lying, syn_with_option(lying, FAST_OPEN, bytes(len(cookie))))
     assert answer.ack == SYN_SEQUENCE + 1
     assert bench.read() == {}
 

@@ -89,7 +89,7 @@ def select_always(bench: Bench, number: int, place: int) -> None:
 def ask(bench: Bench, family: Family) -> tuple[Packet, Reply]:
     """Send a SYN that asks for MPTCP; return it with the SYN-ACK."""
     packet = bench.packet(0, Protocol.TCP, family, payload=b"", source_port=next(_ports))
-    (answer,) = bench.wire.send(syn_with_option(packet, MP_CAPABLE, ASKING))
+    answer = bench.send_syn(packet, syn_with_option(packet, MP_CAPABLE, ASKING))
     assert answer.kind is ReplyKind.SYN_ACK
     return packet, answer
 

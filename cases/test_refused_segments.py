@@ -124,7 +124,7 @@ def test_ack_with_an_older_timestamp_is_acknowledged(listeners: Listeners, famil
     """An ACK with an older timestamp than the SYN's is answered by an ACK (PAWS, RFC 7323), and the request goes on."""
     bench = listeners.bench
     packet = bench.packet(0, Protocol.TCP, family)
-    (answer,) = bench.wire.send(syn_with_option(packet, TIMESTAMPS, struct.pack("!II", 1000, 0)))
+    answer = bench.send_syn(packet, syn_with_option(packet, TIMESTAMPS, struct.pack("!II", 1000, 0)))
     before, rejected = segments(), counter("TcpExtPAWSEstab")
     for value, taken in ((999, False), (1000, True)):
         content = struct.pack("!I", value) + option_of(answer.options, TIMESTAMPS)[:4]

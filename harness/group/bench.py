@@ -137,9 +137,14 @@ class Bench(NumberedSockets):
             for frame in frames.completing(packet, answer, packet.ack_payload or b"")
         )
 
-    def send_syn(self, packet: Packet) -> Reply:
-        """Send the SYN of a connection; return the SYN-ACK. Raises AssertionError if anything else answers it."""
-        answers = [reply for reply in self.wire.send(frames.syn(packet)) if reply.port == packet.source_port]
+    def send_syn(self, packet: Packet, syn: Iterable[bytes] | None = None) -> Reply:
+        """Send the SYN of a connection; return the SYN-ACK. Raises AssertionError if anything else answers it.
+
+        `syn` are its frames, where they are not those of the packet alone. SYN-ACKs that are sent again meanwhile, to
+        this packet or to others, are left out.
+        """
+        sent = frames.syn(packet) if syn is None else syn
+        answers = [reply for reply in self.wire.send(sent) if reply.port == packet.source_port]
         assert {answer.kind for answer in answers} == {ReplyKind.SYN_ACK}, f"{packet}: answered by {answers}"
         return answers[0]
 
