@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def test_feature_is_there_since_its_introduction(name: str, record_property: RecordProperty) -> None:
     """A kernel has each feature from the release on that introduced it; an older one may have it backported.
 
-    One that was built without the option of a feature, where nobody misses it, has it in no release.
+    Where kernels are often built without the feature's option, it may be missing in any release.
     """
     found = present(name)
     if FEATURES[name].option:

@@ -170,7 +170,7 @@ def test_stopped_listeners_outlast_growth(bench: Bench, attach_reference: Attach
 def test_listener_that_listens_again_finds_room_in_a_full_group(bench: Bench, family: Family) -> None:
     """A listener that was stopped with its whole group joins one of 128 that came meanwhile, which grows for it.
 
-    A member of that group that stops then takes no one else's place: the filter names the one that would be lost.
+    A member that stops then takes the place of no other: a filter selects by the place.
     """
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     first = bench.open(Protocol.TCP, family)
@@ -187,7 +187,7 @@ def test_listener_that_listens_again_finds_room_in_a_full_group(bench: Bench, fa
 @needs_sysctl
 @each_family
 def test_stopped_group_joins_another_one_by_one(bench: Bench, family: Family) -> None:
-    """Listeners that were stopped as a whole group join the group that came meanwhile, the last as the first."""
+    """Listeners that were stopped, all of a group, may listen again: each joins the group that came meanwhile."""
     bench.wire.settings.set("net/ipv4/tcp_migrate_req", 1)
     stopped = bench.group(3, Protocol.TCP, family)
     for number in stopped:

@@ -365,7 +365,7 @@ def test_clearing_the_option_ends_the_sharing(
 @promise("membership.option-cleared-before")
 @each_family
 def test_listener_joins_no_group_with_one_that_cleared_the_option(bench: Bench, family: Family) -> None:
-    """A TCP socket that was bound when the option still let it in listens without those that cleared it since."""
+    """A TCP socket that was bound before a listener cleared SO_REUSEPORT is in no group with it once it listens."""
     first, late = bench.open(Protocol.TCP, family), bench.open(Protocol.TCP, family, listen=False)
     bench.set_option(first, socket.SO_REUSEPORT, 0)
     bench[late].listen(64)
@@ -505,7 +505,7 @@ def test_hash_changes_with_the_peer_and_with_the_port(
 ) -> None:
     """Packets whose peers differ in address or port, or that are for different ports, differ in their hash.
 
-    By chance two of the six have one hash in 15 of 2^32 runs.
+    By chance two of the six hashes are equal in 15 of 2^32 runs.
     """
     hashes = set()
     for port in (bench.port, bench.port ^ 0x4000):

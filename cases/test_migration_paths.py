@@ -231,7 +231,7 @@ def test_syn_ack_that_is_sent_again_is_like_the_new_listeners(
 ) -> None:
     """A SYN-ACK that is sent again has the hop limit of the listener that the request migrated to.
 
-    Of all that it takes from its listener this is one byte that a case can set (IP_TTL, IPV6_UNICAST_HOPS).
+    It takes more from its listener; this is a byte that a case can set (IP_TTL, IPV6_UNICAST_HOPS).
     """
     bench = migrating.bench
     bench[3].setsockopt(*HOP_LIMIT_OPTION[family], HOP_LIMIT)

@@ -100,7 +100,7 @@ def test_either_option_lets_two_sockets_share_if_both_have_it(
 @each_protocol
 @each_family
 def test_both_rules_hold_where_a_port_has_many(bench: Bench, protocol: Protocol, family: Family) -> None:
-    """With more than ten sockets on a port and address, which are found another way, the same options share it."""
+    """With more than ten sockets, too, for which the kernel looks by their address, the same options share a port."""
     wrong = []
     for one, other in product(COMBINATIONS[1:], COMBINATIONS):
         for _ in range(MANY):
@@ -136,9 +136,9 @@ def test_former_member_opens_the_port_to_no_other(bench: Bench, family: Family) 
 @each_family
 @pytest.mark.parametrize("on", ["address", "wildcard"])
 def test_member_on_another_address_opens_the_port_to_no_conflict(bench: Bench, family: Family, on: str) -> None:
-    """A member lets others like it in at once, on its own address alone: nowhere where one without the option is.
+    """A member lets no socket in on another address, or on the wildcard, where one without SO_REUSEPORT is.
 
-    Neither on the address that this one has, nor on the wildcard over both (`inet_csk_update_fastreuse`).
+    What the port remembers of the member is good for the member's address alone (`inet_csk_update_fastreuse`).
     """
     loopback = LOOPBACK[family]
     bench.open(Protocol.TCP, family, loopback, reuseport=False)

@@ -28,7 +28,8 @@ class Feature:
     probe: Callable[[], bool]
     """Whether the running kernel can do it; raises OSError (EPERM) if this process may not try."""
     option: str = ""
-    """The option of the kernel's configuration without which it is not there, and nobody misses it."""
+    """The option of the kernel's configuration that it depends on, if kernels are often built without: its cases are
+    skipped then. Empty: a kernel without the feature fails its cases."""
     summary: str
     """In one line: what it is, and the commit that introduced it."""
 
