@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +36,8 @@ from harness.wire.namespace import Namespace
 from harness.wire.veth import SERVER_LINK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cases import AttachReference, Bench, DeliverTo, LoadProgram, MakeGroup
 
 NAMESPACES = 80
@@ -559,10 +561,17 @@ def test_namespaces_do_not_share_groups(bench: Bench, protocol: Protocol) -> Non
     bench[there].close()
 
 
+@pytest.fixture(scope="module")
+def many_namespaces() -> Iterator[list[Namespace]]:
+    """Return 80 network namespaces, made once: a busy kernel frees them more slowly than a case can make them."""
+    with ExitStack() as undo:
+        yield [undo.enter_context(closing(Namespace.create())) for _ in range(NAMESPACES)]
+
+
 @promise("membership.namespace-chain")
 @each_protocol
 def test_namespaces_do_not_share_groups_where_their_table_does(
-    bench: Bench, load_for_test: LoadProgram, protocol: Protocol
+    bench: Bench, load_for_test: LoadProgram, many_namespaces: list[Namespace], protocol: Protocol
 ) -> None:
     """Sockets alike in many namespaces are in a group each: what is attached to one of them is with no other.
 
@@ -570,8 +579,8 @@ def test_namespaces_do_not_share_groups_where_their_table_does(
     chain: with 512 of them in all but one of 500 runs, in larger tables more rarely.
     """
     program = load_for_test("reference", size=1)
-    for _ in range(NAMESPACES):
-        with closing(Namespace.create()) as other, other.inside():
+    for other in many_namespaces:
+        with other.inside():
             number = bench.open(protocol)
         with refused(errno.ENOENT):
             bench.detach(number)
