@@ -7,6 +7,7 @@ import errno
 import socket
 from contextlib import closing
 from functools import partial
+from ipaddress import ip_address
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,13 @@ _hosts = count(20)
 RECVERR = {Family.IPV4: (socket.IPPROTO_IP, 11), Family.IPV6: (socket.IPPROTO_IPV6, 25)}  # IP_RECVERR, IPV6_RECVERR
 PEER_PORT = 555
 
-FAR = {Family.IPV4: "198.51.100.{}", Family.IPV6: "2001:db8:ffff::{}"}
+FAR = {Family.IPV4: ip_address("198.18.0.0"), Family.IPV6: ip_address("2001:db8:ffff::")}
+"""RFC 2544's and RFC 3849's; routed back to the peer."""
+
+
+def new_host(family: Family) -> str:
+    """Return the address of a host that no case has heard of: the kernel remembers what it learns of one."""
+    return str(FAR[family] + next(_hosts))
 
 
 def path_mtu(family: Family, address: str) -> int:
@@ -60,7 +67,7 @@ def test_packet_too_big_makes_an_exception(
     The exception is made before a socket is looked for (`udp_err_update_exception`); it was made through the socket.
     """
     program = attach_reference(bench.group(members, Protocol.UDP, family)) if members else None
-    address = FAR[family].format(next(_hosts))
+    address = new_host(family)
     usual = path_mtu(family, address)
     packet = bench.packet(0, Protocol.UDP, family, source_address=address)
     assert bench.wire.send([frames.too_big(packet, MTU)]) == []
@@ -95,7 +102,7 @@ def test_connected_member_hears_of_a_final_error(
 ) -> None:
     """An ICMP error about a packet to a member's peer is told to that member, if it is final, and to no other."""
     members = bench.group(3, Protocol.UDP, family, family.server)
-    address = FAR[family].format(next(_hosts))
+    address = new_host(family)
     bench[members[1]].connect((address, PEER_PORT))
     packet = bench.packet(0, Protocol.UDP, family, source_address=address, source_port=PEER_PORT)
     assert bench.wire.send([error(packet)]) == []
@@ -116,7 +123,7 @@ def test_one_member_hears_of_any_error_if_it_asked(
     members = bench.group(3, Protocol.UDP, family, family.server)
     for member in members:
         bench[member].setsockopt(*RECVERR[family], asks)
-    packet = bench.packet(0, Protocol.UDP, family, source_address=FAR[family].format(next(_hosts)))
+    packet = bench.packet(0, Protocol.UDP, family, source_address=new_host(family))
     assert bench.wire.send([error(packet)]) == []
     assert sorted(errors(bench, members)) == [0, 0, number if asks else 0]
 
