@@ -27,7 +27,7 @@ def standing() -> tuple[str, set[int], set[str]]:
     return str(Path("/proc/thread-self/ns/net").readlink()), os.sched_getaffinity(0), descriptors
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise OSError("broken by the test")
 
 
