@@ -36,7 +36,7 @@ DATA, DATA_END, LEN, ETH_PROTOCOL, IP_PROTOCOL, BIND_INANY, HASH, SK, MIGRATING_
 
 END = 56
 FAMILY, PROTOCOL = 4, 12
-"""Offsets in struct bpf_sock: of a request, which may migrate, a program sees the former and not the latter."""
+"""Offsets in struct bpf_sock. A program may read both of `sk`, and of `migrating_sk` the family alone."""
 
 SKB_SK = 168  # in struct __sk_buff
 LOOKUP, UPDATE, DELETE = 1, 2, 3

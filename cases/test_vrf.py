@@ -50,7 +50,7 @@ def test_group_of_the_link_or_of_its_master_is_selected(
 def test_group_without_a_device_is_selected_where_a_sysctl_says_so(
     bench: Bench, protocol: Protocol, family: Family, accepting: bool
 ) -> None:
-    """A group without a device gets packets of a VRF if net.ipv4.udp_l3mdev_accept (TCP: tcp_) is 1, and none else."""
+    """A group without a device gets packets of a VRF if net.ipv4.udp_l3mdev_accept (TCP: tcp_) is 1, and else none."""
     bench.wire.settings.set(f"net/ipv4/{protocol}_l3mdev_accept", int(accepting))
     members = bench.group(2, protocol, family)
     found = bench.send_and_find_each(bench.packets(20, 0, protocol, family))

@@ -140,8 +140,8 @@ class Bench(NumberedSockets):
     def send_syn(self, packet: Packet, syn: Iterable[bytes] | None = None) -> Reply:
         """Send the SYN of a connection; return the SYN-ACK. Raises AssertionError if anything else answers it.
 
-        `syn` are its frames, where they are not those of the packet alone. SYN-ACKs that are sent again meanwhile, to
-        this packet or to others, are left out.
+        `syn` are its frames, where they are not those of the packet alone. Replies to other packets, such as a SYN-ACK
+        that is sent again, are left out.
         """
         sent = frames.syn(packet) if syn is None else syn
         answers = [reply for reply in self.wire.send(sent) if reply.port == packet.source_port]
